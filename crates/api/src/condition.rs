@@ -1,0 +1,137 @@
+//! Conditions and reasons as closed sets: what an admin may audit, alert on or wait for.
+//!
+//! kstatus reads `Ready`, `Reconciling`, `Stalled` and `observedGeneration`
+//! (sigs.k8s.io/cli-utils, pkg/kstatus), so `kubectl wait` and Flux need nothing else.
+
+use std::fmt;
+
+/// The type of a condition.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ConditionType {
+    /// Everything that the spec asks for is in place.
+    Ready,
+    /// Work is under way. Only present while it is True or the object is suspended.
+    Reconciling,
+    /// Only a user can help. Only present while True.
+    Stalled,
+    /// The sources could be read and give a credential for every server.
+    SourceReady,
+    /// Every selected namespace holds the right Secret.
+    SecretsSynced,
+    /// Every selected ServiceAccount names the Secret.
+    ServiceAccountsAttached,
+}
+
+impl ConditionType {
+    /// As it stands in `status.conditions[].type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+            Self::SourceReady => "SourceReady",
+            Self::SecretsSynced => "SecretsSynced",
+            Self::ServiceAccountsAttached => "ServiceAccountsAttached",
+        }
+    }
+}
+
+/// The reason of a condition, of a failure in status, and of an event: one set for all three.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Reason {
+    /// Everything is in place.
+    Succeeded,
+    /// The source gives no credential yet.
+    SourceNotReady,
+    /// Some namespaces lack the right Secret.
+    PartiallySynced,
+    /// Some ServiceAccounts lack the name.
+    PartiallyAttached,
+    /// The selection matches no namespace.
+    NoNamespaceSelected,
+    /// Only a user can help; see the condition `Stalled`.
+    Stalled,
+    /// Work is under way.
+    Progressing,
+    /// Waiting for a source that is not there yet.
+    WaitingForSource,
+    /// Something failed and is being tried again.
+    Retrying,
+    /// `spec.suspend` is set.
+    Suspended,
+    /// The spec cannot be carried out as written.
+    InvalidSpec,
+    /// An older RegistryCredential has the same target in the same namespace.
+    TargetClaimed,
+    /// The operator runs with a list of target names, and this is none of them.
+    TargetNameNotAllowed,
+    /// The sources gave a credential for every server.
+    Resolved,
+    /// A source Secret does not exist.
+    SourceNotFound,
+    /// A source Secret holds no usable credential.
+    SourceInvalid,
+    /// The API server or a registry refused to show the source.
+    AccessDenied,
+    /// The credential has expired.
+    Expired,
+    /// Every selected namespace holds the right Secret.
+    AllSynced,
+    /// A Secret that regcred did not make holds the target name.
+    NameConflict,
+    /// A Secret of another type holds the target name.
+    TypeMismatch,
+    /// RBAC or an admission policy refused a write.
+    Forbidden,
+    /// A ResourceQuota leaves no room for the Secret.
+    QuotaExceeded,
+    /// Every selected ServiceAccount names the Secret.
+    AllAttached,
+    /// `serviceAccounts.from` is `None`.
+    NotRequested,
+    /// Somebody keeps removing the name from a ServiceAccount.
+    Contested,
+    /// A write failed for a cause that a later try may cure.
+    WriteFailed,
+}
+
+impl Reason {
+    /// As it stands in conditions, failures and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::SourceNotReady => "SourceNotReady",
+            Self::PartiallySynced => "PartiallySynced",
+            Self::PartiallyAttached => "PartiallyAttached",
+            Self::NoNamespaceSelected => "NoNamespaceSelected",
+            Self::Stalled => "Stalled",
+            Self::Progressing => "Progressing",
+            Self::WaitingForSource => "WaitingForSource",
+            Self::Retrying => "Retrying",
+            Self::Suspended => "Suspended",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::TargetClaimed => "TargetClaimed",
+            Self::TargetNameNotAllowed => "TargetNameNotAllowed",
+            Self::Resolved => "Resolved",
+            Self::SourceNotFound => "SourceNotFound",
+            Self::SourceInvalid => "SourceInvalid",
+            Self::AccessDenied => "AccessDenied",
+            Self::Expired => "Expired",
+            Self::AllSynced => "AllSynced",
+            Self::NameConflict => "NameConflict",
+            Self::TypeMismatch => "TypeMismatch",
+            Self::Forbidden => "Forbidden",
+            Self::QuotaExceeded => "QuotaExceeded",
+            Self::AllAttached => "AllAttached",
+            Self::NotRequested => "NotRequested",
+            Self::Contested => "Contested",
+            Self::WriteFailed => "WriteFailed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

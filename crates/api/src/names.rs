@@ -1,0 +1,44 @@
+//! Names that regcred writes on objects of a cluster, or reads there. Changing one is a breaking
+//! change: clusters hold objects that carry them.
+
+/// API group of the resource; also the prefix of every label and annotation below.
+pub const GROUP: &str = "regcred.dev";
+
+/// Field manager of every write, as `kubectl get --show-managed-fields` prints it.
+pub const FIELD_MANAGER: &str = "regcred";
+
+/// On a RegistryCredential, so that entries are detached and copies removed before it goes.
+pub const FINALIZER: &str = "regcred.dev/cleanup";
+
+/// Label on a copy: which tool manages it (a recommended label of Kubernetes).
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// Value of [`MANAGED_BY_LABEL`].
+pub const MANAGED_BY: &str = "regcred";
+
+/// Label on a copy: the name of its RegistryCredential.
+pub const CREDENTIAL_LABEL: &str = "regcred.dev/credential";
+
+/// Annotation on a copy: the UID of its RegistryCredential.
+pub const CREDENTIAL_UID_ANNOTATION: &str = "regcred.dev/credential-uid";
+
+/// Annotation on a copy: the servers it has an entry for, sorted, separated by commas.
+pub const SERVERS_ANNOTATION: &str = "regcred.dev/servers";
+
+/// Annotation on a copy: keyed digest of its content, 32 hexadecimal digits.
+pub const FINGERPRINT_ANNOTATION: &str = "regcred.dev/fingerprint";
+
+/// Annotation on a copy: when its credential expires (RFC 3339), where that is known.
+pub const EXPIRES_AT_ANNOTATION: &str = "regcred.dev/expires-at";
+
+/// Annotation on a Namespace or a ServiceAccount: `"true"` opts it out.
+pub const EXCLUDE_ANNOTATION: &str = "regcred.dev/exclude";
+
+/// Annotation on a RegistryCredential: a changed value asks for a refresh now.
+pub const REQUESTED_AT_ANNOTATION: &str = "regcred.dev/requestedAt";
+
+/// Type of every Secret that regcred writes.
+pub const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
+
+/// The one key in the data of such a Secret.
+pub const SECRET_KEY: &str = ".dockerconfigjson";

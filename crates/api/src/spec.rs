@@ -1,0 +1,418 @@
+//! What an admin writes. Each rule that the API server enforces stands beside its field, with the
+//! message that `kubectl apply` prints; defaults live in the schema alone, so that the stored
+//! object is what GitOps tools expect.
+
+use std::collections::BTreeMap;
+
+use kube_derive::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::status::RegistryCredentialStatus;
+
+/// A credential for container registries, and where in the cluster Pods may pull with it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[kube(
+    group = "regcred.dev",
+    version = "v1alpha1",
+    kind = "RegistryCredential",
+    plural = "registrycredentials",
+    singular = "registrycredential",
+    shortname = "regcred",
+    doc = "RegistryCredential keeps a kubernetes.io/dockerconfigjson Secret in every selected namespace and its name on the selected ServiceAccounts.",
+    status = "RegistryCredentialStatus",
+    derive = "PartialEq",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(
+        name = "Namespaces",
+        type_ = "string",
+        description = "Namespaces in sync of namespaces selected",
+        json_path = ".status.summary.namespaces"
+    ),
+    printcolumn(
+        name = "ServiceAccounts",
+        type_ = "string",
+        description = "ServiceAccounts attached of ServiceAccounts selected",
+        json_path = ".status.summary.serviceAccounts"
+    ),
+    printcolumn(
+        name = "Expires",
+        type_ = "string",
+        description = "When the first credential in it expires",
+        json_path = ".status.summary.nextExpiry"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        description = "Name of the Secret in each namespace",
+        json_path = ".status.summary.secret",
+        priority = 1
+    ),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    ),
+    crates(kube_core = "::kube_core")
+)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("(has(self.registries) && size(self.registries) > 0) || (has(self.dockerConfigSecretRefs) && size(self.dockerConfigSecretRefs) > 0)").message("give at least one entry in registries or dockerConfigSecretRefs"),
+    validation = Rule::new("!(has(self.target) && has(self.target.conflictPolicy) && self.target.conflictPolicy == 'Adopt') || (has(self.deletionPolicy) && self.deletionPolicy == 'Retain')").message("target.conflictPolicy: Adopt needs deletionPolicy: Retain, so that an adopted Secret is never deleted")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryCredentialSpec {
+    /// Stop writing and refreshing. Deletion still works.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// The registries this credential opens, each server once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["server".into()]))]
+    pub registries: Vec<Registry>,
+
+    /// Secrets in the operator's source namespace whose entries are all taken over. An entry loses
+    /// to `registries` for the same server, and to an earlier reference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub docker_config_secret_refs: Vec<DockerConfigSecretRef>,
+
+    /// The namespaces that get the Secret.
+    pub namespaces: NamespaceSelection,
+
+    /// The ServiceAccounts, in those namespaces, that name the Secret in imagePullSecrets. Left
+    /// out: the ServiceAccount `default`.
+    #[serde(default)]
+    pub service_accounts: ServiceAccountSelection,
+
+    /// The Secret in each namespace.
+    #[serde(default)]
+    pub target: Target,
+
+    /// What happens to Secrets and ServiceAccount entries when this object, or a namespace of its
+    /// selection, goes: `Delete` removes both, `Retain` leaves both and takes regcred's marks off.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// The longest time between two looks at the source; a change of it is seen at once anyway.
+    #[serde(default = "default_refresh_interval")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("refreshInterval must be at least 1m"))]
+    pub refresh_interval: String,
+}
+
+fn default_refresh_interval() -> String {
+    "1h".to_owned()
+}
+
+/// One registry and where its credential comes from.
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct Registry {
+    /// `host[:port][/path-prefix]` as in image names; `docker.io` for Docker Hub. The kubelet
+    /// compares the path as a plain string prefix: `/team` also matches `/team-b`.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(
+        validation = Rule::new("!self.contains('://')").message("write the server without a scheme: ghcr.io, not https://ghcr.io"),
+        validation = Rule::new("!(self in ['index.docker.io', 'registry-1.docker.io', 'registry.hub.docker.com', 'hub.docker.com', 'registry.docker.io'])").message("write docker.io for Docker Hub"),
+        validation = Rule::new("!self.contains('*')").message("a wildcard would send the credential to every host that matches; name each server"),
+        validation = Rule::new("self.matches('^(([*]|[a-z0-9]([a-z0-9-]*[a-z0-9])?)([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*)(:[0-9]{1,5})?(/[a-z0-9._-]+)*$')").message("server must be host[:port][/path], in lower case, without user info and without a trailing slash")
+    )]
+    pub server: String,
+
+    /// Where the credential comes from: exactly one member.
+    pub source: Source,
+}
+
+/// Where a credential comes from. A union: exactly one member is set.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("has(self.secretRef)").message("source needs exactly one member: secretRef")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// A Secret in the operator's source namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// The one member of a [`Source`] that is set: ECR, GCP, ACR and others join here.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceMember {
+    /// A Secret in the operator's source namespace.
+    Secret(SecretRef),
+}
+
+impl Source {
+    /// The member that is set; `None` where it is one that this version does not know.
+    pub fn member(&self) -> Option<SourceMember> {
+        self.secret_ref.clone().map(SourceMember::Secret)
+    }
+}
+
+impl SourceMember {
+    /// As it stands in `status.registries[].source`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Secret(_) => "Secret",
+        }
+    }
+}
+
+/// A Secret in the operator's source namespace. Its type decides how it is read:
+/// `kubernetes.io/dockerconfigjson` and `kubernetes.io/dockercfg` by the entry that best matches
+/// the server, `kubernetes.io/basic-auth` by its own keys, anything else by the two keys below.
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("has(self.usernameKey) == has(self.passwordKey)").message("give usernameKey and passwordKey together, or neither")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// Key of the user name, for a Secret of type Opaque.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub username_key: Option<String>,
+
+    /// Key of the password or token, for a Secret of type Opaque.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub password_key: Option<String>,
+}
+
+/// A `kubernetes.io/dockerconfigjson` (or dockercfg) Secret in the operator's source namespace.
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct DockerConfigSecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Whether namespaces are named or all taken.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+pub enum NamespacesFrom {
+    /// Every namespace but `kube-*`, `openshift-*` and the operator's own.
+    All,
+    /// Those that `matchNames` or `selector` name.
+    #[default]
+    Selected,
+}
+
+/// Which namespaces get the Secret. `matchNames` and `selector` are joined by or; `exclude` and
+/// the annotation `regcred.dev/exclude: "true"` win over everything.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("self.from == 'Selected' || (!has(self.matchNames) && !has(self.selector))").message("matchNames and selector need from: Selected"),
+    validation = Rule::new("self.from != 'Selected' || (has(self.matchNames) && size(self.matchNames) > 0) || has(self.selector)").message("from: Selected needs matchNames or selector")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceSelection {
+    /// `Selected` or `All`.
+    #[serde(default)]
+    pub from: NamespacesFrom,
+
+    /// Names or globs with `*` and `?`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9*?-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub match_names: Vec<String>,
+
+    /// Labels of the namespace. Whoever may label namespaces decides who gets the credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+
+    /// Names or globs that are never taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9*?-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub exclude: Vec<String>,
+}
+
+/// Whether ServiceAccounts are named, all taken, or none.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+pub enum ServiceAccountsFrom {
+    /// Every ServiceAccount of the selected namespaces.
+    All,
+    /// Those that `matchNames` or `selector` name.
+    #[default]
+    Selected,
+    /// None: Pods name the Secret themselves, and regcred leaves ServiceAccounts alone.
+    None,
+}
+
+/// Which ServiceAccounts name the Secret. An entry of that name on a ServiceAccount of the same
+/// namespace that is not selected is removed, except with `from: None`.
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("self.from == 'Selected' || (!has(self.matchNames) && !has(self.selector))").message("matchNames and selector need from: Selected"),
+    validation = Rule::new("self.from != 'Selected' || (has(self.matchNames) && size(self.matchNames) > 0) || has(self.selector)").message("from: Selected needs matchNames or selector")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountSelection {
+    /// `Selected`, `All` or `None`.
+    #[serde(default)]
+    pub from: ServiceAccountsFrom,
+
+    /// Names or globs with `*` and `?`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = "^[a-z0-9.*?-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub match_names: Vec<String>,
+
+    /// Labels of the ServiceAccount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+
+    /// Names or globs that are never taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = "^[a-z0-9.*?-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub exclude: Vec<String>,
+}
+
+impl Default for ServiceAccountSelection {
+    fn default() -> Self {
+        Self {
+            from: ServiceAccountsFrom::Selected,
+            match_names: vec!["default".to_owned()],
+            selector: None,
+            exclude: Vec::new(),
+        }
+    }
+}
+
+/// `metav1.LabelSelector`, with its rules checked when the object is applied. Unlike there, an empty
+/// one selects nothing: handing a credential to everybody is written `from: All`.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct LabelSelector {
+    /// Labels that must be there with these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub match_labels: BTreeMap<String, String>,
+
+    /// Requirements that must all hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub match_expressions: Vec<LabelSelectorRequirement>,
+}
+
+/// One requirement of a [`LabelSelector`].
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)").message("operators In and NotIn need values; Exists and DoesNotExist take none")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelSelectorRequirement {
+    /// The label.
+    #[schemars(length(min = 1, max = 317))]
+    pub key: String,
+
+    /// How the label is compared.
+    pub operator: LabelSelectorOperator,
+
+    /// The values for `In` and `NotIn`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub values: Vec<String>,
+}
+
+/// Operators of a label selector.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+pub enum LabelSelectorOperator {
+    /// The label is there, with one of the values.
+    In,
+    /// The label is not there, or has none of the values.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is not there.
+    DoesNotExist,
+}
+
+/// The Secret in each selected namespace.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Name of the Secret. Left out: the name of this object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: Option<String>,
+
+    /// What to do where a Secret of that name exists that regcred did not make.
+    #[serde(default)]
+    pub conflict_policy: ConflictPolicy,
+
+    /// Labels and annotations for the Secret, besides regcred's own.
+    #[serde(default)]
+    pub metadata: TargetMetadata,
+}
+
+/// What to do where a foreign Secret holds the target name.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+pub enum ConflictPolicy {
+    /// Leave it untouched and say so in status.
+    #[default]
+    Fail,
+    /// Take it over if it is of type `kubernetes.io/dockerconfigjson`.
+    Adopt,
+}
+
+/// Labels and annotations for the copies. Those of a source Secret are never copied.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct TargetMetadata {
+    /// Labels to put on each Secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/') && k != 'app.kubernetes.io/managed-by')").message("labels under regcred.dev/ and app.kubernetes.io/managed-by are regcred's own"))]
+    pub labels: BTreeMap<String, String>,
+
+    /// Annotations to put on each Secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/'))").message("annotations under regcred.dev/ are regcred's own"))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What happens to what regcred wrote once it is no longer wanted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
+pub enum DeletionPolicy {
+    /// Detach, then delete.
+    #[default]
+    Delete,
+    /// Keep Secret and entries; take regcred's marks off the Secret.
+    Retain,
+}
