@@ -1,0 +1,310 @@
+//! Docker configurations: strict parsing of what people wrote, merging, and the one rendering.
+//!
+//! Strict, because one undecodable entry in any pull Secret of a Pod fails all its pulls
+//! (k8s.io/kubernetes, pkg/credentialprovider/secrets), and an entry without a credential is worse
+//! than none: anonymous pulls are tried only where nothing matches.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::{SecretBytes, Server};
+
+/// The most bytes that the data of a Secret may have (k8s.io/api/core/v1, `MaxSecretSize`).
+pub const MAX_RENDERED_LEN: usize = 1024 * 1024;
+
+/// A user name and a password. Neither can be printed.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Credential {
+    username: SecretBytes,
+    password: SecretBytes,
+}
+
+/// One credential for each server.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct DockerConfig {
+    entries: BTreeMap<Server, Credential>,
+}
+
+/// Several configurations as one.
+pub struct Merged {
+    /// Every entry; an earlier configuration wins.
+    pub config: DockerConfig,
+    /// Servers for which a later configuration had a different credential.
+    pub conflicts: Vec<Server>,
+}
+
+/// What is wrong with a configuration. Names servers; never quotes content.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// It opens with a byte order mark, which the API server and the kubelet take for no JSON.
+    #[error("it opens with a byte order mark; save it as UTF-8 without one")]
+    ByteOrderMark,
+    /// Not UTF-8.
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    /// Not JSON.
+    #[error("it is not JSON (line {line}, column {column})")]
+    NotJson {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+    /// No object under `auths`.
+    #[error("it has no object `auths`; make it with `kubectl create secret docker-registry`")]
+    NoAuths,
+    /// `auths` is empty.
+    #[error("`auths` is empty; add an entry for a server")]
+    Empty,
+    /// A key is no server. It is not quoted: it may hold a password.
+    #[error("key {position} of `auths`, in alphabetical order, is no server; write host[:port][/path]")]
+    NotAServer {
+        /// Position among the sorted keys, from 1.
+        position: usize,
+    },
+    /// A field has the wrong type.
+    #[error("{server}: the entry or one of its fields has the wrong JSON type; all fields are strings")]
+    WrongType {
+        /// The server.
+        server: Server,
+    },
+    /// `auth` cannot be decoded.
+    #[error("{server}: `auth` is not base64 of user:password in UTF-8")]
+    Undecodable {
+        /// The server.
+        server: Server,
+    },
+    /// No user and password.
+    #[error(
+        "{server}: no user and password; an identitytoken or a credential helper does not work in a cluster"
+    )]
+    NoCredential {
+        /// The server.
+        server: Server,
+    },
+    /// Two keys that mean one server.
+    #[error("{server}: two keys mean this server and have different credentials; leave one")]
+    Ambiguous {
+        /// The server.
+        server: Server,
+    },
+    /// A user name or password that cannot be used.
+    #[error("{0}")]
+    Unusable(#[from] CredentialError),
+}
+
+/// Why a user name and a password are no credential.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CredentialError {
+    /// An empty user name.
+    #[error("the user name is empty")]
+    NoUsername,
+    /// An empty password.
+    #[error("the password is empty")]
+    NoPassword,
+    /// A colon in the user name, which would end it early.
+    #[error("the user name has a colon, which would end it there")]
+    ColonInUsername,
+    /// A control character, which no registry takes.
+    #[error("the user name or the password has a control character, such as a newline inside it")]
+    ControlCharacter,
+    /// Not UTF-8, which JSON cannot hold.
+    #[error("the user name or the password is not UTF-8")]
+    NotUtf8,
+}
+
+impl Credential {
+    /// A credential that a registry can take.
+    pub fn new(username: SecretBytes, password: SecretBytes) -> Result<Self, ConfigError> {
+        let (name, word) = (text(&username)?, text(&password)?);
+        if name.is_empty() {
+            return Err(CredentialError::NoUsername.into());
+        }
+        if word.is_empty() {
+            return Err(CredentialError::NoPassword.into());
+        }
+        if name.contains(':') {
+            return Err(CredentialError::ColonInUsername.into());
+        }
+        // A JSON key file as password (`_json_key`) has newlines, and registries take it.
+        if name.contains(char::is_control) || word.contains(|c: char| c.is_control() && !c.is_whitespace()) {
+            return Err(CredentialError::ControlCharacter.into());
+        }
+        Ok(Self { username, password })
+    }
+
+    /// The user name.
+    pub fn username(&self) -> &SecretBytes {
+        &self.username
+    }
+
+    /// The password.
+    pub fn password(&self) -> &SecretBytes {
+        &self.password
+    }
+
+    /// Base64 of `user:password`.
+    fn auth(&self) -> Zeroizing<String> {
+        let mut pair = Zeroizing::new(self.username.expose().to_vec());
+        pair.push(b':');
+        pair.extend_from_slice(self.password.expose());
+        Zeroizing::new(STANDARD.encode(&*pair))
+    }
+}
+
+impl DockerConfig {
+    /// One entry.
+    pub fn single(server: Server, credential: Credential) -> Self {
+        Self { entries: BTreeMap::from([(server, credential)]) }
+    }
+
+    /// Reads the value of a Secret of type `kubernetes.io/dockerconfigjson`.
+    pub fn parse_dockerconfigjson(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let mut root = parse_json(bytes)?;
+        match root.get_mut("auths").map(Value::take) {
+            Some(Value::Object(auths)) => Self::from_entries(auths),
+            _ => Err(ConfigError::NoAuths),
+        }
+    }
+
+    /// Reads the value of a Secret of type `kubernetes.io/dockercfg`: the entries without `auths`.
+    pub fn parse_dockercfg(bytes: &[u8]) -> Result<Self, ConfigError> {
+        match parse_json(bytes)? {
+            Value::Object(entries) => Self::from_entries(entries),
+            _ => Err(ConfigError::Empty),
+        }
+    }
+
+    fn from_entries(auths: Map<String, Value>) -> Result<Self, ConfigError> {
+        let mut entries: BTreeMap<Server, Credential> = BTreeMap::new();
+        for (position, (key, entry)) in (1..).zip(auths) {
+            let server = Server::parse(&key).map_err(|_| ConfigError::NotAServer { position })?;
+            let credential = credential(&server, entry)?;
+            match entries.get(&server) {
+                Some(other) if *other != credential => return Err(ConfigError::Ambiguous { server }),
+                _ => entries.insert(server, credential),
+            };
+        }
+        if entries.is_empty() { Err(ConfigError::Empty) } else { Ok(Self { entries }) }
+    }
+
+    /// The credential for a server: its own, or else that of the entry which covers it most closely.
+    pub fn best_match(&self, server: &Server) -> Option<&Credential> {
+        let covering = self.entries.iter().filter(|(entry, _)| entry.covers(server));
+        covering.max_by_key(|(entry, _)| entry.specificity()).map(|(_, credential)| credential)
+    }
+
+    /// Only the entry for this server, if there is one.
+    #[must_use]
+    pub fn only(&self, server: &Server) -> Self {
+        let entry = self.entries.get(server).cloned();
+        Self { entries: entry.map(|credential| (server.clone(), credential)).into_iter().collect() }
+    }
+
+    /// The servers, sorted.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.entries.keys()
+    }
+
+    /// `.dockerconfigjson`: sorted by key, so that equal credentials give equal bytes; `auth` alone,
+    /// which every reader takes and which wins over the fields it would repeat.
+    pub fn render(&self) -> SecretBytes {
+        let mut by_key: Vec<_> = self.entries.iter().map(|(server, c)| (server.key(), c.auth())).collect();
+        by_key.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut json = Vec::with_capacity(self.rendered_len());
+        json.extend_from_slice(PROLOGUE);
+        for (number, (key, auth)) in by_key.iter().enumerate() {
+            if number > 0 {
+                json.push(b',');
+            }
+            // Neither a server nor base64 has a character that JSON escapes.
+            for part in ["\"", key, ENTRY_HEAD, auth, ENTRY_TAIL] {
+                json.extend_from_slice(part.as_bytes());
+            }
+        }
+        json.extend_from_slice(EPILOGUE);
+        SecretBytes::from(json)
+    }
+
+    /// The length of what [`Self::render`] gives, in bytes.
+    pub fn rendered_len(&self) -> usize {
+        let entry = |(server, credential): (&Server, &Credential)| {
+            let pair = credential.username.expose().len() + 1 + credential.password.expose().len();
+            2 + server.key().len() + ENTRY_HEAD.len() + pair.div_ceil(3) * 4 + ENTRY_TAIL.len()
+        };
+        PROLOGUE.len() + self.entries.iter().map(entry).sum::<usize>() + EPILOGUE.len()
+    }
+}
+
+const PROLOGUE: &[u8] = br#"{"auths":{"#;
+const ENTRY_HEAD: &str = r#"":{"auth":""#;
+const ENTRY_TAIL: &str = r#""}"#;
+const EPILOGUE: &[u8] = b"}}";
+
+/// Joins configurations; an earlier one wins.
+pub fn merge(configs: impl IntoIterator<Item = DockerConfig>) -> Merged {
+    let mut merged = Merged { config: DockerConfig::default(), conflicts: Vec::new() };
+    for (server, credential) in configs.into_iter().flat_map(|config| config.entries) {
+        match merged.config.entries.get(&server) {
+            None => {
+                merged.config.entries.insert(server, credential);
+            }
+            Some(earlier) if *earlier != credential => merged.conflicts.push(server),
+            Some(_) => {}
+        }
+    }
+    merged
+}
+
+fn parse_json(bytes: &[u8]) -> Result<Value, ConfigError> {
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        return Err(ConfigError::ByteOrderMark);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| ConfigError::NotUtf8)?;
+    // The error's own text may quote content.
+    serde_json::from_str(text)
+        .map_err(|error| ConfigError::NotJson { line: error.line(), column: error.column() })
+}
+
+/// `auth` wins over `username` and `password`, unless it is empty, as for the kubelet
+/// (k8s.io/kubernetes, pkg/credentialprovider/config.go).
+fn credential(server: &Server, entry: Value) -> Result<Credential, ConfigError> {
+    let wrong_type = || ConfigError::WrongType { server: server.clone() };
+    let Value::Object(mut fields) = entry else { return Err(wrong_type()) };
+    let mut field = |name: &str| match fields.remove(name) {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(wrong_type()),
+    };
+    let (username, password) = (field("username")?.into_bytes(), field("password")?.into_bytes());
+    let (_email, auth) = (field("email")?, Zeroizing::new(field("auth")?));
+    let (username, password) =
+        if auth.is_empty() { (username.into(), password.into()) } else { decode(server, &auth)? };
+    Credential::new(username, password).map_err(|error| match error {
+        ConfigError::Unusable(CredentialError::NoUsername | CredentialError::NoPassword) => {
+            ConfigError::NoCredential { server: server.clone() }
+        }
+        _ => ConfigError::Undecodable { server: server.clone() },
+    })
+}
+
+/// Only the first colon separates.
+fn decode(server: &Server, auth: &str) -> Result<(SecretBytes, SecretBytes), ConfigError> {
+    let undecodable = || ConfigError::Undecodable { server: server.clone() };
+    let engine = if auth.trim().ends_with('=') { STANDARD } else { STANDARD_NO_PAD };
+    // Go's decoder skips line breaks, so people's wrapped base64 works.
+    let unwrapped = Zeroizing::new(auth.replace(['\r', '\n'], ""));
+    let mut decoded = engine.decode(unwrapped.as_bytes()).map_err(|_| undecodable())?;
+    let colon = decoded.iter().position(|byte| *byte == b':').ok_or_else(undecodable)?;
+    let password = decoded.split_off(colon + 1);
+    decoded.truncate(colon);
+    Ok((decoded.into(), password.into()))
+}
+
+fn text(bytes: &SecretBytes) -> Result<&str, CredentialError> {
+    std::str::from_utf8(bytes.expose()).map_err(|_| CredentialError::NotUtf8)
+}
