@@ -1,0 +1,162 @@
+//! Which credential governs each target name in a namespace, and what that means for the entries
+//! of that name on ServiceAccounts and for the Secret itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use regcred_api::spec::DeletionPolicy;
+
+use crate::error::StepError;
+use crate::plan::Object;
+use crate::validate::Validated;
+use crate::world::{Credential, Secret, World};
+
+/// What is to become of one target name in a namespace.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    /// The credential that governs it.
+    pub credential: &'a Arc<Credential>,
+    /// What happens to entries of that name on ServiceAccounts.
+    pub entries: Entries<'a>,
+    /// What happens to the Secret of that name.
+    pub secret: Fate<'a>,
+}
+
+/// What happens to entries of a name on ServiceAccounts.
+#[derive(Clone, Copy, Debug)]
+pub enum Entries<'a> {
+    /// Selected ServiceAccounts have it, the others do not.
+    Attach(&'a Validated),
+    /// They stay as they are.
+    Leave,
+    /// They go, wherever they stand.
+    Detach,
+    /// Those go that we saw there while they were wanted: a foreign Secret holds the name now, and
+    /// entries that its owner put there stay.
+    DetachSeen,
+}
+
+/// What happens to a Secret.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate<'a> {
+    /// It becomes the credential's copy.
+    Keep,
+    /// It is not touched for now.
+    Leave,
+    /// It cannot be had.
+    Refused(StepError),
+    /// It is no longer wanted.
+    Remove(&'a Secret),
+}
+
+/// The claims of a namespace by target name, and the credentials that lost theirs.
+#[derive(Debug, Default)]
+pub struct Claims<'a> {
+    /// What governs each name.
+    pub by_name: BTreeMap<Arc<str>, Claim<'a>>,
+    /// Credentials whose name an older one has claimed, with that older one.
+    pub lost: Vec<(&'a Arc<Credential>, &'a Arc<Credential>)>,
+}
+
+impl<'a> Claims<'a> {
+    /// Settles every name that a credential wants here, or that one left something under.
+    pub fn settle(world: &'a World) -> Self {
+        let mut claims = Self::default();
+        claims.add_wanted(world);
+        claims.add_left_secrets(world);
+        claims.add_left_entries(world);
+        claims
+    }
+
+    /// The older credential wins, then the smaller UID, so that two never alternate.
+    fn add_wanted(&mut self, world: &'a World) {
+        let mut wanting: Vec<_> = world
+            .credentials
+            .iter()
+            .filter_map(|credential| Some((credential, credential.active_spec()?)))
+            .filter(|(_, spec)| spec.namespaces.selects(&world.namespace))
+            .collect();
+        wanting.sort_by_key(|(credential, _)| (credential.created, credential.uid.clone()));
+        for (credential, spec) in wanting {
+            if let Some(winner) = self.by_name.get(spec.target_name.as_str()) {
+                self.lost.push((credential, winner.credential));
+            } else {
+                let name = Arc::from(spec.target_name.as_str());
+                let claim = wanted(world, credential, spec);
+                self.by_name.insert(name, claim);
+            }
+        }
+    }
+
+    fn add_left_secrets(&mut self, world: &'a World) {
+        for (name, secret) in &world.secrets {
+            if self.by_name.contains_key(name) {
+                continue;
+            }
+            if let Some(credential) = world.owner_of(secret) {
+                self.by_name.insert(name.clone(), left_secret(credential, secret));
+            }
+        }
+    }
+
+    /// Entries whose Secret never came, because its source gave nothing: those of a credential on
+    /// its way out, and those we saw attached before the selection changed.
+    fn add_left_entries(&mut self, world: &'a World) {
+        for credential in world.credentials.iter().filter(|credential| credential.deleting) {
+            let Ok(spec) = &credential.spec else { continue };
+            let name: Arc<str> = Arc::from(spec.target_name.as_str());
+            if self.by_name.contains_key(&name) || !spec.namespaces.selects(&world.namespace) {
+                continue;
+            }
+            let gone = !world.secrets.contains_key(&name);
+            let entries = match credential.deletion_policy {
+                DeletionPolicy::Delete if gone => Entries::Detach,
+                DeletionPolicy::Delete => Entries::DetachSeen,
+                DeletionPolicy::Retain => Entries::Leave,
+            };
+            self.by_name.insert(name, Claim { credential, entries, secret: Fate::Leave });
+        }
+    }
+}
+
+/// A name that a credential wants here.
+fn wanted<'a>(world: &'a World, credential: &'a Arc<Credential>, spec: &'a Validated) -> Claim<'a> {
+    let (entries, secret) = if spec.suspend || !credential.finalized {
+        (Entries::Leave, Fate::Leave)
+    } else if let Some(error) = obstacle(world, spec) {
+        (Entries::DetachSeen, Fate::Refused(error))
+    } else {
+        (Entries::Attach(spec), Fate::Keep)
+    };
+    Claim { credential, entries, secret }
+}
+
+/// Why the name cannot be had, if so. What the operator cannot see among the Secrets it watches
+/// (one of another type) shows in the answer to its own write, which memory keeps.
+fn obstacle(world: &World, spec: &Validated) -> Option<StepError> {
+    let name = spec.target_name.as_str();
+    let Some(secret) = world.secrets.get(name) else {
+        let hold = world.memory.hold(&Object::Secret(Arc::from(name)))?;
+        return matches!(hold.error, StepError::NameConflict | StepError::TypeMismatch).then_some(hold.error);
+    };
+    if secret.mistyped {
+        Some(StepError::TypeMismatch)
+    } else if world.owner_of(secret).is_some() || spec.adopt {
+        None
+    } else {
+        Some(StepError::NameConflict)
+    }
+}
+
+/// A copy in a namespace that its credential no longer wants, or under a name it no longer has.
+fn left_secret<'a>(credential: &'a Arc<Credential>, secret: &'a Secret) -> Claim<'a> {
+    let idle = credential.spec.as_ref().map_or(true, |spec| spec.suspend);
+    if secret.mistyped || (idle && !credential.deleting) {
+        return Claim { credential, entries: Entries::Leave, secret: Fate::Leave };
+    }
+    let entries = match credential.deletion_policy {
+        DeletionPolicy::Delete => Entries::Detach,
+        DeletionPolicy::Retain => Entries::Leave,
+    };
+    Claim { credential, entries, secret: Fate::Remove(secret) }
+}

@@ -1,0 +1,94 @@
+//! Why a step failed, and what follows from it.
+
+use regcred_api::condition::Reason;
+
+/// What a failure asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Class {
+    /// A user must act; trying again may help only after that, so tries are far apart.
+    UserMustAct,
+    /// Nothing is wrong: what is missing will announce itself.
+    Wait,
+    /// The next try may succeed.
+    Retry,
+}
+
+/// Why the API server did not take a step. Carries no text of the server: an admission webhook may
+/// quote the Secret it refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum StepError {
+    /// 409: the object changed since it was observed.
+    #[error("the object changed in the meantime")]
+    Conflict,
+    /// 404: the object or its namespace is gone.
+    #[error("the object or its namespace is gone")]
+    Gone,
+    /// 403 with cause NamespaceTerminating.
+    #[error("the namespace is being deleted")]
+    NamespaceTerminating,
+    /// 409: a Secret that regcred did not make holds the name.
+    #[error("Secret exists and is not managed by regcred; delete it, or choose another target.name")]
+    NameConflict,
+    /// 409 on the type, which cannot be changed.
+    #[error("a Secret of another type holds the name; delete it, or choose another target.name")]
+    TypeMismatch,
+    /// 403 by RBAC.
+    #[error("the operator may not write it; grant it the permissions of the installed ClusterRole")]
+    Forbidden,
+    /// 403 by a ResourceQuota.
+    #[error("a ResourceQuota leaves no room for it; raise the quota")]
+    QuotaExceeded,
+    /// 400 or 422, for example by an admission policy.
+    #[error("the API server or an admission policy rejected it (HTTP {0})")]
+    Rejected(u16),
+    /// 413: more than the API server takes.
+    #[error("the Secret is larger than the API server takes (1 MiB); use fewer or shorter credentials")]
+    TooLarge,
+    /// 429, 5xx.
+    #[error("the API server answered HTTP {code}")]
+    Unavailable {
+        /// The status.
+        code: u16,
+        /// Seconds that it asked to wait.
+        retry_after: u32,
+    },
+    /// No answer in time, or no connection.
+    #[error("the API server did not answer")]
+    NoAnswer,
+    /// Held back because an earlier step that it depends on failed.
+    #[error("waits until the name is off every ServiceAccount")]
+    Blocked,
+}
+
+impl StepError {
+    /// What this failure asks for.
+    pub const fn class(self) -> Class {
+        match self {
+            Self::Gone | Self::NamespaceTerminating | Self::Blocked => Class::Wait,
+            Self::NameConflict
+            | Self::TypeMismatch
+            | Self::Forbidden
+            | Self::QuotaExceeded
+            | Self::Rejected(_)
+            | Self::TooLarge => Class::UserMustAct,
+            Self::Conflict | Self::Unavailable { .. } | Self::NoAnswer => Class::Retry,
+        }
+    }
+
+    /// The reason that status, events and metrics give.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::NameConflict => Reason::NameConflict,
+            Self::TypeMismatch => Reason::TypeMismatch,
+            Self::Forbidden | Self::Rejected(_) => Reason::Forbidden,
+            Self::QuotaExceeded => Reason::QuotaExceeded,
+            Self::Conflict
+            | Self::Gone
+            | Self::NamespaceTerminating
+            | Self::TooLarge
+            | Self::Unavailable { .. }
+            | Self::NoAnswer
+            | Self::Blocked => Reason::WriteFailed,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What every namespace reported last, summed for each credential as the reports come in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use regcred_api::status::{NamespaceCounts, ServiceAccountCounts};
+
+use crate::outcome::{Fault, PairReport, State};
+use crate::plan::Object;
+use crate::world::Uid;
+
+/// The last report of each namespace, and the sums over them.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    by_namespace: HashMap<Arc<str>, Vec<PairReport>>,
+    tallies: HashMap<Uid, Tally>,
+}
+
+/// The sums for one credential.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Namespaces.
+    pub namespaces: NamespaceCounts,
+    /// ServiceAccounts.
+    pub service_accounts: ServiceAccountCounts,
+    /// Namespaces where something is still to be taken away.
+    pub leaving: usize,
+    /// What is not in place: namespace and object, in order.
+    pub failures: BTreeMap<(Arc<str>, Object), Fault>,
+}
+
+impl Ledger {
+    /// Takes the report of a pass in the place of the last one. Returns the credentials whose sums
+    /// changed.
+    pub fn replace(&mut self, namespace: &Arc<str>, mut reports: Vec<PairReport>) -> Vec<Uid> {
+        let old = self.by_namespace.remove(namespace).unwrap_or_default();
+        keep_since(&old, &mut reports);
+        if old == reports {
+            self.by_namespace.insert(namespace.clone(), old);
+            return Vec::new();
+        }
+        let mut changed: Vec<Uid> = old.iter().chain(&reports).map(|r| r.credential.clone()).collect();
+        changed.sort();
+        changed.dedup();
+        for report in &old {
+            self.tally_mut(&report.credential).subtract(namespace, report);
+        }
+        for report in &reports {
+            self.tally_mut(&report.credential).add(namespace, report);
+        }
+        if !reports.is_empty() {
+            self.by_namespace.insert(namespace.clone(), reports);
+        }
+        changed
+    }
+
+    /// The sums for a credential.
+    pub fn tally(&self, credential: &str) -> Tally {
+        self.tallies.get(credential).cloned().unwrap_or_default()
+    }
+
+    /// Forgets the sums of a credential that is gone.
+    pub fn forget(&mut self, credential: &str) {
+        self.tallies.remove(credential);
+        for reports in self.by_namespace.values_mut() {
+            reports.retain(|report| &*report.credential != credential);
+        }
+    }
+
+    fn tally_mut(&mut self, credential: &Uid) -> &mut Tally {
+        self.tallies.entry(credential.clone()).or_default()
+    }
+}
+
+impl Tally {
+    fn add(&mut self, namespace: &Arc<str>, report: &PairReport) {
+        if report.leaving {
+            self.leaving += 1;
+        } else {
+            self.namespaces.matched += 1;
+            self.namespaces.synced += usize::from(report.secret == State::Synced);
+            self.namespaces.failed += usize::from(report.secret == State::Failed);
+        }
+        self.service_accounts.matched += report.accounts.matched;
+        self.service_accounts.attached += report.accounts.attached;
+        self.service_accounts.failed += report.accounts.failed;
+        self.service_accounts.contested += report.accounts.contested;
+        for (object, fault) in &report.failures {
+            self.failures.insert((namespace.clone(), object.clone()), fault.clone());
+        }
+    }
+
+    fn subtract(&mut self, namespace: &Arc<str>, report: &PairReport) {
+        if report.leaving {
+            self.leaving -= 1;
+        } else {
+            self.namespaces.matched -= 1;
+            self.namespaces.synced -= usize::from(report.secret == State::Synced);
+            self.namespaces.failed -= usize::from(report.secret == State::Failed);
+        }
+        self.service_accounts.matched -= report.accounts.matched;
+        self.service_accounts.attached -= report.accounts.attached;
+        self.service_accounts.failed -= report.accounts.failed;
+        self.service_accounts.contested -= report.accounts.contested;
+        for (object, _) in &report.failures {
+            self.failures.remove(&(namespace.clone(), object.clone()));
+        }
+    }
+}
+
+/// The same fault as before began when it began before.
+fn keep_since(old: &[PairReport], new: &mut [PairReport]) {
+    for report in new {
+        let Some(before) = old.iter().find(|before| before.credential == report.credential) else { continue };
+        for (object, fault) in &mut report.failures {
+            let same = before.failures.iter().find(|(o, f)| o == object && f.reason == fault.reason);
+            if let Some((_, earlier)) = same {
+                fault.since = earlier.since;
+            }
+        }
+    }
+}

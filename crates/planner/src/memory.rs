@@ -1,0 +1,202 @@
+//! What earlier passes over a namespace left behind. It lives in memory only: losing it costs a
+//! few writes at the most, never an invariant.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::error::{Class, StepError};
+use crate::plan::{Object, Plan, Step};
+use crate::world::{ServiceAccount, Uid};
+
+/// Removals within [`CONTEST_WINDOW`] that make a ServiceAccount contested.
+const CONTEST_REMOVALS: usize = 3;
+/// How far back removals count.
+const CONTEST_WINDOW: SignedDuration = SignedDuration::from_mins(10);
+/// The longest time a contested ServiceAccount is left alone.
+const CONTEST_MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+
+/// The memory of one namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    attached: BTreeMap<Arc<str>, Attached>,
+    contests: BTreeMap<Arc<str>, Contest>,
+    holds: BTreeMap<Object, Hold>,
+}
+
+/// Names that were wanted and stood on a ServiceAccount when it was last looked at.
+#[derive(Clone, Debug)]
+struct Attached {
+    uid: Uid,
+    names: BTreeSet<Arc<str>>,
+}
+
+/// Somebody else takes our names off a ServiceAccount.
+#[derive(Clone, Debug, Default)]
+pub struct Contest {
+    removals: Vec<Timestamp>,
+    pauses: u32,
+    paused_until: Option<Timestamp>,
+    /// The field manager that did it last.
+    pub manager: Option<Arc<str>>,
+}
+
+/// A write that failed and is not tried again before its time.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// Why it failed.
+    pub error: StepError,
+    /// When it first failed.
+    pub since: Timestamp,
+    /// When it is tried again.
+    pub retry_at: Timestamp,
+    attempts: u32,
+    planned_from: Option<Arc<str>>,
+}
+
+impl Memory {
+    /// Compares the ServiceAccounts with what was last seen there. A name that we saw attached and
+    /// that is gone was taken off by somebody else: our own passes forget what they detach.
+    pub fn note(&mut self, accounts: &BTreeMap<Arc<str>, ServiceAccount>, now: Timestamp) {
+        self.contests.retain(|name, _| accounts.contains_key(name));
+        self.attached
+            .retain(|name, attached| accounts.get(name).is_some_and(|account| account.uid == attached.uid));
+        for (name, attached) in &mut self.attached {
+            let Some(account) = accounts.get(name) else { continue };
+            let before = attached.names.len();
+            attached.names.retain(|entry| account.image_pull_secrets.contains(entry));
+            if attached.names.len() < before {
+                let contest = self.contests.entry(name.clone()).or_default();
+                contest.removed(account.list_manager.clone(), now);
+            }
+        }
+    }
+
+    /// Takes in what a pass found and did. `results` are those of `plan.steps`, in their order.
+    pub fn record(&mut self, plan: &Plan, results: &[Result<(), StepError>], now: Timestamp) {
+        self.attached.clear();
+        for (account, (uid, names)) in &plan.present {
+            self.attached.insert(account.clone(), Attached { uid: uid.clone(), names: names.clone() });
+        }
+        for (step, result) in plan.steps.iter().zip(results) {
+            match result {
+                Ok(()) => self.succeeded(step),
+                Err(error) => self.failed(&plan.namespace, step, *error, now),
+            }
+        }
+    }
+
+    /// The hold on an object, whether its time has come or not.
+    pub fn hold(&self, object: &Object) -> Option<&Hold> {
+        self.holds.get(object)
+    }
+
+    /// Forgets why a Secret could not be written: it is gone, and the next try may be made at once.
+    pub fn forget_hold(&mut self, object: &Object) {
+        self.holds.remove(object);
+    }
+
+    /// The contest over a ServiceAccount, while it is left alone.
+    pub fn contest(&self, account: &str, now: Timestamp) -> Option<&Contest> {
+        self.contests.get(account).filter(|contest| contest.paused_until.is_some_and(|until| until > now))
+    }
+
+    /// Whether this name was seen on this ServiceAccount while it was wanted there.
+    pub fn saw_attached(&self, account: &str, name: &str) -> bool {
+        self.attached.get(account).is_some_and(|attached| attached.names.contains(name))
+    }
+
+    /// Every name that was seen on some ServiceAccount while it was wanted there.
+    pub fn seen_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.attached.values().flat_map(|attached| &attached.names)
+    }
+
+    /// The next time at which something held back may be tried, after `now`.
+    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let holds = self.holds.values().map(|hold| hold.retry_at);
+        let contests = self.contests.values().filter_map(|contest| contest.paused_until);
+        holds.chain(contests).filter(|at| *at > now).min()
+    }
+
+    fn succeeded(&mut self, step: &Step) {
+        self.holds.remove(&step.object());
+        match step {
+            Step::PatchServiceAccount(patch) => {
+                let fresh = || Attached { uid: patch.uid.clone(), names: BTreeSet::new() };
+                let attached = self.attached.entry(patch.name.clone()).or_insert_with(fresh);
+                attached.names.extend(patch.attach.iter().cloned());
+            }
+            // Whoever keeps the Secret keeps the entries.
+            Step::ReleaseSecret(removal) => self.forget(&removal.name),
+            Step::ApplySecret { .. } | Step::RecreateSecret { .. } | Step::DeleteSecret(_) => {}
+        }
+    }
+
+    fn forget(&mut self, secret: &str) {
+        for attached in self.attached.values_mut() {
+            attached.names.remove(secret);
+        }
+    }
+
+    fn failed(&mut self, namespace: &str, step: &Step, error: StepError, now: Timestamp) {
+        let object = step.object();
+        let earlier = self.holds.remove(&object);
+        let attempts = earlier.as_ref().map_or(0, |hold| hold.attempts) + 1;
+        let since = earlier.filter(|hold| hold.error == error).map_or(now, |hold| hold.since);
+        let retry_at = now + backoff(namespace, error, attempts);
+        let planned_from = step.planned_from().cloned();
+        self.holds.insert(object, Hold { error, since, retry_at, attempts, planned_from });
+    }
+}
+
+impl Hold {
+    /// Whether a write planned from this version of the object still has to wait.
+    pub fn binds(&self, resource_version: Option<&Arc<str>>, now: Timestamp) -> bool {
+        let superseded = matches!(self.error, StepError::Conflict | StepError::Gone)
+            && self.planned_from.as_ref() != resource_version;
+        self.retry_at > now && !superseded
+    }
+}
+
+impl Contest {
+    fn removed(&mut self, manager: Option<Arc<str>>, now: Timestamp) {
+        self.manager = manager.or_else(|| self.manager.take());
+        self.removals.retain(|at| now.duration_since(*at) <= CONTEST_WINDOW);
+        self.removals.push(now);
+        // After a first pause, one more removal is enough.
+        let tolerated = if self.pauses == 0 { CONTEST_REMOVALS } else { 1 };
+        if self.removals.len() >= tolerated {
+            let pause = CONTEST_WINDOW.saturating_mul(1 << self.pauses.min(8)).min(CONTEST_MAX_PAUSE);
+            self.paused_until = Some(now + pause);
+            self.pauses += 1;
+            self.removals.clear();
+        }
+    }
+}
+
+/// How long to wait after the given number of failures in a row.
+fn backoff(namespace: &str, error: StepError, attempts: u32) -> SignedDuration {
+    let (first, growth, longest) = match (error, error.class()) {
+        (StepError::Conflict, _) => (100, 2_i64, 10_000),
+        (_, Class::Retry) => (1_000, 2, 60_000),
+        (_, Class::UserMustAct) => (1_000, 4, 300_000),
+        (_, Class::Wait) => (5_000, 2, 60_000),
+    };
+    let asked = match error {
+        StepError::Unavailable { retry_after, .. } => i64::from(retry_after) * 1_000,
+        _ => 0,
+    };
+    let millis = growth.saturating_pow(attempts - 1).saturating_mul(first).min(longest).max(asked);
+    SignedDuration::from_millis(millis + jitter(namespace, attempts, millis))
+}
+
+/// Up to a quarter more, drawn from the name: namespaces that failed together come back apart,
+/// and the same world still gives the same plan.
+fn jitter(namespace: &str, attempts: u32, millis: i64) -> i64 {
+    let mut hasher = DefaultHasher::new();
+    (namespace, attempts).hash(&mut hasher);
+    let share = i64::try_from(hasher.finish() % 256).unwrap_or(0);
+    millis * share / 1024
+}

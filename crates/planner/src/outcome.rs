@@ -1,0 +1,158 @@
+//! What became of a plan, for each credential that it concerns.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use regcred_api::condition::Reason;
+
+use crate::error::{Class, StepError};
+use crate::memory::Memory;
+use crate::plan::{Goal, Object, Pair, Plan};
+use crate::world::Uid;
+
+/// One credential in one namespace after a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairReport {
+    /// UID of the credential.
+    pub credential: Uid,
+    /// Something of this credential is still to be taken away here.
+    pub leaving: bool,
+    /// State of the Secret.
+    pub secret: State,
+    /// Selected ServiceAccounts, counted by state.
+    pub accounts: AccountCounts,
+    /// What is not in place, and why.
+    pub failures: Vec<(Object, Fault)>,
+}
+
+/// State of a Secret.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// As it should be.
+    Synced,
+    /// On its way, or waiting for its source.
+    Pending,
+    /// It cannot be had, or could not be written.
+    Failed,
+}
+
+/// Selected ServiceAccounts of one namespace, counted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct AccountCounts {
+    /// Selected.
+    pub matched: usize,
+    /// With the name.
+    pub attached: usize,
+    /// Without, for a cause.
+    pub failed: usize,
+    /// Without, because somebody keeps taking it off.
+    pub contested: usize,
+}
+
+/// Why something is not in place.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// As in conditions.
+    pub reason: Reason,
+    /// What is wrong and what to do.
+    pub message: Arc<str>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether it is being tried again without anybody's help.
+    pub retrying: bool,
+}
+
+/// What became of each pair. `results` are those of `plan.steps`; `memory` has recorded them.
+pub fn outcomes(
+    plan: &Plan,
+    results: &[Result<(), StepError>],
+    memory: &Memory,
+    now: Timestamp,
+) -> Vec<PairReport> {
+    let judge = Judge { results, memory, now };
+    plan.pairs.iter().filter_map(|pair| judge.pair(pair)).collect()
+}
+
+struct Judge<'a> {
+    results: &'a [Result<(), StepError>],
+    memory: &'a Memory,
+    now: Timestamp,
+}
+
+impl Judge<'_> {
+    /// `None` for a credential that has nothing left here.
+    fn pair(&self, pair: &Pair) -> Option<PairReport> {
+        let mut failures = Vec::new();
+        let object = Object::Secret(pair.target.clone());
+        let secret = self.state(&pair.secret, &object, &mut failures);
+        if pair.leaving && secret == State::Synced {
+            return None;
+        }
+        let mut accounts = AccountCounts { matched: pair.accounts.len(), ..AccountCounts::default() };
+        for (name, goal) in &pair.accounts {
+            let before = failures.len();
+            match self.state(goal, &Object::ServiceAccount(name.clone()), &mut failures) {
+                State::Synced => accounts.attached += 1,
+                State::Failed => accounts.failed += 1,
+                State::Pending => {}
+            }
+            accounts.contested +=
+                failures[before..].iter().filter(|(_, fault)| fault.reason == Reason::Contested).count();
+            if secret == State::Failed {
+                // The Secret's own failure says it already.
+                failures.retain(|(object, fault)| is_secret(object) || fault.reason == Reason::Contested);
+            }
+        }
+        Some(PairReport {
+            credential: pair.credential.clone(),
+            leaving: pair.leaving,
+            secret,
+            accounts,
+            failures,
+        })
+    }
+
+    fn state(&self, goal: &Goal, object: &Object, failures: &mut Vec<(Object, Fault)>) -> State {
+        let fault = match goal {
+            Goal::InPlace => return State::Synced,
+            Goal::Waiting => return State::Pending,
+            Goal::Held { error, since } => self.fault(*error, *since),
+            Goal::Refused { reason, message } => Some(self.refused(*reason, message)),
+            Goal::Step(index) => match self.results.get(*index) {
+                Some(Ok(())) => return State::Synced,
+                Some(Err(error)) => self.fault(*error, self.since(object)),
+                None => None,
+            },
+        };
+        match fault {
+            Some(fault) => {
+                failures.push((object.clone(), fault));
+                State::Failed
+            }
+            None => State::Pending,
+        }
+    }
+
+    /// A first conflict, or an object that just went, is no failure that anybody must read about.
+    fn fault(&self, error: StepError, since: Timestamp) -> Option<Fault> {
+        let passing = matches!(error, StepError::Conflict) || error.class() == Class::Wait;
+        (!passing).then(|| Fault {
+            reason: error.reason(),
+            message: Arc::from(error.to_string()),
+            since,
+            retrying: error.class() == Class::Retry,
+        })
+    }
+
+    fn refused(&self, reason: Reason, message: &str) -> Fault {
+        Fault { reason, message: Arc::from(message), since: self.now, retrying: false }
+    }
+
+    fn since(&self, object: &Object) -> Timestamp {
+        self.memory.hold(object).map_or(self.now, |hold| hold.since)
+    }
+}
+
+fn is_secret(object: &Object) -> bool {
+    matches!(object, Object::Secret(_))
+}

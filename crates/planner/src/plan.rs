@@ -1,0 +1,428 @@
+//! The plan of a namespace: an ordered list of steps, each one request, and for each credential
+//! what it gets and what it cannot have.
+//!
+//! Order is the safety: lists first, then Secrets that come or change, then Secrets that go. So
+//! every prefix of a plan is a legal state, and no ServiceAccount that we manage names a Secret
+//! that we deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use regcred_api::condition::Reason;
+use regcred_api::spec::DeletionPolicy;
+
+use crate::claim::{Claim, Claims, Entries, Fate};
+use crate::error::StepError;
+use crate::secret::SecretCopy;
+use crate::service_account::ListChange;
+use crate::world::{Credential, Secret, ServiceAccount, Uid, World};
+
+/// What is written, as the key of holds and failures.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Object {
+    /// A Secret of this name.
+    Secret(Arc<str>),
+    /// A ServiceAccount of this name.
+    ServiceAccount(Arc<str>),
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Merge patch with the whole new list.
+    PatchServiceAccount(ListPatch),
+    /// Server-side apply.
+    ApplySecret {
+        /// What to write.
+        copy: Arc<SecretCopy>,
+        /// What stands there, to be written with force; nothing: without force.
+        over: Option<Precondition>,
+    },
+    /// Delete and apply: the only way past `immutable: true`.
+    RecreateSecret {
+        /// What to write.
+        copy: Arc<SecretCopy>,
+        /// What stands there.
+        over: Precondition,
+    },
+    /// Delete.
+    DeleteSecret(Removal),
+    /// Take our marks off and leave the rest.
+    ReleaseSecret(Removal),
+}
+
+/// What a write is planned from; it fails if the object is no longer that.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Precondition {
+    /// UID that was observed.
+    pub uid: Uid,
+    /// Version that was observed.
+    pub resource_version: Arc<str>,
+}
+
+/// A new list for a ServiceAccount.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListPatch {
+    /// The ServiceAccount.
+    pub name: Arc<str>,
+    /// Its UID.
+    pub uid: Uid,
+    /// The version that the list was planned from.
+    pub resource_version: Arc<str>,
+    /// The whole new list.
+    pub list: Vec<Arc<str>>,
+    /// Names that it adds.
+    pub attach: BTreeSet<Arc<str>>,
+    /// Names that it takes off.
+    pub detach: BTreeSet<Arc<str>>,
+}
+
+/// A Secret that goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Removal {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What was observed.
+    pub over: Precondition,
+    /// The credential it was made for.
+    pub credential: Uid,
+}
+
+/// What is to be done in one namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The requests, in order.
+    pub steps: Vec<Step>,
+    /// What each credential concerned gets here.
+    pub pairs: Vec<Pair>,
+    /// Wanted names that already stand on each ServiceAccount.
+    pub present: BTreeMap<Arc<str>, (Uid, BTreeSet<Arc<str>>)>,
+}
+
+/// What one credential gets in one namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// UID of the credential.
+    pub credential: Uid,
+    /// Target name.
+    pub target: Arc<str>,
+    /// It only has things to take away here.
+    pub leaving: bool,
+    /// What becomes of the Secret.
+    pub secret: Goal,
+    /// What becomes of each selected ServiceAccount.
+    pub accounts: Vec<(Arc<str>, Goal)>,
+}
+
+/// What becomes of an object for a credential.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Goal {
+    /// It is as it should be.
+    InPlace,
+    /// It is once this step is done.
+    Step(usize),
+    /// It waits for something that announces itself.
+    Waiting,
+    /// It failed before, and is held back until its time comes.
+    Held {
+        /// Why it failed.
+        error: StepError,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It cannot be had.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+impl Step {
+    /// What it writes.
+    pub fn object(&self) -> Object {
+        match self {
+            Self::PatchServiceAccount(patch) => Object::ServiceAccount(patch.name.clone()),
+            Self::ApplySecret { copy, .. } | Self::RecreateSecret { copy, .. } => {
+                Object::Secret(Arc::from(copy.name.as_str()))
+            }
+            Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
+                Object::Secret(removal.name.clone())
+            }
+        }
+    }
+
+    /// The version of the object it was planned from.
+    pub fn planned_from(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::PatchServiceAccount(patch) => Some(&patch.resource_version),
+            Self::ApplySecret { over, .. } => over.as_ref().map(|over| &over.resource_version),
+            Self::RecreateSecret { over, .. } => Some(&over.resource_version),
+            Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
+                Some(&removal.over.resource_version)
+            }
+        }
+    }
+
+    /// Whether this step must not be taken once `failed` could not be.
+    pub fn depends_on(&self, failed: &Self) -> bool {
+        match (self, failed) {
+            (
+                Self::DeleteSecret(removal) | Self::ReleaseSecret(removal),
+                Self::PatchServiceAccount(patch),
+            ) => patch.detach.contains(&removal.name),
+            _ => false,
+        }
+    }
+}
+
+/// What is to be done in this namespace at this time.
+pub fn plan(world: &World, now: Timestamp) -> Plan {
+    let mut planner = Planner {
+        world,
+        now,
+        plan: Plan { namespace: world.namespace.name.clone(), ..Plan::default() },
+        goals: BTreeMap::new(),
+        still_named: BTreeSet::new(),
+    };
+    if !world.namespace.terminating {
+        let claims = Claims::settle(world);
+        planner.plan_lists(&claims);
+        planner.plan_secrets(&claims);
+        planner.plan_lost(&claims);
+    }
+    planner.plan
+}
+
+struct Planner<'a> {
+    world: &'a World,
+    now: Timestamp,
+    plan: Plan,
+    /// What becomes of each ServiceAccount whose list must change.
+    goals: BTreeMap<Arc<str>, Goal>,
+    /// Names that must come off a list which cannot be written now.
+    still_named: BTreeSet<Arc<str>>,
+}
+
+impl<'a> Planner<'a> {
+    fn plan_lists(&mut self, claims: &Claims<'a>) {
+        for (name, account) in &self.world.service_accounts {
+            if account.terminating {
+                continue;
+            }
+            let change = ListChange::new(name, account, claims, &self.world.memory);
+            if !change.present.is_empty() {
+                self.plan.present.insert(name.clone(), (account.uid.clone(), change.present.clone()));
+            }
+            if !change.is_empty() {
+                let goal = self.plan_list(name, account, &change);
+                self.goals.insert(name.clone(), goal);
+            }
+        }
+    }
+
+    fn plan_list(&mut self, name: &Arc<str>, account: &ServiceAccount, change: &ListChange) -> Goal {
+        let goal = self.hold(&Object::ServiceAccount(name.clone()), Some(&account.resource_version));
+        if let Some(goal) = goal.or_else(|| self.contested(name, change)) {
+            self.still_named.extend(change.detach.iter().cloned());
+            return goal;
+        }
+        self.push(Step::PatchServiceAccount(ListPatch {
+            name: name.clone(),
+            uid: account.uid.clone(),
+            resource_version: account.resource_version.clone(),
+            list: change.apply_to(&account.image_pull_secrets),
+            attach: change.attach.clone(),
+            detach: change.detach.clone(),
+        }))
+    }
+
+    /// A fight is about adding; taking our own name off ends it.
+    fn contested(&self, name: &str, change: &ListChange) -> Option<Goal> {
+        let contest = self.world.memory.contest(name, self.now).filter(|_| change.detach.is_empty())?;
+        let who = contest.manager.as_deref().unwrap_or("somebody");
+        let message = format!(
+            "{who} keeps taking the entry off; let it list {} too, or exclude the ServiceAccount",
+            change.attach.iter().map(|name| &**name).collect::<Vec<_>>().join(", "),
+        );
+        Some(Goal::Refused { reason: Reason::Contested, message })
+    }
+
+    fn plan_secrets(&mut self, claims: &Claims<'a>) {
+        let mut removals = Vec::new();
+        for (name, claim) in &claims.by_name {
+            match claim.secret {
+                Fate::Remove(secret) => removals.push((name, claim, secret)),
+                Fate::Keep | Fate::Leave | Fate::Refused(_) => self.plan_wanted(name, claim),
+            }
+        }
+        for (name, claim, secret) in removals {
+            self.plan_removal(name, claim, secret);
+        }
+    }
+
+    fn plan_wanted(&mut self, name: &Arc<str>, claim: &Claim<'a>) {
+        let secret = match claim.secret {
+            Fate::Keep => self.plan_copy(name, claim.credential),
+            Fate::Refused(error) => self.plan_refused(name, claim.credential, error),
+            Fate::Leave | Fate::Remove(_) => self.left_alone(name, claim.credential),
+        };
+        let leaving = claim.credential.active_spec().is_none();
+        if leaving && !self.names_stay(name) {
+            return;
+        }
+        let accounts = self.accounts(name, claim);
+        self.plan.pairs.push(Pair {
+            credential: claim.credential.uid.clone(),
+            target: name.clone(),
+            leaving,
+            secret,
+            accounts,
+        });
+    }
+
+    fn plan_copy(&mut self, name: &Arc<str>, credential: &Credential) -> Goal {
+        let existing = self.world.secrets.get(name);
+        let Some(copy) = &credential.copy else {
+            return self.left_alone(name, credential);
+        };
+        if existing.is_some_and(|secret| copy.is(secret)) {
+            return Goal::InPlace;
+        }
+        if existing.is_some_and(|secret| secret.terminating) {
+            return Goal::Waiting;
+        }
+        let from = existing.map(|secret| &secret.resource_version);
+        if let Some(goal) = self.hold(&Object::Secret(name.clone()), from) {
+            return goal;
+        }
+        let copy = copy.clone();
+        self.push(match existing {
+            Some(secret) if secret.immutable => Step::RecreateSecret { copy, over: secret.precondition() },
+            _ => Step::ApplySecret { copy, over: existing.map(Secret::precondition) },
+        })
+    }
+
+    /// A foreign Secret that the operator sees is left alone. One that only showed in the answer to
+    /// a write is tried again when its time comes: nothing else would tell that it is gone.
+    fn plan_refused(&mut self, name: &Arc<str>, credential: &Credential, error: StepError) -> Goal {
+        let seen = self.world.secrets.contains_key(name);
+        let hold = self.hold(&Object::Secret(name.clone()), None);
+        match (seen, hold, &credential.copy) {
+            (false, None, Some(copy)) => self.push(Step::ApplySecret { copy: copy.clone(), over: None }),
+            (false, Some(held), _) => held,
+            _ => Goal::Refused { reason: error.reason(), message: error.to_string() },
+        }
+    }
+
+    /// A copy of this credential whose data nobody touched still does its work.
+    fn left_alone(&self, name: &Arc<str>, credential: &Credential) -> Goal {
+        let serves = |secret: &Secret| {
+            secret.owns_data && self.world.owner_of(secret).is_some_and(|owner| owner.uid == credential.uid)
+        };
+        if self.world.secrets.get(name).is_some_and(serves) { Goal::InPlace } else { Goal::Waiting }
+    }
+
+    fn plan_removal(&mut self, name: &Arc<str>, claim: &Claim<'a>, secret: &Secret) {
+        let blocked = self.still_named.contains(name) || secret.terminating;
+        let object = Object::Secret(name.clone());
+        let goal = match self.hold(&object, Some(&secret.resource_version)) {
+            Some(goal) => goal,
+            None if blocked => Goal::Waiting,
+            None => self.push(removal(name, claim.credential, secret)),
+        };
+        self.plan.pairs.push(Pair {
+            credential: claim.credential.uid.clone(),
+            target: name.clone(),
+            leaving: true,
+            secret: goal,
+            accounts: Vec::new(),
+        });
+    }
+
+    /// Whether an entry of a credential on its way out still stands on some list.
+    fn names_stay(&self, name: &Arc<str>) -> bool {
+        let detached = |step: &Step| match step {
+            Step::PatchServiceAccount(patch) => patch.detach.contains(name),
+            _ => false,
+        };
+        self.still_named.contains(name) || self.plan.steps.iter().any(detached)
+    }
+
+    fn accounts(&self, name: &Arc<str>, claim: &Claim<'a>) -> Vec<(Arc<str>, Goal)> {
+        let Some(spec) = claim.credential.active_spec() else { return Vec::new() };
+        let selected = |(account, observed): &(&Arc<str>, &ServiceAccount)| {
+            spec.service_accounts.selects(account, observed)
+        };
+        let accounts = self.world.service_accounts.iter().filter(selected);
+        accounts
+            .map(|(account, observed)| (account.clone(), self.account(name, claim, account, observed)))
+            .collect()
+    }
+
+    fn account(
+        &self,
+        name: &Arc<str>,
+        claim: &Claim<'a>,
+        account: &Arc<str>,
+        observed: &ServiceAccount,
+    ) -> Goal {
+        let listed = observed.image_pull_secrets.contains(name);
+        match (claim.entries, claim.secret) {
+            (Entries::Attach(_), _) if listed => Goal::InPlace,
+            (Entries::Attach(_), _) => self.goals.get(account).cloned().unwrap_or(Goal::Waiting),
+            (_, Fate::Refused(error)) => Goal::Refused { reason: error.reason(), message: error.to_string() },
+            _ if listed => Goal::InPlace,
+            _ => Goal::Waiting,
+        }
+    }
+
+    fn plan_lost(&mut self, claims: &Claims<'a>) {
+        for (loser, winner) in &claims.lost {
+            let Some(spec) = loser.active_spec() else { continue };
+            let message = format!("RegistryCredential {} is older and has this target name", winner.name);
+            let refused = Goal::Refused { reason: Reason::TargetClaimed, message };
+            let selected = self.world.service_accounts.iter();
+            let selected = selected.filter(|(name, account)| spec.service_accounts.selects(name, account));
+            let accounts = selected.map(|(name, _)| (name.clone(), refused.clone())).collect();
+            self.plan.pairs.push(Pair {
+                credential: loser.uid.clone(),
+                target: Arc::from(spec.target_name.as_str()),
+                leaving: false,
+                secret: refused,
+                accounts,
+            });
+        }
+    }
+
+    fn hold(&self, object: &Object, resource_version: Option<&Arc<str>>) -> Option<Goal> {
+        let hold = self.world.memory.hold(object)?;
+        let binds = hold.binds(resource_version, self.now);
+        binds.then_some(Goal::Held { error: hold.error, since: hold.since })
+    }
+
+    fn push(&mut self, step: Step) -> Goal {
+        self.plan.steps.push(step);
+        Goal::Step(self.plan.steps.len() - 1)
+    }
+}
+
+impl Secret {
+    /// What a write over this Secret is planned from.
+    pub fn precondition(&self) -> Precondition {
+        Precondition { uid: self.uid.clone(), resource_version: self.resource_version.clone() }
+    }
+}
+
+fn removal(name: &Arc<str>, credential: &Credential, secret: &Secret) -> Step {
+    let removal =
+        Removal { name: name.clone(), over: secret.precondition(), credential: credential.uid.clone() };
+    match credential.deletion_policy {
+        DeletionPolicy::Delete => Step::DeleteSecret(removal),
+        DeletionPolicy::Retain => Step::ReleaseSecret(removal),
+    }
+}

@@ -1,0 +1,468 @@
+//! Sums become status, and the difference to the last status becomes events.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use regcred_api::condition::{ConditionType, Reason};
+use regcred_api::status::{Failure, MAX_FAILURES, RegistryCredentialStatus, RegistryStatus, Summary};
+
+use crate::ledger::Tally;
+use crate::outcome::Fault;
+use crate::plan::Object;
+use crate::world::Credential;
+
+/// How many namespaces a message names.
+const NAMED_IN_MESSAGE: usize = 3;
+
+/// What the credential loop knows of the sources.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceState {
+    /// Every server has a credential.
+    Resolved {
+        /// One for each entry of `spec.registries`.
+        registries: Vec<ResolvedRegistry>,
+        /// When the first credential expires, where that is known.
+        expires_at: Option<Timestamp>,
+        /// What was left out, in words: an entry that lost to another for the same server.
+        note: Option<String>,
+    },
+    /// Some server has none.
+    Failed {
+        /// `SourceNotFound`, `SourceInvalid`, `AccessDenied` or `Expired`.
+        reason: Reason,
+        /// What is wrong, where, and what to do.
+        message: String,
+    },
+}
+
+/// What one registry's source gave.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResolvedRegistry {
+    /// The server, as in spec.
+    pub server: String,
+    /// The kind of source.
+    pub kind: &'static str,
+    /// 8 hexadecimal digits of a keyed digest.
+    pub fingerprint: String,
+}
+
+/// Everything a status is made of.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    /// The object.
+    pub credential: &'a Credential,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// The annotation `regcred.dev/requestedAt`, acted on.
+    pub request: Option<String>,
+    /// Its sources; `None` before the first look.
+    pub source: Option<&'a SourceState>,
+    /// The sums over all namespaces.
+    pub tally: &'a Tally,
+    /// Whether namespaces still wait for their first pass with this spec.
+    pub in_progress: bool,
+}
+
+/// An event for the RegistryCredential.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// Warning rather than Normal.
+    pub warning: bool,
+    /// Reason, as in conditions, or `CredentialRefreshed`, `Synced`.
+    pub reason: String,
+    /// One sentence.
+    pub note: String,
+}
+
+/// The new status, and the events of the way there.
+pub fn report(
+    old: Option<&RegistryCredentialStatus>,
+    observed: &Observed<'_>,
+    now: Timestamp,
+) -> (RegistryCredentialStatus, Vec<Event>) {
+    let empty = RegistryCredentialStatus::default();
+    let old = old.unwrap_or(&empty);
+    let verdicts = Verdicts::new(old, observed);
+    let status = RegistryCredentialStatus {
+        observed_generation: observed.generation,
+        last_handled_request: observed.request.clone(),
+        conditions: conditions(old, &verdicts, observed.generation, now),
+        namespaces: observed.tally.namespaces,
+        service_accounts: observed.tally.service_accounts,
+        summary: summary(observed),
+        registries: registries(old, observed.source, now),
+        failures: failures(observed.tally),
+        failures_omitted: observed.tally.failures.len().saturating_sub(MAX_FAILURES),
+    };
+    let events = events(old, &status);
+    (status, events)
+}
+
+/// One condition to be: status, reason, message.
+#[derive(Clone, Debug)]
+struct Verdict {
+    kind: ConditionType,
+    status: &'static str,
+    reason: Reason,
+    message: String,
+}
+
+struct Verdicts(Vec<Verdict>);
+
+impl Verdicts {
+    fn new(old: &RegistryCredentialStatus, observed: &Observed<'_>) -> Self {
+        let source = source_verdict(observed.source);
+        let secrets = secrets_verdict(observed);
+        let accounts = accounts_verdict(observed);
+        let stalled = stalled_verdict(observed);
+        let mut verdicts = vec![];
+        let suspended = observed.credential.active_spec().is_some_and(|spec| spec.suspend);
+        if suspended {
+            verdicts.extend(last_ready(old));
+            verdicts.push(Verdict::new(
+                ConditionType::Reconciling,
+                "False",
+                Reason::Suspended,
+                "spec.suspend is set: nothing is written until it is taken away",
+            ));
+        } else {
+            let ready = ready_verdict(observed, &stalled, &source, &secrets, &accounts);
+            verdicts.extend(reconciling_verdict(observed, &ready, &source));
+            verdicts.insert(0, ready);
+        }
+        verdicts.extend(stalled);
+        verdicts.extend([source, secrets, accounts].into_iter().flatten());
+        Self(verdicts)
+    }
+}
+
+impl Verdict {
+    fn new(kind: ConditionType, status: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+        Self { kind, status, reason, message: message.into() }
+    }
+}
+
+/// A suspended object keeps the last word on whether it was ready.
+fn last_ready(old: &RegistryCredentialStatus) -> Option<Verdict> {
+    let condition = old.condition(ConditionType::Ready);
+    let status = match condition.map(|c| c.status.as_str()) {
+        Some("True") => "True",
+        Some("False") => "False",
+        _ => "Unknown",
+    };
+    let reason = READY_REASONS
+        .into_iter()
+        .find(|reason| condition.is_some_and(|c| c.reason == reason.as_str()))
+        .unwrap_or(Reason::Progressing);
+    let message =
+        condition.map_or_else(|| "suspended before the first pass".to_owned(), |c| c.message.clone());
+    Some(Verdict::new(ConditionType::Ready, status, reason, message))
+}
+
+/// Every reason that `Ready` may carry.
+const READY_REASONS: [Reason; 7] = [
+    Reason::Succeeded,
+    Reason::SourceNotReady,
+    Reason::PartiallySynced,
+    Reason::PartiallyAttached,
+    Reason::NoNamespaceSelected,
+    Reason::Stalled,
+    Reason::Progressing,
+];
+
+fn stalled_verdict(observed: &Observed<'_>) -> Option<Verdict> {
+    if let Err(invalid) = &observed.credential.spec {
+        return Some(Verdict::new(ConditionType::Stalled, "True", invalid.reason(), invalid.to_string()));
+    }
+    let claimed: Vec<_> = faults_of(observed.tally, Reason::TargetClaimed).collect();
+    let ((_, _), first) = claimed.first()?;
+    let message = format!(
+        "{}: {}; choose another target.name or other namespaces",
+        named(claimed.iter().map(|((namespace, _), _)| namespace)),
+        first.message
+    );
+    Some(Verdict::new(ConditionType::Stalled, "True", Reason::TargetClaimed, message))
+}
+
+fn source_verdict(source: Option<&SourceState>) -> Option<Verdict> {
+    let kind = ConditionType::SourceReady;
+    Some(match source? {
+        SourceState::Resolved { note, .. } => {
+            let message = note.clone().unwrap_or_else(|| "every server has a credential".to_owned());
+            Verdict::new(kind, "True", Reason::Resolved, message)
+        }
+        SourceState::Failed { reason, message } => Verdict::new(kind, "False", *reason, message.clone()),
+    })
+}
+
+fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
+    observed.credential.active_spec()?;
+    let kind = ConditionType::SecretsSynced;
+    let counts = observed.tally.namespaces;
+    let of = format!("{} of {} namespaces in sync", counts.synced, counts.matched);
+    if counts.synced == counts.matched && !observed.in_progress {
+        return Some(Verdict::new(kind, "True", Reason::AllSynced, of));
+    }
+    let secrets = observed.tally.failures.iter().filter(|((_, object), _)| is_secret(object));
+    let mut reasons: Vec<Reason> = secrets.map(|(_, fault)| fault.reason).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    let reason = match reasons.as_slice() {
+        [one @ (Reason::NameConflict | Reason::TypeMismatch | Reason::Forbidden | Reason::QuotaExceeded)] => {
+            *one
+        }
+        _ => Reason::PartiallySynced,
+    };
+    Some(Verdict::new(kind, "False", reason, of + &because(observed.tally, is_secret)))
+}
+
+fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
+    let spec = observed.credential.active_spec()?;
+    let kind = ConditionType::ServiceAccountsAttached;
+    if spec.service_accounts.is_none() {
+        let message = "serviceAccounts.from is None: Pods name the Secret themselves";
+        return Some(Verdict::new(kind, "True", Reason::NotRequested, message));
+    }
+    let counts = observed.tally.service_accounts;
+    let of = format!("{} of {} ServiceAccounts attached", counts.attached, counts.matched);
+    if counts.attached == counts.matched && !observed.in_progress {
+        return Some(Verdict::new(kind, "True", Reason::AllAttached, of));
+    }
+    let is_account = |object: &Object| !is_secret(object);
+    let forbidden = faults_of(observed.tally, Reason::Forbidden).any(|((_, object), _)| is_account(object));
+    let reason = match (counts.contested, forbidden) {
+        (0, true) => Reason::Forbidden,
+        (0, false) => Reason::PartiallyAttached,
+        _ => Reason::Contested,
+    };
+    Some(Verdict::new(kind, "False", reason, of + &because(observed.tally, is_account)))
+}
+
+fn ready_verdict(
+    observed: &Observed<'_>,
+    stalled: &Option<Verdict>,
+    source: &Option<Verdict>,
+    secrets: &Option<Verdict>,
+    accounts: &Option<Verdict>,
+) -> Verdict {
+    let ready = |status, reason, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
+    let failed = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|v| v.status == "False");
+    let message = |verdict: &Option<Verdict>| verdict.as_ref().map_or(String::new(), |v| v.message.clone());
+    let counts = observed.tally;
+    if stalled.is_some() {
+        ready("False", Reason::Stalled, &message(stalled))
+    } else if failed(source) {
+        ready("False", Reason::SourceNotReady, &message(source))
+    } else if counts.namespaces.failed > 0 {
+        ready("False", Reason::PartiallySynced, &message(secrets))
+    } else if counts.service_accounts.failed > 0 {
+        ready("False", Reason::PartiallyAttached, &message(accounts))
+    } else if source.is_none() || observed.in_progress || failed(secrets) || failed(accounts) {
+        ready("False", Reason::Progressing, &progress(observed))
+    } else if counts.namespaces.matched == 0 {
+        ready("True", Reason::NoNamespaceSelected, "0 namespaces are selected; see spec.namespaces")
+    } else {
+        ready("True", Reason::Succeeded, &message(secrets))
+    }
+}
+
+fn reconciling_verdict(
+    observed: &Observed<'_>,
+    ready: &Verdict,
+    source: &Option<Verdict>,
+) -> Option<Verdict> {
+    let kind = ConditionType::Reconciling;
+    let retrying = observed.tally.failures.values().any(|fault| fault.retrying);
+    match ready.reason {
+        Reason::Progressing => Some(Verdict::new(kind, "True", Reason::Progressing, ready.message.clone())),
+        Reason::SourceNotReady => {
+            let message = source.as_ref().map_or(String::new(), |verdict| verdict.message.clone());
+            Some(Verdict::new(kind, "True", Reason::WaitingForSource, message))
+        }
+        _ if retrying => Some(Verdict::new(kind, "True", Reason::Retrying, ready.message.clone())),
+        _ => None,
+    }
+}
+
+fn progress(observed: &Observed<'_>) -> String {
+    let tally = observed.tally;
+    format!(
+        "{} of {} namespaces in sync, {} of {} ServiceAccounts attached",
+        tally.namespaces.synced,
+        tally.namespaces.matched,
+        tally.service_accounts.attached,
+        tally.service_accounts.matched,
+    )
+}
+
+/// Why not all, as in `; payments: NameConflict (Secret exists …)`.
+fn because(tally: &Tally, of: impl Fn(&Object) -> bool) -> String {
+    let faults: Vec<_> = tally.failures.iter().filter(|((_, object), _)| of(object)).collect();
+    let Some(((_, _), first)) = faults.first() else { return String::new() };
+    let same: Vec<_> = faults.iter().filter(|(_, fault)| fault.reason == first.reason).collect();
+    let names = named(same.iter().map(|((namespace, _), _)| namespace));
+    format!("; {names}: {} ({})", first.reason, first.message)
+}
+
+/// At most three names, and how many more.
+fn named<'a>(namespaces: impl Iterator<Item = &'a Arc<str>>) -> String {
+    let mut names: Vec<&str> = namespaces.map(|name| &**name).collect();
+    names.dedup();
+    let shown = names.iter().take(NAMED_IN_MESSAGE).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED_IN_MESSAGE) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn faults_of(tally: &Tally, reason: Reason) -> impl Iterator<Item = (&(Arc<str>, Object), &Fault)> {
+    tally.failures.iter().filter(move |(_, fault)| fault.reason == reason)
+}
+
+fn is_secret(object: &Object) -> bool {
+    matches!(object, Object::Secret(_))
+}
+
+fn conditions(
+    old: &RegistryCredentialStatus,
+    verdicts: &Verdicts,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let condition = |verdict: &Verdict| {
+        let unchanged = old.condition(verdict.kind).filter(|before| before.status == verdict.status);
+        Condition {
+            type_: verdict.kind.as_str().to_owned(),
+            status: verdict.status.to_owned(),
+            reason: verdict.reason.to_string(),
+            message: verdict.message.clone(),
+            observed_generation: generation,
+            last_transition_time: unchanged
+                .map_or(whole_second(now), |before| before.last_transition_time.clone()),
+        }
+    };
+    verdicts.0.iter().map(condition).collect()
+}
+
+fn summary(observed: &Observed<'_>) -> Summary {
+    let tally = observed.tally;
+    let accounts_wanted = observed.credential.active_spec().is_some_and(|s| !s.service_accounts.is_none());
+    Summary {
+        namespaces: format!("{}/{}", tally.namespaces.synced, tally.namespaces.matched),
+        service_accounts: if accounts_wanted {
+            format!("{}/{}", tally.service_accounts.attached, tally.service_accounts.matched)
+        } else {
+            String::new()
+        },
+        next_expiry: match observed.source {
+            Some(SourceState::Resolved { expires_at, .. }) => expires_at.map(|at| at.to_string()),
+            _ => None,
+        },
+        secret: observed.credential.spec.as_ref().map_or(String::new(), |spec| spec.target_name.clone()),
+    }
+}
+
+/// A failed source keeps what its registries last gave: that is what the copies still hold.
+fn registries(
+    old: &RegistryCredentialStatus,
+    source: Option<&SourceState>,
+    now: Timestamp,
+) -> Vec<RegistryStatus> {
+    let Some(SourceState::Resolved { registries, .. }) = source else { return old.registries.clone() };
+    let entry = |resolved: &ResolvedRegistry| {
+        let before = old.registries.iter().find(|before| before.server == resolved.server);
+        let same = before.filter(|before| before.fingerprint == resolved.fingerprint);
+        RegistryStatus {
+            server: resolved.server.clone(),
+            source: resolved.kind.to_owned(),
+            fingerprint: resolved.fingerprint.clone(),
+            refreshed_at: same.map_or(whole_second(now), |before| before.refreshed_at.clone()),
+        }
+    };
+    registries.iter().map(entry).collect()
+}
+
+fn failures(tally: &Tally) -> Vec<Failure> {
+    let failure = |((namespace, object), fault): (&(Arc<str>, Object), &Fault)| {
+        let (kind, name) = match object {
+            Object::Secret(name) => ("Secret", name),
+            Object::ServiceAccount(name) => ("ServiceAccount", name),
+        };
+        Failure {
+            namespace: namespace.to_string(),
+            kind: kind.to_owned(),
+            name: name.to_string(),
+            reason: fault.reason.to_string(),
+            message: fault.message.to_string(),
+            since: whole_second(fault.since),
+        }
+    };
+    tally.failures.iter().take(MAX_FAILURES).map(failure).collect()
+}
+
+/// `metav1.Time` holds whole seconds; finer ones would make a status differ from what was stored.
+fn whole_second(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+fn events(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus) -> Vec<Event> {
+    let warned = [
+        ConditionType::SourceReady,
+        ConditionType::SecretsSynced,
+        ConditionType::ServiceAccountsAttached,
+        ConditionType::Stalled,
+    ];
+    let mut events: Vec<Event> = warned.into_iter().filter_map(|kind| warning(kind, old, new)).collect();
+    if !old.registries.is_empty() && fingerprints(old) != fingerprints(new) {
+        events.push(normal("CredentialRefreshed", "a source gave a new credential"));
+    }
+    let reason = |status: &RegistryCredentialStatus| {
+        status.condition(ConditionType::Ready).map(|condition| condition.reason.clone())
+    };
+    let succeeded = Some(Reason::Succeeded.to_string());
+    if reason(new) == succeeded && reason(old) != succeeded {
+        events.push(normal("Synced", &format!("{} namespaces in sync", new.namespaces.synced)));
+    }
+    events
+}
+
+fn normal(reason: &str, note: &str) -> Event {
+    Event { warning: false, reason: reason.to_owned(), note: note.to_owned() }
+}
+
+/// An event for a condition that turned, or took another reason, for something a user must do.
+fn warning(
+    kind: ConditionType,
+    old: &RegistryCredentialStatus,
+    new: &RegistryCredentialStatus,
+) -> Option<Event> {
+    let after = new.condition(kind)?;
+    let told = [
+        Reason::SourceNotFound,
+        Reason::SourceInvalid,
+        Reason::AccessDenied,
+        Reason::Expired,
+        Reason::NameConflict,
+        Reason::TypeMismatch,
+        Reason::Forbidden,
+        Reason::QuotaExceeded,
+        Reason::Contested,
+        Reason::TargetClaimed,
+        Reason::InvalidSpec,
+        Reason::TargetNameNotAllowed,
+    ];
+    let reason = told.into_iter().find(|reason| after.reason == reason.as_str())?;
+    if old.condition(kind).is_some_and(|before| before.reason == after.reason) {
+        return None;
+    }
+    let reason = match reason {
+        Reason::Contested => "ServiceAccountContested".to_owned(),
+        reason => reason.to_string(),
+    };
+    Some(Event { warning: true, reason, note: after.message.clone() })
+}
+
+fn fingerprints(status: &RegistryCredentialStatus) -> Vec<(&str, &str)> {
+    status.registries.iter().map(|r| (r.server.as_str(), r.fingerprint.as_str())).collect()
+}

@@ -1,0 +1,97 @@
+//! The wanted Secret, and the way to it from what stands there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use regcred_api::names;
+use regcred_api::spec::DeletionPolicy;
+use regcred_dockerconfig::SecretBytes;
+
+use crate::validate::Validated;
+use crate::world::{Secret, Uid};
+
+/// What a source gave, rendered.
+#[derive(Clone, PartialEq)]
+pub struct Payload {
+    /// The value of `.dockerconfigjson`.
+    pub content: SecretBytes,
+    /// Keyed digest of `content`, 32 hexadecimal digits. Equal digests: equal content.
+    pub fingerprint: String,
+    /// The servers it has an entry for, sorted.
+    pub servers: Vec<String>,
+    /// When the first credential in it expires, where that is known.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} for {})", self.fingerprint, self.servers.join(","))
+    }
+}
+
+/// The Secret that every selected namespace gets: the same in all of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecretCopy {
+    /// Its name.
+    pub name: String,
+    /// UID of its RegistryCredential.
+    pub credential_uid: Uid,
+    /// Name of its RegistryCredential.
+    pub credential_name: Arc<str>,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// All annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether an ownerReference lets garbage collection remove it after the RegistryCredential.
+    pub owned: bool,
+    /// Its content.
+    pub payload: Payload,
+}
+
+impl SecretCopy {
+    /// The copy for a credential of this name and UID. A payload without a fingerprint cannot be:
+    /// a copy would never be seen to differ.
+    pub fn new(credential_name: &Arc<str>, credential_uid: &Uid, spec: &Validated, payload: Payload) -> Self {
+        Self {
+            name: spec.target_name.clone(),
+            credential_uid: credential_uid.clone(),
+            credential_name: credential_name.clone(),
+            labels: labels(credential_name, spec),
+            annotations: annotations(credential_uid, spec, &payload),
+            owned: spec.deletion_policy == DeletionPolicy::Delete,
+            payload,
+        }
+    }
+
+    /// Whether this Secret is this copy, to the last label, with nobody else's hand on its data.
+    pub fn is(&self, secret: &Secret) -> bool {
+        let owner = self.owned.then_some(&self.credential_uid);
+        secret.owns_data
+            && !secret.immutable
+            && secret.marks.as_ref().is_some_and(|marks| {
+                marks.labels == self.labels
+                    && marks.annotations == self.annotations
+                    && marks.owner_uid.as_ref() == owner
+            })
+    }
+}
+
+fn labels(credential_name: &str, spec: &Validated) -> BTreeMap<String, String> {
+    let mut labels = spec.labels.clone();
+    labels.insert(names::MANAGED_BY_LABEL.to_owned(), names::MANAGED_BY.to_owned());
+    labels.insert(names::CREDENTIAL_LABEL.to_owned(), credential_name.to_owned());
+    labels
+}
+
+fn annotations(credential_uid: &str, spec: &Validated, payload: &Payload) -> BTreeMap<String, String> {
+    let mut annotations = spec.annotations.clone();
+    annotations.insert(names::CREDENTIAL_UID_ANNOTATION.to_owned(), credential_uid.to_owned());
+    annotations.insert(names::SERVERS_ANNOTATION.to_owned(), payload.servers.join(","));
+    annotations.insert(names::FINGERPRINT_ANNOTATION.to_owned(), payload.fingerprint.clone());
+    if let Some(expires_at) = payload.expires_at {
+        annotations.insert(names::EXPIRES_AT_ANNOTATION.to_owned(), expires_at.to_string());
+    }
+    annotations
+}

@@ -1,0 +1,176 @@
+//! Which namespaces and ServiceAccounts a credential is for. The same rules stand once more, in
+//! CEL, in the admission policy that attaches at birth.
+
+use regcred_api::spec::{
+    LabelSelector, LabelSelectorOperator, LabelSelectorRequirement, NamespaceSelection, NamespacesFrom,
+    ServiceAccountSelection, ServiceAccountsFrom,
+};
+use wildmatch::WildMatch;
+
+use crate::validate::InvalidSpec;
+use crate::world::{Namespace, ServiceAccount, StringMap};
+
+/// Prefixes of namespaces that belong to the platform; `from: All` does not take them.
+const SYSTEM_PREFIXES: [&str; 2] = ["kube-", "openshift-"];
+
+/// Which namespaces get the Secret.
+#[derive(Clone, Debug)]
+pub struct NamespaceFilter {
+    all: bool,
+    chosen: Choice,
+}
+
+/// Which ServiceAccounts name it.
+#[derive(Clone, Debug)]
+pub struct ServiceAccountFilter {
+    from: ServiceAccountsFrom,
+    chosen: Choice,
+}
+
+/// Names or labels, less the excluded names.
+#[derive(Clone, Debug)]
+struct Choice {
+    names: Vec<WildMatch>,
+    selector: Selector,
+    exclude: Vec<WildMatch>,
+}
+
+/// A label selector. An empty one selects nothing: it hands out credentials, and `from: All` says
+/// that plainly.
+#[derive(Clone, Debug, Default)]
+struct Selector(Vec<Requirement>);
+
+#[derive(Clone, Debug)]
+struct Requirement {
+    key: String,
+    operator: LabelSelectorOperator,
+    values: Vec<String>,
+}
+
+impl NamespaceFilter {
+    /// Takes a selection apart once.
+    pub fn new(selection: &NamespaceSelection) -> Result<Self, InvalidSpec> {
+        Ok(Self {
+            all: selection.from == NamespacesFrom::All,
+            chosen: Choice::new(
+                "namespaces.selector",
+                &selection.match_names,
+                selection.selector.as_ref(),
+                &selection.exclude,
+            )?,
+        })
+    }
+
+    /// Whether this namespace gets the Secret.
+    pub fn selects(&self, namespace: &Namespace) -> bool {
+        if namespace.terminating || namespace.excluded || self.chosen.excludes(&namespace.name) {
+            return false;
+        }
+        if self.all { !is_system(namespace) } else { self.chosen.takes(&namespace.name, &namespace.labels) }
+    }
+}
+
+impl ServiceAccountFilter {
+    /// Takes a selection apart once.
+    pub fn new(selection: &ServiceAccountSelection) -> Result<Self, InvalidSpec> {
+        Ok(Self {
+            from: selection.from,
+            chosen: Choice::new(
+                "serviceAccounts.selector",
+                &selection.match_names,
+                selection.selector.as_ref(),
+                &selection.exclude,
+            )?,
+        })
+    }
+
+    /// Whether lists are left alone: Pods name the Secret themselves.
+    pub fn is_none(&self) -> bool {
+        self.from == ServiceAccountsFrom::None
+    }
+
+    /// Whether this ServiceAccount, in a selected namespace, names the Secret.
+    pub fn selects(&self, name: &str, account: &ServiceAccount) -> bool {
+        if account.terminating || account.excluded || self.chosen.excludes(name) {
+            return false;
+        }
+        match self.from {
+            ServiceAccountsFrom::All => true,
+            ServiceAccountsFrom::Selected => self.chosen.takes(name, &account.labels),
+            ServiceAccountsFrom::None => false,
+        }
+    }
+}
+
+impl Choice {
+    fn new(
+        field: &'static str,
+        names: &[String],
+        selector: Option<&LabelSelector>,
+        exclude: &[String],
+    ) -> Result<Self, InvalidSpec> {
+        Ok(Self {
+            names: globs(names),
+            selector: selector.map(|s| Selector::new(field, s)).transpose()?.unwrap_or_default(),
+            exclude: globs(exclude),
+        })
+    }
+
+    fn excludes(&self, name: &str) -> bool {
+        self.exclude.iter().any(|glob| glob.matches(name))
+    }
+
+    fn takes(&self, name: &str, labels: &StringMap) -> bool {
+        self.names.iter().any(|glob| glob.matches(name)) || self.selector.matches(labels)
+    }
+}
+
+impl Selector {
+    fn new(field: &'static str, selector: &LabelSelector) -> Result<Self, InvalidSpec> {
+        let labels = selector.match_labels.iter().map(|(key, value)| Requirement {
+            key: key.clone(),
+            operator: LabelSelectorOperator::In,
+            values: vec![value.clone()],
+        });
+        let expressions = selector.match_expressions.iter().map(|e| Requirement::new(field, e));
+        Ok(Self(labels.map(Ok).chain(expressions).collect::<Result<_, _>>()?))
+    }
+
+    fn matches(&self, labels: &StringMap) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|requirement| requirement.holds(labels))
+    }
+}
+
+impl Requirement {
+    fn new(field: &'static str, expression: &LabelSelectorRequirement) -> Result<Self, InvalidSpec> {
+        let needs_values =
+            matches!(expression.operator, LabelSelectorOperator::In | LabelSelectorOperator::NotIn);
+        if needs_values == expression.values.is_empty() {
+            return Err(InvalidSpec::Selector { field, key: expression.key.clone() });
+        }
+        Ok(Self {
+            key: expression.key.clone(),
+            operator: expression.operator,
+            values: expression.values.clone(),
+        })
+    }
+
+    fn holds(&self, labels: &StringMap) -> bool {
+        let value = labels.get(&self.key);
+        let listed = value.is_some_and(|value| self.values.contains(value));
+        match self.operator {
+            LabelSelectorOperator::In => listed,
+            LabelSelectorOperator::NotIn => !listed,
+            LabelSelectorOperator::Exists => value.is_some(),
+            LabelSelectorOperator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+fn globs(patterns: &[String]) -> Vec<WildMatch> {
+    patterns.iter().map(|pattern| WildMatch::new(pattern)).collect()
+}
+
+fn is_system(namespace: &Namespace) -> bool {
+    namespace.is_own || SYSTEM_PREFIXES.iter().any(|prefix| namespace.name.starts_with(prefix))
+}

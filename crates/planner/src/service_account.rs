@@ -1,0 +1,72 @@
+//! The wanted list of a ServiceAccount. `imagePullSecrets` is an atomic list: every write carries
+//! the whole of it, so foreign entries are kept, in their place and order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::claim::{Claims, Entries};
+use crate::memory::Memory;
+use crate::world::ServiceAccount;
+
+/// What is to change on one list.
+#[derive(Debug, Default)]
+pub struct ListChange {
+    /// Wanted names that stand there already.
+    pub present: BTreeSet<Arc<str>>,
+    /// Wanted names that do not.
+    pub attach: BTreeSet<Arc<str>>,
+    /// Names that stand there and must not.
+    pub detach: BTreeSet<Arc<str>>,
+}
+
+impl ListChange {
+    /// Compares a list with the claims of its namespace.
+    pub fn new(name: &str, account: &ServiceAccount, claims: &Claims<'_>, memory: &Memory) -> Self {
+        let mut change = Self::default();
+        for (target, claim) in &claims.by_name {
+            let listed = account.image_pull_secrets.contains(target);
+            match wish(name, account, target, claim.entries, memory) {
+                Some(true) if listed => change.present.insert(target.clone()),
+                Some(true) => change.attach.insert(target.clone()),
+                Some(false) if listed => change.detach.insert(target.clone()),
+                Some(false) | None => false,
+            };
+        }
+        let left_behind =
+            |entry: &&Arc<str>| !claims.by_name.contains_key(*entry) && memory.saw_attached(name, entry);
+        change.detach.extend(account.image_pull_secrets.iter().filter(left_behind).cloned());
+        change
+    }
+
+    /// Whether the list is as it should be.
+    pub fn is_empty(&self) -> bool {
+        self.attach.is_empty() && self.detach.is_empty()
+    }
+
+    /// The whole new list. Ours are appended; an entry of ours that stands twice is left once.
+    pub fn apply_to(&self, list: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut seen = BTreeSet::new();
+        let kept = list.iter().filter(|entry| {
+            let repeated = self.present.contains(*entry) && !seen.insert((*entry).clone());
+            !self.detach.contains(*entry) && !repeated
+        });
+        kept.chain(&self.attach).cloned().collect()
+    }
+}
+
+/// Whether the name should stand on the list; `None`: either way is fine.
+fn wish(
+    name: &str,
+    account: &ServiceAccount,
+    target: &str,
+    entries: Entries<'_>,
+    memory: &Memory,
+) -> Option<bool> {
+    match entries {
+        Entries::Attach(spec) if spec.service_accounts.selects(name, account) => Some(true),
+        Entries::Attach(spec) if spec.service_accounts.is_none() => None,
+        Entries::Attach(_) | Entries::Detach => Some(false),
+        Entries::DetachSeen => memory.saw_attached(name, target).then_some(false),
+        Entries::Leave => None,
+    }
+}

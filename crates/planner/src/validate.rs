@@ -1,0 +1,185 @@
+//! A raw spec becomes [`Validated`], once. The API server has checked most of it already; what is
+//! checked again here holds when the object was stored under an older or a relaxed CRD.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use regcred_api::condition::Reason;
+use regcred_api::spec::{ConflictPolicy, DeletionPolicy, RegistryCredentialSpec, SourceMember};
+use regcred_dockerconfig::Server;
+
+use crate::select::{NamespaceFilter, ServiceAccountFilter};
+
+/// A spec that can be carried out. Nothing after it reads the raw one.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    /// No write and no refresh.
+    pub suspend: bool,
+    /// The registries, each with its source.
+    pub registries: Vec<Registry>,
+    /// Names of Secrets whose entries are all taken over.
+    pub docker_config_secrets: Vec<String>,
+    /// Which namespaces.
+    pub namespaces: NamespaceFilter,
+    /// Which ServiceAccounts.
+    pub service_accounts: ServiceAccountFilter,
+    /// Name of the Secret in each namespace.
+    pub target_name: String,
+    /// Whether a foreign Secret of that name is taken over.
+    pub adopt: bool,
+    /// What happens to copies that are no longer wanted.
+    pub deletion_policy: DeletionPolicy,
+    /// Labels for each copy, besides our own.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations for each copy, besides our own.
+    pub annotations: BTreeMap<String, String>,
+    /// The longest time between two looks at the source.
+    pub refresh_interval: Duration,
+}
+
+/// A server and where its credential comes from.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    /// The server in its canonical form.
+    pub server: Server,
+    /// Where its credential comes from.
+    pub source: SourceMember,
+}
+
+/// What the operator was started with, as far as a spec can collide with it.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The only target names that may be written; empty: any.
+    pub target_names: Vec<String>,
+}
+
+/// Why a spec cannot be carried out. Only its author can help.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidSpec {
+    /// The object does not fit the types of this version.
+    #[error("spec does not fit this version of regcred; apply the CRD of this version and the object again")]
+    Undecodable,
+    /// No source at all.
+    #[error("give at least one entry in registries or dockerConfigSecretRefs")]
+    NoSource,
+    /// A server that is no server.
+    #[error("registries[{index}].server is not host[:port][/path]")]
+    Server {
+        /// Position in `registries`.
+        index: usize,
+    },
+    /// Two entries that mean one server.
+    #[error("registries[{index}].server stands twice (as {server})")]
+    DuplicateServer {
+        /// Position in `registries` of the second.
+        index: usize,
+        /// The canonical server.
+        server: Server,
+    },
+    /// A source without a member that this version knows.
+    #[error("registries[{index}].source names no source that this version of regcred knows")]
+    NoSourceMember {
+        /// Position in `registries`.
+        index: usize,
+    },
+    /// One key of two.
+    #[error("registries[{index}].source.secretRef needs usernameKey and passwordKey together, or neither")]
+    HalfAKeyPair {
+        /// Position in `registries`.
+        index: usize,
+    },
+    /// A requirement with no values, or with values it cannot use.
+    #[error("{field}.matchExpressions on {key}: In and NotIn need values; Exists and DoesNotExist take none")]
+    Selector {
+        /// `namespaces.selector` or `serviceAccounts.selector`.
+        field: &'static str,
+        /// The label of the requirement.
+        key: String,
+    },
+    /// Adopt without Retain.
+    #[error("target.conflictPolicy: Adopt needs deletionPolicy: Retain")]
+    AdoptNeedsRetain,
+    /// Not a duration of at least a minute.
+    #[error("refreshInterval is not a duration of at least 1m")]
+    RefreshInterval,
+    /// The operator may write other names only.
+    #[error("target.name is none of the names that the operator was started with (--target-name)")]
+    TargetNameNotAllowed,
+}
+
+impl InvalidSpec {
+    /// The reason of the condition `Stalled`.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::TargetNameNotAllowed => Reason::TargetNameNotAllowed,
+            _ => Reason::InvalidSpec,
+        }
+    }
+}
+
+/// Checks a spec and gives it the form that planning uses. `name` is the object's own name.
+pub fn validate(
+    name: &str,
+    spec: &RegistryCredentialSpec,
+    settings: &Settings,
+) -> Result<Validated, InvalidSpec> {
+    if spec.registries.is_empty() && spec.docker_config_secret_refs.is_empty() {
+        return Err(InvalidSpec::NoSource);
+    }
+    let adopt = spec.target.conflict_policy == ConflictPolicy::Adopt;
+    if adopt && spec.deletion_policy != DeletionPolicy::Retain {
+        return Err(InvalidSpec::AdoptNeedsRetain);
+    }
+    Ok(Validated {
+        suspend: spec.suspend,
+        registries: registries(spec)?,
+        docker_config_secrets: spec.docker_config_secret_refs.iter().map(|r| r.name.clone()).collect(),
+        namespaces: NamespaceFilter::new(&spec.namespaces)?,
+        service_accounts: ServiceAccountFilter::new(&spec.service_accounts)?,
+        target_name: target_name(name, spec, settings)?,
+        adopt,
+        deletion_policy: spec.deletion_policy,
+        labels: spec.target.metadata.labels.clone(),
+        annotations: spec.target.metadata.annotations.clone(),
+        refresh_interval: refresh_interval(&spec.refresh_interval)?,
+    })
+}
+
+fn registries(spec: &RegistryCredentialSpec) -> Result<Vec<Registry>, InvalidSpec> {
+    let mut registries: Vec<Registry> = Vec::with_capacity(spec.registries.len());
+    for (index, registry) in spec.registries.iter().enumerate() {
+        let server = Server::parse(&registry.server).map_err(|_| InvalidSpec::Server { index })?;
+        if registries.iter().any(|earlier| earlier.server == server) {
+            return Err(InvalidSpec::DuplicateServer { index, server });
+        }
+        let source = registry.source.member().ok_or(InvalidSpec::NoSourceMember { index })?;
+        let SourceMember::Secret(secret) = &source;
+        if secret.username_key.is_some() != secret.password_key.is_some() {
+            return Err(InvalidSpec::HalfAKeyPair { index });
+        }
+        registries.push(Registry { server, source });
+    }
+    Ok(registries)
+}
+
+fn target_name(
+    name: &str,
+    spec: &RegistryCredentialSpec,
+    settings: &Settings,
+) -> Result<String, InvalidSpec> {
+    let target = spec.target.name.as_deref().unwrap_or(name);
+    if settings.target_names.is_empty() || settings.target_names.iter().any(|allowed| allowed == target) {
+        Ok(target.to_owned())
+    } else {
+        Err(InvalidSpec::TargetNameNotAllowed)
+    }
+}
+
+fn refresh_interval(text: &str) -> Result<Duration, InvalidSpec> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|interval| Duration::try_from(interval).ok())
+        .filter(|interval| *interval >= Duration::from_secs(60))
+        .ok_or(InvalidSpec::RefreshInterval)
+}
