@@ -1,0 +1,79 @@
+//! Why a source gave nothing. Names objects and keys; never quotes what is in them.
+
+use regcred_api::condition::Reason;
+use regcred_dockerconfig::{ConfigError, Server};
+
+/// Why a source gave nothing. All of them wait for the source to change: its watch tells.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SourceError {
+    /// The Secret is not there.
+    #[error("Secret {secret} does not exist in the source namespace; create it there")]
+    NotFound {
+        /// Name of the Secret.
+        secret: String,
+    },
+    /// The Secret's type needs the names of its keys.
+    #[error(
+        "Secret {secret} is of type {kind}; name its keys with usernameKey and passwordKey, or use kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth"
+    )]
+    KeysNotNamed {
+        /// Name of the Secret.
+        secret: String,
+        /// Its type.
+        kind: String,
+    },
+    /// The Secret is not a docker configuration.
+    #[error(
+        "Secret {secret} is of type {kind}; dockerConfigSecretRefs takes kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg"
+    )]
+    NotADockerConfig {
+        /// Name of the Secret.
+        secret: String,
+        /// Its type.
+        kind: String,
+    },
+    /// A key is not there.
+    #[error("Secret {secret} has no key {key}")]
+    KeyMissing {
+        /// Name of the Secret.
+        secret: String,
+        /// The key.
+        key: String,
+    },
+    /// The content cannot be used.
+    #[error("Secret {secret}: {error}")]
+    Invalid {
+        /// Name of the Secret.
+        secret: String,
+        /// What is wrong with it.
+        error: ConfigError,
+    },
+    /// No entry serves the server.
+    #[error(
+        "Secret {secret} has no entry for {server}; add one, or take all entries over with dockerConfigSecretRefs"
+    )]
+    NoEntry {
+        /// Name of the Secret.
+        secret: String,
+        /// The server.
+        server: Server,
+    },
+    /// All entries together are larger than a Secret may be.
+    #[error("the credentials together are larger than a Secret may be (1 MiB); use fewer or shorter ones")]
+    TooLarge,
+}
+
+impl SourceError {
+    /// The reason of the condition `SourceReady`.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound { .. } => Reason::SourceNotFound,
+            Self::KeysNotNamed { .. }
+            | Self::NotADockerConfig { .. }
+            | Self::KeyMissing { .. }
+            | Self::Invalid { .. }
+            | Self::NoEntry { .. }
+            | Self::TooLarge => Reason::SourceInvalid,
+        }
+    }
+}
