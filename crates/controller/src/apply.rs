@@ -1,0 +1,213 @@
+//! Takes the steps of a plan: one request each, in order. The only place that writes Secrets and
+//! ServiceAccounts. What comes back goes into the index at once, so that the next plan is made on
+//! a view at least as new as our own last write.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::{PartialObjectMeta, Status};
+use regcred_api::{RegistryCredential, names};
+use regcred_planner::error::StepError;
+use regcred_planner::plan::{ListPatch, Plan, Precondition, Removal, Step};
+use regcred_planner::secret::SecretCopy;
+use serde_json::{Value, json};
+
+use crate::Context;
+use crate::client::CALL_DEADLINE;
+use crate::decode::{self, SlimServiceAccount};
+use crate::shelf::version;
+
+/// Takes every step that can be taken. One that fails stops only those that depend on it.
+pub async fn apply(context: &Context, plan: &Plan) -> Vec<Result<(), StepError>> {
+    let writer = Writer { context, namespace: &plan.namespace };
+    let mut results: Vec<Result<(), StepError>> = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        let result = match obstacle(step, &plan.steps, &results) {
+            Some(error) => Err(error),
+            None => writer.take(step).await,
+        };
+        results.push(result);
+    }
+    results
+}
+
+/// Why a step must not be taken after what happened to the steps before it.
+fn obstacle(step: &Step, steps: &[Step], results: &[Result<(), StepError>]) -> Option<StepError> {
+    let failed = || steps.iter().zip(results).filter_map(|(step, result)| Some((step, result.err()?)));
+    if failed().any(|(_, error)| error == StepError::NamespaceTerminating) {
+        return Some(StepError::NamespaceTerminating);
+    }
+    failed().any(|(earlier, _)| step.depends_on(earlier)).then_some(StepError::Blocked)
+}
+
+struct Writer<'a> {
+    context: &'a Context,
+    namespace: &'a Arc<str>,
+}
+
+impl Writer<'_> {
+    async fn take(&self, step: &Step) -> Result<(), StepError> {
+        let write = async {
+            match step {
+                Step::PatchServiceAccount(patch) => self.patch_service_account(patch).await,
+                Step::ApplySecret { copy, over } => self.apply_secret(copy, over.as_ref()).await,
+                Step::RecreateSecret { copy, over } => {
+                    self.delete_secret(&copy.name, over).await?;
+                    self.apply_secret(copy, None).await
+                }
+                Step::DeleteSecret(removal) => self.delete_secret(&removal.name, &removal.over).await,
+                Step::ReleaseSecret(removal) => self.release_secret(removal).await,
+            }
+        };
+        let result = tokio::time::timeout(CALL_DEADLINE, write).await.unwrap_or(Err(StepError::NoAnswer));
+        self.context.metrics.step_taken(step, result);
+        if let Err(error) = result {
+            tracing::debug!(namespace = %self.namespace, object = ?step.object(), %error, "a write failed");
+        }
+        result
+    }
+
+    async fn patch_service_account(&self, patch: &ListPatch) -> Result<(), StepError> {
+        let api: Api<SlimServiceAccount> =
+            Api::namespaced(self.context.clients.write.clone(), self.namespace);
+        let body = json!({
+            "metadata": {"resourceVersion": &*patch.resource_version},
+            "imagePullSecrets": patch.list.iter().map(|name| json!({"name": &**name})).collect::<Vec<_>>(),
+        });
+        let written =
+            api.patch(&patch.name, &merge(), &Patch::Merge(body)).await.map_err(|e| classify(&e))?;
+        let version = version(written.metadata.resource_version.as_deref());
+        let mut index = self.context.index();
+        let account = decode::service_account(written, &mut index.interner);
+        index.service_accounts.apply((self.namespace.clone(), patch.name.clone()), version, account);
+        Ok(())
+    }
+
+    async fn apply_secret(&self, copy: &SecretCopy, over: Option<&Precondition>) -> Result<(), StepError> {
+        let params = PatchParams { force: over.is_some(), ..PatchParams::apply(names::FIELD_MANAGER) };
+        let body = Patch::Apply(manifest(copy, over));
+        let written = self.secrets().patch_metadata(&copy.name, &params, &body).await;
+        self.take_in(&copy.name, &written.map_err(|error| classify(&error))?);
+        Ok(())
+    }
+
+    async fn release_secret(&self, removal: &Removal) -> Result<(), StepError> {
+        let body = Patch::Strategic(unmark(removal));
+        let written = self.secrets().patch_metadata(&removal.name, &merge(), &body).await;
+        self.take_in(&removal.name, &written.map_err(|error| classify(&error))?);
+        Ok(())
+    }
+
+    async fn delete_secret(&self, name: &str, over: &Precondition) -> Result<(), StepError> {
+        let preconditions = Preconditions {
+            uid: Some(over.uid.to_string()),
+            resource_version: Some(over.resource_version.to_string()),
+        };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match self.secrets().delete(name, &params).await.map_err(|error| classify(&error)) {
+            Ok(_) | Err(StepError::Gone) => {}
+            Err(error) => return Err(error),
+        }
+        self.context.index().note_deleted_secret(&(self.namespace.clone(), Arc::from(name)));
+        Ok(())
+    }
+
+    fn take_in(&self, name: &str, written: &PartialObjectMeta<Secret>) {
+        let mut index = self.context.index();
+        let version = version(written.metadata.resource_version.as_deref());
+        let secret = decode::secret(written, false, &mut index.interner);
+        let key = (self.namespace.clone(), index.interner.string(name));
+        index.apply_own_secret(key, version, secret);
+    }
+
+    /// Asks for metadata in the answers: the content never comes back.
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.context.clients.write.clone(), self.namespace)
+    }
+}
+
+fn merge() -> PatchParams {
+    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// The whole Secret as server-side apply takes it: what it no longer mentions goes away.
+fn manifest(copy: &SecretCopy, over: Option<&Precondition>) -> Value {
+    let mut metadata = json!({
+        "name": copy.name,
+        "labels": copy.labels,
+        "annotations": copy.annotations,
+    });
+    if copy.owned {
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": <RegistryCredential as kube::Resource>::api_version(&()),
+            "kind": <RegistryCredential as kube::Resource>::kind(&()),
+            "name": &*copy.credential_name,
+            "uid": &*copy.credential_uid,
+        }]);
+    }
+    if let Some(over) = over {
+        metadata["resourceVersion"] = json!(&*over.resource_version);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": names::SECRET_TYPE,
+        "data": {names::SECRET_KEY: STANDARD.encode(copy.payload.content.expose())},
+    })
+}
+
+/// A strategic merge patch, because it can take one ownerReference out by its key.
+fn unmark(removal: &Removal) -> Value {
+    json!({
+        "metadata": {
+            "uid": &*removal.over.uid,
+            "resourceVersion": &*removal.over.resource_version,
+            "labels": {names::MANAGED_BY_LABEL: null, names::CREDENTIAL_LABEL: null},
+            "annotations": {
+                names::CREDENTIAL_UID_ANNOTATION: null,
+                names::SERVERS_ANNOTATION: null,
+                names::FINGERPRINT_ANNOTATION: null,
+                names::EXPIRES_AT_ANNOTATION: null,
+            },
+            "ownerReferences": [{"$patch": "delete", "uid": &*removal.credential}],
+        },
+    })
+}
+
+/// What an answer means for a step.
+pub fn classify(error: &kube::Error) -> StepError {
+    let kube::Error::Api(status) = error else { return StepError::NoAnswer };
+    match status.code {
+        403 if has_cause(status, "NamespaceTerminating") => StepError::NamespaceTerminating,
+        // ResourceQuota has no cause of its own (k8s.io/apiserver, pkg/admission/plugin/resourcequota).
+        403 if status.message.contains("exceeded quota") => StepError::QuotaExceeded,
+        403 => StepError::Forbidden,
+        404 => StepError::Gone,
+        409 if conflicts_on(status, ".type") => StepError::TypeMismatch,
+        409 if has_cause(status, "FieldManagerConflict") => StepError::NameConflict,
+        409 => StepError::Conflict,
+        413 => StepError::TooLarge,
+        // Somebody set `immutable` since the Secret was observed; its watch will say so.
+        422 if status.message.contains("field is immutable") => StepError::Conflict,
+        429 | 500.. => {
+            let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+            StepError::Unavailable { code: status.code, retry_after }
+        }
+        code => StepError::Rejected(code),
+    }
+}
+
+fn has_cause(status: &Status, reason: &str) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == reason)
+}
+
+fn conflicts_on(status: &Status, field: &str) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "FieldManagerConflict" && cause.field == field)
+}

@@ -1,0 +1,105 @@
+//! The two clients of the operator. Watches and writes differ in how long silence is normal: a
+//! watch gets a bookmark about every minute, a write an answer within seconds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use kube::client::{ClientBuilder, DynBody};
+use kube::{Client, Config};
+use tokio::time::Instant;
+use tower_http::map_response_body::MapResponseBodyLayer;
+
+use crate::Error;
+
+/// The API server sends a bookmark on each watch about once a minute
+/// (k8s.io/apiserver, storage/cacher); a watch that is silent for longer is dead.
+const WATCH_SILENCE: Duration = Duration::from_secs(65);
+/// The longest time for one request that is no watch, whatever trickles in.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The clients.
+#[derive(Clone)]
+pub struct Clients {
+    /// For watches.
+    pub watch: Client,
+    /// For everything else.
+    pub write: Client,
+    /// When a watch last received anything.
+    pub pulse: Pulse,
+}
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clients")
+    }
+}
+
+/// When a watch last received anything, bookmarks included.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    started: Instant,
+    last_beat: Arc<AtomicU64>,
+}
+
+impl Pulse {
+    /// A pulse that beats now.
+    pub fn new() -> Self {
+        Self { started: Instant::now(), last_beat: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// How long ago a watch last received anything.
+    pub fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.last_beat.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(last)
+    }
+
+    fn beat(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_beat.store(now, Ordering::Relaxed);
+    }
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clients {
+    /// Clients for this cluster.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let pulse = Pulse::new();
+        Ok(Self {
+            watch: watch_client(config.clone(), pulse.clone())?,
+            write: write_client(config.clone())?,
+            pulse,
+        })
+    }
+}
+
+fn watch_client(mut config: Config, pulse: Pulse) -> Result<Client, Error> {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(WATCH_SILENCE);
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    let heard = MapResponseBodyLayer::new(move |body: Box<DynBody>| {
+        let pulse = pulse.clone();
+        body.map_frame(move |frame| {
+            pulse.beat();
+            frame
+        })
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&heard).build())
+}
+
+fn write_client(mut config: Config) -> Result<Client, Error> {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(CALL_DEADLINE);
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    // No retries inside a call: a namespace that has to wait gives its place to another.
+    Ok(ClientBuilder::try_from(config)?.build())
+}

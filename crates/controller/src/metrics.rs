@@ -1,0 +1,78 @@
+//! Numbers for operators of the operator. Labels are closed sets: never a name of a user's object.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use regcred_planner::error::StepError;
+use regcred_planner::plan::Step;
+
+/// What kind of step, and how it ended.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct StepLabels {
+    step: &'static str,
+    result: &'static str,
+}
+
+/// Which watch.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WatchLabels {
+    kind: &'static str,
+}
+
+/// Whether it went well.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+/// The numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Passes over namespaces.
+    pub passes: Counter,
+    /// Writes of status.
+    pub statuses_written: Counter,
+    steps: Family<StepLabels, Counter>,
+    watch_failures: Family<WatchLabels, Counter>,
+    sources: Family<ResultLabels, Counter>,
+}
+
+impl Metrics {
+    /// Registers every number.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("regcred");
+        registry.register("namespace_passes", "Passes over namespaces", self.passes.clone());
+        registry.register("steps", "Writes of Secrets and ServiceAccounts", self.steps.clone());
+        registry.register("status_writes", "Writes of status", self.statuses_written.clone());
+        registry.register("watch_failures", "Interruptions of watches", self.watch_failures.clone());
+        registry.register("source_reads", "Looks at the sources of a credential", self.sources.clone());
+    }
+
+    /// A step was taken.
+    pub fn step_taken(&self, step: &Step, result: Result<(), StepError>) {
+        let result = result.map_or_else(|error| error.reason().as_str(), |()| "Succeeded");
+        self.steps.get_or_create(&StepLabels { step: name(step), result }).inc();
+    }
+
+    /// A watch was interrupted.
+    pub fn watch_failed(&self, kind: &'static str) {
+        self.watch_failures.get_or_create(&WatchLabels { kind }).inc();
+    }
+
+    /// The sources of a credential were looked at.
+    pub fn source_resolved(&self, resolved: bool) {
+        let result = if resolved { "Resolved" } else { "Failed" };
+        self.sources.get_or_create(&ResultLabels { result }).inc();
+    }
+}
+
+fn name(step: &Step) -> &'static str {
+    match step {
+        Step::PatchServiceAccount(_) => "PatchServiceAccount",
+        Step::ApplySecret { .. } => "ApplySecret",
+        Step::RecreateSecret { .. } => "RecreateSecret",
+        Step::DeleteSecret(_) => "DeleteSecret",
+        Step::ReleaseSecret(_) => "ReleaseSecret",
+    }
+}

@@ -1,0 +1,78 @@
+//! The loop by namespace: observe, plan, apply, report.
+//!
+//! Why a namespace and not a credential: all credentials of one ServiceAccount travel in one
+//! patch, a new namespace costs no pass over the cluster, and one bad namespace stops no other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use regcred_planner::error::StepError;
+use regcred_planner::outcome::{PairReport, outcomes};
+use regcred_planner::{Plan, plan};
+use tokio::time::Instant;
+
+use crate::queue::Lane;
+use crate::{Context, apply, clock, status};
+
+/// Takes namespaces from the queue until the operator is told to stop.
+pub async fn work(context: Arc<Context>) {
+    loop {
+        let work = tokio::select! {
+            biased;
+            () = crate::wait_for(&context.stage.stopping) => return,
+            work = context.namespaces.next() => work,
+        };
+        pass(&context, &work.key).await;
+    }
+}
+
+/// One pass over a namespace.
+async fn pass(context: &Context, name: &Arc<str>) {
+    context.metrics.passes.inc();
+    let now = clock::now();
+    let Some(world) = context.index().observe(name, now) else {
+        return report(context, name, Vec::new());
+    };
+    let plan = plan(&world, now);
+    let results = apply::apply(context, &plan).await;
+    let (reports, wake_at) = record(context, &plan, &results);
+    report(context, name, reports);
+    if let Some(at) = wake_at {
+        context.namespaces.push_at(name.clone(), at);
+    }
+}
+
+/// Takes the results into memory. Returns what became of each pair, and when to come back.
+fn record(
+    context: &Context,
+    plan: &Plan,
+    results: &[Result<(), StepError>],
+) -> (Vec<PairReport>, Option<Instant>) {
+    let now = clock::now();
+    let mut index = context.index();
+    let memory = index.memory(&plan.namespace);
+    memory.record(plan, results, now);
+    let reports = outcomes(plan, results, memory, now);
+    let wake_at = memory.wake_at(now).map(|at| Instant::now() + until(at, now));
+    (reports, wake_at)
+}
+
+fn report(context: &Context, namespace: &Arc<str>, reports: Vec<PairReport>) {
+    let changed = context.ledger().replace(namespace, reports);
+    if changed.is_empty() {
+        return;
+    }
+    let index = context.index();
+    let concerned = index.credentials.iter().filter(|(_, entry)| changed.contains(&entry.planned.uid));
+    for ((_, name), entry) in concerned {
+        status::soon(context, name.clone());
+        if entry.planned.deleting {
+            context.credentials.push(name.clone(), Lane::Urgent);
+        }
+    }
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}

@@ -1,0 +1,270 @@
+//! Work by key. One pass for a key at a time; a change during a pass runs it again; two lanes, so
+//! that what is new goes ahead of what is refreshed; keys that come back at a given time.
+//!
+//! kube's own `scheduler` and `applier` were weighed: they pop due keys in arbitrary order and know
+//! one lane, so a new ServiceAccount would wait behind a rotation over ten thousand namespaces.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::Mutex;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::locked;
+
+/// Which work goes first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lane {
+    /// New namespaces, ServiceAccounts and drift: somebody may be waiting.
+    Urgent,
+    /// Refreshes of what is in place.
+    Bulk,
+}
+
+/// The number of a push. Smaller is older.
+pub type Ticket = u64;
+
+/// Keys that wait for a pass.
+#[derive(Debug)]
+pub struct Queue<K> {
+    state: Mutex<State<K>>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    urgent: VecDeque<(K, Ticket)>,
+    bulk: VecDeque<(K, Ticket)>,
+    /// Keys that wait, with the lane and ticket under which they do.
+    pending: HashMap<K, (Lane, Ticket)>,
+    running: HashMap<K, Ticket>,
+    /// Tickets of everything that waits or runs.
+    open: BTreeSet<Ticket>,
+    delayed: BTreeMap<(Instant, Ticket), K>,
+    due: HashMap<K, (Instant, Ticket)>,
+    next_ticket: Ticket,
+}
+
+/// A key that is being worked on; dropping it ends the pass.
+#[derive(Debug)]
+pub struct Work<'a, K: Clone + Eq + Hash> {
+    /// The key.
+    pub key: K,
+    queue: &'a Queue<K>,
+}
+
+impl<K: Clone + Eq + Hash> Default for Queue<K> {
+    fn default() -> Self {
+        let state = State {
+            urgent: VecDeque::new(),
+            bulk: VecDeque::new(),
+            pending: HashMap::new(),
+            running: HashMap::new(),
+            open: BTreeSet::new(),
+            delayed: BTreeMap::new(),
+            due: HashMap::new(),
+            next_ticket: 0,
+        };
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Queue<K> {
+    /// Asks for a pass over `key`.
+    pub fn push(&self, key: K, lane: Lane) {
+        locked(&self.state).push(key, lane);
+        self.changed.notify_one();
+    }
+
+    /// Asks for a pass over `key` at `at`; an earlier time already asked for stands.
+    pub fn push_at(&self, key: K, at: Instant) {
+        let mut state = locked(&self.state);
+        if state.due.get(&key).is_some_and(|(earlier, _)| *earlier <= at) {
+            return;
+        }
+        state.forget_delay(&key);
+        let ticket = state.ticket();
+        state.delayed.insert((at, ticket), key.clone());
+        state.due.insert(key, (at, ticket));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Waits for a key that may be worked on.
+    pub async fn next(&self) -> Work<'_, K> {
+        loop {
+            let changed = self.changed.notified();
+            let (key, wake_at) = locked(&self.state).take(Instant::now());
+            if let Some(key) = key {
+                // Whoever waits next may find more.
+                self.changed.notify_one();
+                return Work { key, queue: self };
+            }
+            match wake_at {
+                Some(at) => {
+                    let _elapsed = tokio::time::timeout_at(at, changed).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// The ticket that the next push will get.
+    pub fn next_ticket(&self) -> Ticket {
+        locked(&self.state).next_ticket
+    }
+
+    /// Whether everything pushed before `ticket` was drawn has had its pass.
+    pub fn is_done_before(&self, ticket: Ticket) -> bool {
+        locked(&self.state).open.first().is_none_or(|oldest| *oldest >= ticket)
+    }
+
+    /// How many keys wait for a pass now.
+    pub fn len(&self) -> usize {
+        locked(&self.state).pending.len()
+    }
+
+    /// Whether no key waits for a pass now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K: Clone + Eq + Hash> State<K> {
+    fn push(&mut self, key: K, lane: Lane) {
+        let waiting = self.pending.get(&key).copied();
+        let ticket = match waiting {
+            Some((waiting_in, _)) if waiting_in == lane || waiting_in == Lane::Urgent => return,
+            Some((_, ticket)) => ticket,
+            None => self.ticket(),
+        };
+        self.open.insert(ticket);
+        self.pending.insert(key.clone(), (lane, ticket));
+        if !self.running.contains_key(&key) {
+            self.line_up(key, lane, ticket);
+        }
+    }
+
+    fn line_up(&mut self, key: K, lane: Lane, ticket: Ticket) {
+        match lane {
+            Lane::Urgent => self.urgent.push_back((key, ticket)),
+            Lane::Bulk => self.bulk.push_back((key, ticket)),
+        }
+    }
+
+    /// A key to work on, or else when to look again.
+    fn take(&mut self, now: Instant) -> (Option<K>, Option<Instant>) {
+        while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
+            let key = entry.remove();
+            self.due.remove(&key);
+            self.push(key, Lane::Bulk);
+        }
+        while let Some((lane, (key, ticket))) = self.pop() {
+            // A key that changed lanes stands in both; the other place no longer counts.
+            if self.pending.get(&key) == Some(&(lane, ticket)) && !self.running.contains_key(&key) {
+                self.pending.remove(&key);
+                self.running.insert(key.clone(), ticket);
+                self.forget_delay(&key);
+                return (Some(key), None);
+            }
+        }
+        (None, self.delayed.keys().next().map(|(at, _)| *at))
+    }
+
+    fn pop(&mut self) -> Option<(Lane, (K, Ticket))> {
+        let urgent = self.urgent.pop_front().map(|entry| (Lane::Urgent, entry));
+        urgent.or_else(|| self.bulk.pop_front().map(|entry| (Lane::Bulk, entry)))
+    }
+
+    fn finish(&mut self, key: &K) {
+        if let Some(ticket) = self.running.remove(key) {
+            self.open.remove(&ticket);
+        }
+        if let Some((lane, ticket)) = self.pending.get(key).copied() {
+            self.line_up(key.clone(), lane, ticket);
+        }
+    }
+
+    fn forget_delay(&mut self, key: &K) {
+        if let Some(at) = self.due.remove(key) {
+            self.delayed.remove(&at);
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        self.next_ticket - 1
+    }
+}
+
+impl<K: Clone + Eq + Hash> Drop for Work<'_, K> {
+    fn drop(&mut self) {
+        locked(&self.queue.state).finish(&self.key);
+        self.queue.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_pushed_during_its_pass_runs_again_and_never_twice_at_once() {
+        let queue = Queue::default();
+        queue.push("a", Lane::Bulk);
+        let first = queue.next().await;
+        queue.push("a", Lane::Bulk);
+        queue.push("a", Lane::Bulk);
+        assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
+        drop(first);
+        let second = queue.next().await;
+        assert_eq!(second.key, "a");
+        drop(second);
+        assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn urgent_keys_overtake_bulk_ones_also_when_they_waited_there() {
+        let queue = Queue::default();
+        for key in ["a", "b", "c"] {
+            queue.push(key, Lane::Bulk);
+        }
+        queue.push("c", Lane::Urgent);
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            order.push(queue.next().await.key);
+        }
+        assert_eq!(order, ["c", "a", "b"]);
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delayed_key_comes_at_the_earliest_time_asked_for() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        queue.push_at("a", start + Duration::from_secs(60));
+        queue.push_at("a", start + Duration::from_secs(5));
+        queue.push_at("a", start + Duration::from_secs(30));
+        drop(queue.next().await);
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
+        assert!(tokio::time::timeout(Duration::from_secs(120), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_is_done_when_all_earlier_pushes_had_their_pass() {
+        let queue = Queue::default();
+        queue.push("a", Lane::Bulk);
+        queue.push("b", Lane::Bulk);
+        let ticket = queue.next_ticket();
+        queue.push("c", Lane::Bulk);
+        let a = queue.next().await;
+        let b = queue.next().await;
+        drop(a);
+        assert!(!queue.is_done_before(ticket));
+        drop(b);
+        assert!(queue.is_done_before(ticket));
+    }
+}

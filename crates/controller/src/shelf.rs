@@ -1,0 +1,146 @@
+//! Objects of one watch, by namespace and name. Plain state: events go in, and what they changed
+//! comes out. A re-list marks what it saw and sweeps the rest, because it tells of no deletion.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Namespace (empty for cluster-scoped kinds) and name.
+pub type Key = (Arc<str>, Arc<str>);
+
+/// `metadata.resourceVersion` as a number: later versions are larger (KEP-5504). Zero where it is
+/// none, which makes every event the newest.
+pub type Version = u64;
+
+/// Objects of one watch.
+#[derive(Debug)]
+pub struct Shelf<T> {
+    items: BTreeMap<Key, Item<T>>,
+    epoch: u32,
+    complete: bool,
+}
+
+#[derive(Debug)]
+struct Item<T> {
+    value: T,
+    version: Version,
+    epoch: u32,
+}
+
+/// Reads a `resourceVersion`.
+pub fn version(text: Option<&str>) -> Version {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self { items: BTreeMap::new(), epoch: 0, complete: false }
+    }
+}
+
+impl<T> Shelf<T> {
+    /// Takes in an object that was listed, watched, or came back from our own write. Returns false
+    /// if what stands here is as new or newer: a watch may lag behind our own writes.
+    pub fn apply(&mut self, key: Key, version: Version, value: T) -> bool {
+        let epoch = self.epoch;
+        if let Some(item) = self.items.get_mut(&key) {
+            item.epoch = epoch;
+            if version != 0 && item.version >= version {
+                return false;
+            }
+        }
+        self.items.insert(key, Item { value, version, epoch });
+        true
+    }
+
+    /// Takes in a deletion. Returns the object, unless a newer one of that name stands here.
+    pub fn delete(&mut self, key: &Key, version: Version) -> Option<T> {
+        let newer = self.items.get(key).is_some_and(|item| version != 0 && item.version > version);
+        if newer { None } else { self.items.remove(key).map(|item| item.value) }
+    }
+
+    /// A list begins.
+    pub fn begin(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// A list is complete: what it did not mention is gone, and returned.
+    pub fn finish(&mut self) -> Vec<(Key, T)> {
+        self.complete = true;
+        let epoch = self.epoch;
+        self.items
+            .extract_if(.., |_, item| item.epoch != epoch)
+            .map(|(key, item)| (key, item.value))
+            .collect()
+    }
+
+    /// Whether a list was ever complete.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The object under this key.
+    pub fn get(&self, key: &Key) -> Option<&T> {
+        self.items.get(key).map(|item| &item.value)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, key: &Key) -> Option<&mut T> {
+        self.items.get_mut(key).map(|item| &mut item.value)
+    }
+
+    /// All objects.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &T)> {
+        self.items.iter().map(|(key, item)| (key, &item.value))
+    }
+
+    /// The objects of a namespace, by name.
+    pub fn in_namespace(&self, namespace: &Arc<str>) -> impl Iterator<Item = (&Arc<str>, &T)> {
+        let first = (namespace.clone(), Arc::from(""));
+        self.items
+            .range(first..)
+            .take_while(move |(key, _)| key.0 == *namespace)
+            .map(|(key, item)| (&key.1, &item.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        (Arc::from("ns"), Arc::from(name))
+    }
+
+    #[test]
+    fn a_relist_sweeps_what_vanished_during_a_gap_and_keeps_what_we_wrote_meanwhile() {
+        let mut shelf = Shelf::default();
+        shelf.begin();
+        shelf.apply(key("old"), 1, "old");
+        shelf.apply(key("kept"), 2, "kept");
+        assert!(shelf.finish().is_empty());
+        shelf.begin();
+        shelf.apply(key("kept"), 2, "kept");
+        shelf.apply(key("ours"), 5, "written during the list");
+        assert_eq!(shelf.finish(), [(key("old"), "old")]);
+        assert_eq!(shelf.iter().count(), 2);
+    }
+
+    #[test]
+    fn a_lagging_watch_does_not_undo_our_own_write() {
+        let mut shelf = Shelf::default();
+        assert!(shelf.apply(key("a"), 7, "ours"));
+        assert!(!shelf.apply(key("a"), 6, "stale"));
+        assert!(shelf.delete(&key("a"), 6).is_none());
+        assert_eq!(shelf.get(&key("a")), Some(&"ours"));
+        assert_eq!(shelf.delete(&key("a"), 9), Some("ours"));
+    }
+
+    #[test]
+    fn a_namespace_is_listed_without_its_neighbours() {
+        let mut shelf = Shelf::default();
+        for namespace in ["a", "a-b", "b"] {
+            shelf.apply((Arc::from(namespace), Arc::from("x")), 1, ());
+        }
+        assert_eq!(shelf.in_namespace(&Arc::from("a")).count(), 1);
+    }
+}

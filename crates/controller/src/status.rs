@@ -1,0 +1,140 @@
+//! The loop that writes status: at most once in an interval for each RegistryCredential, and only
+//! if it differs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::{ApiResource, Patch, PatchParams};
+use kube::core::DynamicObject;
+use regcred_api::{RegistryCredential, RegistryCredentialStatus, names};
+use regcred_planner::report::{Event, Observed, report};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::client::CALL_DEADLINE;
+use crate::shelf::version;
+use crate::{Context, clock, decode, event};
+
+/// The shortest time between two writes of one status.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Changes that come together make one write.
+const SETTLE: Duration = Duration::from_millis(250);
+/// How often an object whose namespaces still have their passes to come is looked at.
+const WATCHFUL: Duration = Duration::from_millis(100);
+
+/// When each status was written, and since when it waits for passes to end.
+#[derive(Debug, Default)]
+struct Pace {
+    written: Option<Instant>,
+    unsettled: Option<Instant>,
+}
+
+/// A status to be, and the object it is for.
+struct Draft {
+    uid: Arc<str>,
+    status: RegistryCredentialStatus,
+    events: Vec<Event>,
+    differs: bool,
+    in_progress: bool,
+    first: bool,
+}
+
+/// Asks for a look at the status of this RegistryCredential.
+pub fn soon(context: &Context, name: Arc<str>) {
+    context.statuses.push_at(name, Instant::now() + SETTLE);
+}
+
+/// Takes RegistryCredentials from the queue until the operator is told to stop.
+pub async fn work(context: Arc<Context>) {
+    let mut paces: HashMap<Arc<str>, Pace> = HashMap::new();
+    loop {
+        let work = tokio::select! {
+            biased;
+            () = crate::wait_for(&context.stage.stopping) => return,
+            work = context.statuses.next() => work,
+        };
+        let Some(draft) = draft(&context, &work.key) else {
+            paces.remove(&work.key);
+            continue;
+        };
+        let pace = paces.entry(work.key.clone()).or_default();
+        if let Some(at) = later(&draft, pace) {
+            context.statuses.push_at(work.key.clone(), at);
+        } else if draft.differs {
+            pace.written = Some(Instant::now());
+            write(&context, &work.key, draft).await;
+        }
+    }
+}
+
+/// When to look again instead of writing now. While namespaces still have their passes to come, an
+/// object that already speaks of this spec waits for them, so that a restart writes nothing.
+fn later(draft: &Draft, pace: &mut Pace) -> Option<Instant> {
+    let now = Instant::now();
+    if !draft.in_progress {
+        pace.unsettled = None;
+    } else if !draft.first && *pace.unsettled.get_or_insert(now) + INTERVAL > now {
+        return Some(now + WATCHFUL);
+    }
+    let next = pace.written.map(|at| at + INTERVAL).filter(|next| draft.differs && *next > now);
+    next.or_else(|| (draft.in_progress && !draft.differs).then_some(now + WATCHFUL))
+}
+
+fn draft(context: &Context, name: &Arc<str>) -> Option<Draft> {
+    let index = context.index();
+    let entry = index.credential(name)?;
+    let old = entry.object.status.as_ref();
+    let in_progress = !context.namespaces.is_done_before(entry.settled_after)
+        || (entry.source.is_none() && entry.planned.active_spec().is_some_and(|spec| !spec.suspend));
+    let tally = context.ledger().tally(&entry.planned.uid);
+    let observed = Observed {
+        credential: &entry.planned,
+        generation: entry.object.generation,
+        request: entry.handled_request.clone(),
+        source: entry.source.as_ref(),
+        tally: &tally,
+        in_progress,
+    };
+    let (status, events) = report(old, &observed, clock::now());
+    Some(Draft {
+        uid: entry.planned.uid.clone(),
+        differs: old != Some(&status),
+        first: old.is_none_or(|old| old.observed_generation != entry.object.generation),
+        status,
+        events,
+        in_progress,
+    })
+}
+
+/// Writes the whole status in one operation of a JSON patch, so that nothing stale stays in it.
+async fn write(context: &Context, name: &Arc<str>, draft: Draft) {
+    let resource = ApiResource::erase::<RegistryCredential>(&());
+    let api: Api<DynamicObject> = Api::all_with(context.clients.write.clone(), &resource);
+    let operations = json!([
+        {"op": "test", "path": "/metadata/uid", "value": &*draft.uid},
+        {"op": "add", "path": "/status", "value": draft.status},
+    ]);
+    let Ok(patch) = serde_json::from_value(operations) else { return };
+    let params =
+        PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch: Patch<()> = Patch::Json(patch);
+    let write = api.patch_status(name, &params, &patch);
+    match tokio::time::timeout(CALL_DEADLINE, write).await {
+        Ok(Ok(object)) => {
+            context.metrics.statuses_written.inc();
+            let version = version(object.metadata.resource_version.as_deref());
+            context.index().apply_credential(name, version, decode::credential(object));
+            event::publish(context, name, &draft.uid, draft.events).await;
+        }
+        Ok(Err(error)) if crate::error::code(&error) == 404 => {}
+        Ok(Err(error)) => retry(context, name, crate::error::code(&error)),
+        Err(_) => retry(context, name, 0),
+    }
+}
+
+fn retry(context: &Context, name: &Arc<str>, code: u16) {
+    tracing::warn!(credential = %name, code, "the status could not be written");
+    context.statuses.push_at(name.clone(), Instant::now() + INTERVAL);
+}

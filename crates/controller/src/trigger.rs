@@ -1,0 +1,57 @@
+//! An event becomes the keys that need a pass. The index has taken the event in already.
+
+use std::sync::Arc;
+
+use regcred_api::spec::SourceMember;
+use regcred_planner::world::Credential;
+
+use crate::Context;
+use crate::index::{Index, cluster_key};
+use crate::queue::Lane;
+use crate::status;
+
+/// A change for no more namespaces than this does not wait behind one for thousands.
+const FEW: usize = 64;
+
+/// Something in a namespace changed.
+pub fn namespace(context: &Context, name: Arc<str>) {
+    context.namespaces.push(name, Lane::Urgent);
+}
+
+/// A RegistryCredential changed, and these namespaces are concerned.
+pub fn credential(context: &Context, index: &mut Index, name: &Arc<str>, concerned: Vec<Arc<str>>) {
+    copies(context, index, name, concerned);
+    context.credentials.push(name.clone(), Lane::Urgent);
+    status::soon(context, name.clone());
+}
+
+/// What a RegistryCredential puts into these namespaces changed.
+pub fn copies(context: &Context, index: &mut Index, name: &Arc<str>, concerned: Vec<Arc<str>>) {
+    if concerned.is_empty() {
+        return;
+    }
+    let lane = if concerned.len() <= FEW { Lane::Urgent } else { Lane::Bulk };
+    for namespace in concerned {
+        context.namespaces.push(namespace, lane);
+    }
+    if let Some(entry) = index.credentials.get_mut(&cluster_key(name)) {
+        entry.settled_after = context.namespaces.next_ticket();
+    }
+}
+
+/// A Secret of the source namespace changed.
+pub fn source(context: &Context, index: &Index, secret: &str) {
+    let drawing = index.credentials.iter().filter(|(_, entry)| draws_on(&entry.planned, secret));
+    for ((_, name), _) in drawing {
+        context.credentials.push(name.clone(), Lane::Urgent);
+    }
+}
+
+/// Whether a credential takes anything from this source Secret.
+pub fn draws_on(credential: &Credential, secret: &str) -> bool {
+    let Ok(spec) = &credential.spec else { return false };
+    let by_server = spec.registries.iter().any(|registry| match &registry.source {
+        SourceMember::Secret(reference) => reference.name == secret,
+    });
+    by_server || spec.docker_config_secrets.iter().any(|name| name == secret)
+}
