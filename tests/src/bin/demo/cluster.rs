@@ -1,0 +1,130 @@
+//! The cluster that the story plays on: an embedded control plane, or one of the user's.
+
+use std::path::{Path, PathBuf};
+
+use regcred_tests::{
+    ControlPlane, Options,
+    binaries::operator_binary,
+    error::{Context as _, Error, Result},
+    install::{OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT, repository},
+    process::{Launch, Process, Supervisor},
+};
+use serde_json::{Value, json};
+use tokio::{process::Command, task::spawn_blocking};
+
+/// A cluster, and the kubectl to speak to it as its administrator.
+pub(crate) struct Cluster {
+    kubectl: PathBuf,
+    kubeconfig: PathBuf,
+    home: Home,
+}
+
+/// Who ends what the story starts.
+enum Home {
+    Embedded(Box<ControlPlane>),
+    Yours(Supervisor, tempfile::TempDir),
+}
+
+impl Cluster {
+    /// The cluster of this kubeconfig, or a new one.
+    pub(crate) async fn open(kubeconfig: Option<&Path>) -> Result<Self> {
+        let Some(kubeconfig) = kubeconfig else {
+            let control_plane = ControlPlane::start(Options::default()).await?;
+            let kubectl = control_plane.binaries().kubectl.clone();
+            let kubeconfig = control_plane.admin_identity().kubeconfig.clone();
+            return Ok(Self { kubectl, kubeconfig, home: Home::Embedded(Box::new(control_plane)) });
+        };
+        let kubeconfig =
+            kubeconfig.canonicalize().context(format!("read kubeconfig {}", kubeconfig.display()))?;
+        let folder = tempfile::tempdir().context("make a folder")?;
+        let home = Home::Yours(Supervisor::start(folder.path())?, folder);
+        Ok(Self { kubectl: PathBuf::from("kubectl"), kubeconfig, home })
+    }
+
+    /// Whether the cluster ends with the story.
+    pub(crate) fn is_embedded(&self) -> bool {
+        matches!(self.home, Home::Embedded(_))
+    }
+
+    /// The administrator's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// What kubectl prints for these arguments, run in the repository.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.kubectl);
+        command.args(arguments).current_dir(repository()).env("KUBECONFIG", &self.kubeconfig);
+        let output = command.output().await.context("run kubectl")?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            return Ok(text(&output.stdout));
+        }
+        let said = text(&output.stdout) + &text(&output.stderr);
+        Err(Error::Unexpected(format!("kubectl {}: {}", arguments.join(" "), said.trim())))
+    }
+
+    /// Starts the operator from this repository, with the ServiceAccount that the manifests made.
+    pub(crate) async fn start_operator(&self) -> Result<Process> {
+        let program = spawn_blocking(operator_binary).await.expect("the build panicked")?;
+        let kubeconfig = self.operator_kubeconfig().await?.display().to_string();
+        let arguments = [
+            "run",
+            "--kubeconfig",
+            &kubeconfig,
+            "--source-namespace",
+            OPERATOR_NAMESPACE,
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        let launch = Launch {
+            name: "operator".to_owned(),
+            program,
+            arguments: arguments.map(str::to_owned).to_vec(),
+            environment: Vec::new(),
+        };
+        match &self.home {
+            Home::Embedded(control_plane) => control_plane.spawn(&launch),
+            Home::Yours(supervisor, _) => supervisor.spawn(&launch),
+        }
+    }
+
+    /// The administrator's kubeconfig with the operator's token in the place of the administrator.
+    async fn operator_kubeconfig(&self) -> Result<PathBuf> {
+        let token = [
+            "create",
+            "token",
+            OPERATOR_SERVICE_ACCOUNT,
+            "--namespace",
+            OPERATOR_NAMESPACE,
+            "--duration=24h",
+        ];
+        let token = self.kubectl(&token).await?;
+        let view =
+            self.kubectl(&["config", "view", "--raw", "--minify", "--flatten", "--output=json"]).await?;
+        let mut config: Value =
+            serde_json::from_str(&view).map_err(std::io::Error::from).context("read it")?;
+        config["users"][0]["user"] = json!({ "token": token.trim() });
+        let folder = match &self.home {
+            Home::Embedded(control_plane) => control_plane.folder(),
+            Home::Yours(_, folder) => folder.path(),
+        };
+        let path = folder.join("operator.kubeconfig");
+        std::fs::write(&path, config.to_string()).context("write the operator's kubeconfig")?;
+        Ok(path)
+    }
+
+    /// Leaves the embedded control plane and the operator running. Returns the process whose end stops them.
+    pub(crate) fn keep(self, operator: Process) -> Result<Option<u32>> {
+        let keeper = match &self.home {
+            Home::Embedded(control_plane) => Some(control_plane.keep()?),
+            Home::Yours(..) => None,
+        };
+        if keeper.is_some() {
+            // Dropping them would end them.
+            std::mem::forget(operator);
+            std::mem::forget(self);
+        }
+        Ok(keeper)
+    }
+}

@@ -1,0 +1,214 @@
+//! Finds or builds the programs: first a `KUBEBUILDER_ASSETS` folder, then our cache, then a build with Go.
+//!
+//! The cache lies outside any one checkout and is keyed by version, so a fresh clone starts at once. Builds are
+//! guarded by a file lock and written under a temporary name, so test binaries may run side by side.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    fs::File,
+    hash::{Hash as _, Hasher as _},
+    io::{Write as _, stderr},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::error::{Context as _, Error, Result};
+
+/// The folder of the Go module that declares the programs as tools.
+const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/controlplane");
+const GO_MOD: &str = include_str!("../controlplane/go.mod");
+
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Where the programs of a control plane are.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    /// etcd.
+    pub etcd: PathBuf,
+    /// kube-apiserver.
+    pub kube_apiserver: PathBuf,
+    /// kube-controller-manager.
+    pub kube_controller_manager: PathBuf,
+    /// kubectl.
+    pub kubectl: PathBuf,
+}
+
+impl Binaries {
+    /// Finds the programs, and builds those that are nowhere. Blocks, for minutes if it builds.
+    pub fn locate() -> Result<Self> {
+        let kubernetes = |name| locate(name, &format!("k8s.io/kubernetes/cmd/{name}"));
+        Ok(Self {
+            etcd: locate("etcd", "go.etcd.io/etcd/server/v3")?,
+            kube_apiserver: kubernetes("kube-apiserver")?,
+            kube_controller_manager: kubernetes("kube-controller-manager")?,
+            kubectl: kubernetes("kubectl")?,
+        })
+    }
+}
+
+/// The Go program that asks the kubelet's keyring which credentials an image gets; built again whenever its
+/// source has changed.
+pub fn keyring() -> Result<PathBuf> {
+    cached(&format!("keyring-{:016x}", keyring_fingerprint()?), "./keyring")
+}
+
+/// The operator: `REGCRED_BINARY`, or what `cargo build` makes of this checkout (once per process).
+pub fn operator_binary() -> Result<PathBuf> {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = BINARY.get() {
+        return Ok(path.clone());
+    }
+    let path = match std::env::var_os("REGCRED_BINARY") {
+        Some(path) => PathBuf::from(path),
+        None => build_operator()?,
+    };
+    Ok(BINARY.get_or_init(|| path).clone())
+}
+
+/// The Kubernetes version that the Go module asks for, such as `1.36.4`.
+pub fn kubernetes_version() -> &'static str {
+    let line = GO_MOD.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
+    line.expect("go.mod requires k8s.io/kubernetes")
+}
+
+fn locate(name: &str, package: &str) -> Result<PathBuf> {
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join(name));
+    match assets {
+        Some(path) if path.is_file() => Ok(path),
+        _ => cached(name, package),
+    }
+}
+
+fn cached(name: &str, package: &str) -> Result<PathBuf> {
+    let folder = cache_folder()?;
+    let path = folder.join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let _lock = lock(&folder.join("lock"))?;
+    // Whoever held the lock before us may have built it.
+    if !path.is_file() {
+        build(name, package, &path)?;
+    }
+    Ok(path)
+}
+
+fn cache_folder() -> Result<PathBuf> {
+    let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = home("REGCRED_CACHE")
+        .or_else(|| home("XDG_CACHE_HOME").map(|cache| cache.join("regcred")))
+        .or_else(|| home("HOME").map(|home| home.join(".cache/regcred")))
+        .ok_or_else(|| {
+            Error::Unexpected("set HOME or REGCRED_CACHE: where may programs be cached?".into())
+        })?;
+    let folder = cache.join(format!("kubernetes-{}", kubernetes_version()));
+    std::fs::create_dir_all(&folder).context(format!("create {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path).context(format!("create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        say(&format!("waiting for another build: {} is locked", path.display()));
+        file.lock().context(format!("lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+fn build(name: &str, package: &str, path: &Path) -> Result<()> {
+    let version = kubernetes_version();
+    say(&format!(
+        "building {name} ({package}, Kubernetes {version}) into {}; once per version. On two cores \
+         kube-apiserver and kube-controller-manager take 3 to 8 minutes each, the rest a minute",
+        path.display()
+    ));
+    let unfinished = path.with_extension("unfinished");
+    let child = go_build(package, &unfinished).spawn().map_err(|error| missing_go(name, &error))?;
+    let status = report_progress(name, child)?;
+    if !status.success() {
+        let reason = format!("`go build {package}` in {MODULE} failed ({status}); its messages are above");
+        return Err(Error::Missing { program: name.to_owned(), remedy: reason });
+    }
+    std::fs::rename(&unfinished, path).context(format!("rename to {}", path.display()))
+}
+
+fn go_build(package: &str, output: &Path) -> Command {
+    let version = kubernetes_version();
+    let (major, minor) = version.split_once('.').unwrap_or((version, ""));
+    let minor = minor.split('.').next().unwrap_or_default();
+    let stamp = "k8s.io/component-base/version.git";
+    let flags = format!("-s -w -X {stamp}Version=v{version} -X {stamp}Major={major} -X {stamp}Minor={minor}");
+    let mut command = Command::new("go");
+    command.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(output).arg(package);
+    command.current_dir(MODULE).env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").stdin(Stdio::null());
+    command
+}
+
+fn missing_go(name: &str, error: &std::io::Error) -> Error {
+    let go = GO_MOD.lines().find_map(|line| line.strip_prefix("go ")).unwrap_or_default();
+    let remedy = format!(
+        "it is neither in KUBEBUILDER_ASSETS nor in the cache, and `go` does not start ({error}). Install Go {go} \
+         or later (https://go.dev/dl), or point KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, \
+         kube-controller-manager and kubectl"
+    );
+    Error::Missing { program: name.to_owned(), remedy }
+}
+
+fn report_progress(name: &str, mut child: Child) -> Result<ExitStatus> {
+    let start = Instant::now();
+    let mut next = PROGRESS_INTERVAL;
+    loop {
+        if let Some(status) = child.try_wait().context(format!("wait for the build of {name}"))? {
+            say(&format!("{name}: {status} after {} s", start.elapsed().as_secs()));
+            return Ok(status);
+        }
+        if start.elapsed() >= next {
+            say(&format!("still building {name}: {} s", start.elapsed().as_secs()));
+            next += PROGRESS_INTERVAL;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn keyring_fingerprint() -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for file in ["go.mod", "go.sum", "keyring/main.go"] {
+        let path = Path::new(MODULE).join(file);
+        std::fs::read(&path).context(format!("read {}", path.display()))?.hash(&mut hasher);
+    }
+    Ok(hasher.finish())
+}
+
+fn build_operator() -> Result<PathBuf> {
+    say("building the operator: cargo build --package regcred");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--package", "regcred", "--bin", "regcred", "--message-format=json"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo build")?;
+    let remedy = "`cargo build --package regcred` failed; its messages are above".to_owned();
+    let executable = output.status.success().then(|| executable(&output.stdout)).flatten();
+    executable.ok_or(Error::Missing { program: "regcred".to_owned(), remedy })
+}
+
+/// The path of the binary, from the messages cargo prints.
+fn executable(messages: &[u8]) -> Option<PathBuf> {
+    let messages = messages.split(|byte| *byte == b'\n');
+    let mut artifacts = messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+    artifacts.find_map(|message| {
+        let is_operator = message["target"]["name"] == "regcred";
+        message["executable"].as_str().filter(|_| is_operator).map(PathBuf::from)
+    })
+}
+
+/// Writes to the real standard error: the test runner would swallow what is printed, and whoever waits for
+/// minutes must see why.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(stderr(), "regcred-tests: {line}");
+}

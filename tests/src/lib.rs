@@ -1,0 +1,60 @@
+//! Everything that needs a real API server: a control plane without containers, users, operators, and the
+//! scenes in which a test plays.
+//!
+//! Outermost first; each file uses only those below it:
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | [`scene`] | what a test holds: namespaces, source Secrets, operators, and a look at the result |
+//! | [`operator`] | the operator as a child process: start, kill, pause, ready, metrics, logs |
+//! | [`install`] | puts our CRD and our manifests into the cluster, as a user would |
+//! | [`proxy`] | stands between an operator and the API server and breaks things on purpose |
+//! | [`control_plane`] | etcd, kube-apiserver and kube-controller-manager: start, restart, users, compaction |
+//! | [`site`] | the folder of one control plane: keys, policy, ports, and each program's command line |
+//! | [`identity`] | who talks to the API server: a kubeconfig of its own for every user |
+//! | [`pki`] | the certificate authority of one control plane |
+//! | [`process`] | child processes that never outlive us, however we end |
+//! | [`binaries`] | finds or builds the programs |
+//! | [`audit`] | exact request counts, from the API server's own audit log |
+//! | [`canary`] | a password to look for in all output |
+//! | [`wait`] | polling with a deadline, instead of sleeping |
+//! | [`plain_http`] | single requests to loopback ports without TLS |
+//! | [`error`] | the one error of this crate |
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "this is test code: a failed expectation is a failed test, and says so in its message"
+)]
+
+pub mod audit;
+pub mod binaries;
+pub mod canary;
+pub mod control_plane;
+pub mod error;
+pub mod identity;
+pub mod install;
+pub mod operator;
+pub mod pki;
+pub mod plain_http;
+pub mod process;
+pub mod proxy;
+pub mod scene;
+pub mod site;
+pub mod wait;
+
+pub use control_plane::{ControlPlane, Options};
+pub use error::{Error, Result};
+pub use identity::Identity;
+pub use operator::{Operator, OperatorOptions};
+pub use proxy::Proxy;
+pub use scene::Scene;
+pub use wait::eventually;
+
+/// Makes ring the process's TLS provider; without it, rustls panics at the first connection.
+pub fn install_crypto_provider() {
+    // An error only says that somebody, often an earlier call of ours, has installed one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
