@@ -31,7 +31,7 @@ lint:
 
 # Licences, advisories of yanked crates, banned and doubled crates, who may depend on the client
 deny:
-    cargo deny --all-features check bans licenses sources
+    cargo deny check bans licenses sources
 
 # Each crate compiles alone: feature unification of the workspace hides a missing dependency
 crates:

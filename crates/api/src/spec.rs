@@ -2,6 +2,8 @@
 //! message that `kubectl apply` prints; defaults live in the schema alone, so that the stored
 //! object is what GitOps tools expect.
 
+#![allow(clippy::duplicated_attributes, reason = "each printer column has a type and a path of its own")]
+
 use std::collections::BTreeMap;
 
 use kube_derive::{CustomResource, KubeSchema};

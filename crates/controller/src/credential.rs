@@ -73,6 +73,7 @@ async fn refresh(context: &Context, name: &Arc<str>, planned: &Credential, spec:
     if !concerned.is_empty() {
         tracing::info!(credential = %name, namespaces = concerned.len(), "a new credential goes out");
         crate::trigger::copies(context, &mut index, name, concerned);
+        index.note_sent(name, Instant::now());
     }
     drop(index);
     context.credentials.push_at(name.clone(), Instant::now() + spec.refresh_interval);

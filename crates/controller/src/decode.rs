@@ -190,7 +190,7 @@ fn list_manager(metadata: &ObjectMeta) -> Option<&str> {
         entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:imagePullSecrets").is_some())
     });
     // Without an owner, the last writer of anything took it off.
-    let writer = writers.last().or_else(|| {
+    let writer = writers.max_by_key(|e| e.time.clone()).or_else(|| {
         let others = metadata.managed_fields.iter().flatten();
         others.filter(|e| e.manager.as_deref() != Some(names::FIELD_MANAGER)).max_by_key(|e| e.time.clone())
     });

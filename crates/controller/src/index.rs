@@ -11,6 +11,7 @@ use regcred_planner::secret::{Payload, SecretCopy};
 use regcred_planner::validate::{Settings, validate};
 use regcred_planner::world::{Credential, Namespace, Secret, ServiceAccount, World};
 use regcred_sources::{SecretReader, SourceSecret};
+use tokio::time::Instant;
 
 use crate::decode::{CredentialObject, NamespaceObject};
 use crate::intern::Interner;
@@ -67,6 +68,8 @@ pub struct CredentialEntry {
     pub source: Option<SourceState>,
     /// The request for a refresh that was last acted on.
     pub handled_request: Option<String>,
+    /// When its last copy went out.
+    pub sent_at: Option<Instant>,
     /// Once everything pushed before it is done, every namespace has seen the last change.
     pub settled_after: Ticket,
 }
@@ -169,6 +172,7 @@ impl Index {
         if let Some(old) = same {
             entry.source.clone_from(&old.source);
             entry.handled_request.clone_from(&old.handled_request);
+            entry.sent_at = old.sent_at;
             entry.settled_after = old.settled_after;
             let (spec, copy) = (old.planned.spec.clone(), old.planned.copy.clone());
             entry.planned = Arc::new(Credential { spec, copy, ..(*entry.planned).clone() });
@@ -234,6 +238,13 @@ impl Index {
         let after = entry.planned.clone();
         self.snapshot();
         self.concerned(&[Some(&*after)])
+    }
+
+    /// Notes that a new copy went out.
+    pub fn note_sent(&mut self, name: &Arc<str>, at: Instant) {
+        if let Some(entry) = self.credentials.get_mut(&cluster_key(name)) {
+            entry.sent_at = Some(at);
+        }
     }
 
     /// Namespaces that one of these versions of a RegistryCredential selects, or that hold a copy.
@@ -323,6 +334,7 @@ impl Index {
             planned: Arc::new(planned),
             source: None,
             handled_request,
+            sent_at: None,
             settled_after: 0,
         }
     }

@@ -1,9 +1,11 @@
 //! An event becomes the keys that need a pass. The index has taken the event in already.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use regcred_api::spec::SourceMember;
 use regcred_planner::world::Credential;
+use tokio::time::Instant;
 
 use crate::Context;
 use crate::index::{Index, cluster_key};
@@ -12,6 +14,8 @@ use crate::status;
 
 /// A change for no more namespaces than this does not wait behind one for thousands.
 const FEW: usize = 64;
+/// The shortest time between two versions of a copy that a changing source sends out.
+const ROTATION_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Something in a namespace changed.
 pub fn namespace(context: &Context, name: Arc<str>) {
@@ -42,9 +46,15 @@ pub fn copies(context: &Context, index: &mut Index, name: &Arc<str>, concerned: 
 /// A Secret of the source namespace changed.
 pub fn source(context: &Context, index: &Index, secret: &str) {
     let drawing = index.credentials.iter().filter(|(_, entry)| draws_on(&entry.planned, secret));
-    for ((_, name), _) in drawing {
-        context.credentials.push(name.clone(), Lane::Urgent);
+    for ((_, name), entry) in drawing {
+        context.credentials.push_at(name.clone(), not_too_soon(entry.sent_at));
     }
+}
+
+/// A first change goes out at once; those that follow on its heels go out together.
+fn not_too_soon(sent_at: Option<Instant>) -> Instant {
+    let now = Instant::now();
+    sent_at.map_or(now, |at| now.max(at + ROTATION_INTERVAL))
 }
 
 /// Whether a credential takes anything from this source Secret.

@@ -347,7 +347,7 @@ fn report(kind: &str, error: &watcher::Error) {
     match status_code(error) {
         404 => tracing::warn!(kind, "not served by this cluster; is the CustomResourceDefinition installed?"),
         403 => {
-            tracing::warn!(kind, "may not be listed and watched; grant the permissions of the ClusterRole")
+            tracing::warn!(kind, "may not be watched; grant the permissions of the ClusterRole");
         }
         410 => tracing::debug!(kind, "the watch is too old; listing again"),
         code => tracing::info!(kind, code, "the watch was interrupted"),

@@ -59,15 +59,14 @@ async fn serve(args: RunArgs) -> Result<(), Error> {
 }
 
 async fn config(args: &RunArgs) -> Result<Config, regcred_controller::Error> {
-    let config = match &args.kubeconfig {
+    match &args.kubeconfig {
         Some(file) => {
             let kubeconfig = Kubeconfig::read_from(file).map_err(unusable)?;
             let options = KubeConfigOptions::default();
             Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)
         }
         None => Config::infer().await.map_err(unusable),
-    };
-    config
+    }
 }
 
 fn unusable(error: impl std::error::Error) -> regcred_controller::Error {

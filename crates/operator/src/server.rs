@@ -14,7 +14,7 @@ use regcred_controller::Stage;
 use regcred_controller::client::Pulse;
 
 /// With a bookmark a minute on each watch, silence for so long means that the process is stuck.
-const WEDGED: Duration = Duration::from_secs(120);
+const WEDGED: Duration = Duration::from_mins(2);
 
 /// What the pages are made from.
 #[derive(Clone)]

@@ -23,7 +23,7 @@ pub enum StepError {
     /// 404: the object or its namespace is gone.
     #[error("the object or its namespace is gone")]
     Gone,
-    /// 403 with cause NamespaceTerminating.
+    /// 403 with cause `NamespaceTerminating`.
     #[error("the namespace is being deleted")]
     NamespaceTerminating,
     /// 409: a Secret that regcred did not make holds the name.

@@ -116,11 +116,11 @@ impl Judge<'_> {
         let fault = match goal {
             Goal::InPlace => return State::Synced,
             Goal::Waiting => return State::Pending,
-            Goal::Held { error, since } => self.fault(*error, *since),
+            Goal::Held { error, since } => fault(*error, *since),
             Goal::Refused { reason, message } => Some(self.refused(*reason, message)),
             Goal::Step(index) => match self.results.get(*index) {
                 Some(Ok(())) => return State::Synced,
-                Some(Err(error)) => self.fault(*error, self.since(object)),
+                Some(Err(error)) => fault(*error, self.since(object)),
                 None => None,
             },
         };
@@ -133,17 +133,6 @@ impl Judge<'_> {
         }
     }
 
-    /// A first conflict, or an object that just went, is no failure that anybody must read about.
-    fn fault(&self, error: StepError, since: Timestamp) -> Option<Fault> {
-        let passing = matches!(error, StepError::Conflict) || error.class() == Class::Wait;
-        (!passing).then(|| Fault {
-            reason: error.reason(),
-            message: Arc::from(error.to_string()),
-            since,
-            retrying: error.class() == Class::Retry,
-        })
-    }
-
     fn refused(&self, reason: Reason, message: &str) -> Fault {
         Fault { reason, message: Arc::from(message), since: self.now, retrying: false }
     }
@@ -151,6 +140,17 @@ impl Judge<'_> {
     fn since(&self, object: &Object) -> Timestamp {
         self.memory.hold(object).map_or(self.now, |hold| hold.since)
     }
+}
+
+/// A conflict, or an object that just went, is no failure that anybody must read about.
+fn fault(error: StepError, since: Timestamp) -> Option<Fault> {
+    let passing = matches!(error, StepError::Conflict) || error.class() == Class::Wait;
+    (!passing).then(|| Fault {
+        reason: error.reason(),
+        message: Arc::from(error.to_string()),
+        since,
+        retrying: error.class() == Class::Retry,
+    })
 }
 
 fn is_secret(object: &Object) -> bool {

@@ -314,7 +314,7 @@ impl<'a> Planner<'a> {
         let hold = self.hold(&Object::Secret(name.clone()), None);
         match (seen, hold, &credential.copy) {
             (false, None, Some(copy)) => self.push(Step::ApplySecret { copy: copy.clone(), over: None }),
-            (false, Some(held), _) => held,
+            (false, Some(waiting), _) => waiting,
             _ => Goal::Refused { reason: error.reason(), message: error.to_string() },
         }
     }

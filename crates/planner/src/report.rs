@@ -92,7 +92,7 @@ pub fn report(
         service_accounts: observed.tally.service_accounts,
         summary: summary(observed),
         registries: registries(old, observed.source, now),
-        failures: failures(observed.tally),
+        failures: failures(old, observed.tally),
         failures_omitted: observed.tally.failures.len().saturating_sub(MAX_FAILURES),
     };
     let events = events(old, &status);
@@ -110,31 +110,39 @@ struct Verdict {
 
 struct Verdicts(Vec<Verdict>);
 
+/// What the verdict on the whole is made from. `None`: nothing to say.
+struct Parts {
+    stalled: Option<Verdict>,
+    source: Option<Verdict>,
+    secrets: Option<Verdict>,
+    accounts: Option<Verdict>,
+}
+
 impl Verdicts {
     fn new(old: &RegistryCredentialStatus, observed: &Observed<'_>) -> Self {
-        let source = source_verdict(observed.source);
-        let secrets = secrets_verdict(observed);
-        let accounts = accounts_verdict(observed);
-        let stalled = stalled_verdict(observed);
-        let mut verdicts = vec![];
+        let parts = Parts {
+            stalled: stalled_verdict(observed),
+            source: source_verdict(observed.source),
+            secrets: secrets_verdict(observed),
+            accounts: accounts_verdict(observed),
+        };
         let suspended = observed.credential.active_spec().is_some_and(|spec| spec.suspend);
-        if suspended {
-            verdicts.extend(last_ready(old));
-            verdicts.push(Verdict::new(
-                ConditionType::Reconciling,
-                "False",
-                Reason::Suspended,
-                "spec.suspend is set: nothing is written until it is taken away",
-            ));
+        let (ready, reconciling) = if suspended {
+            (last_ready(old), Some(suspended_verdict()))
         } else {
-            let ready = ready_verdict(observed, &stalled, &source, &secrets, &accounts);
-            verdicts.extend(reconciling_verdict(observed, &ready, &source));
-            verdicts.insert(0, ready);
-        }
-        verdicts.extend(stalled);
-        verdicts.extend([source, secrets, accounts].into_iter().flatten());
-        Self(verdicts)
+            let ready = ready_verdict(observed, &parts);
+            let reconciling = reconciling_verdict(observed, &ready);
+            (ready, reconciling)
+        };
+        let Parts { stalled, source, secrets, accounts } = parts;
+        let others = [reconciling, stalled, source, secrets, accounts];
+        Self(std::iter::once(ready).chain(others.into_iter().flatten()).collect())
     }
+}
+
+fn suspended_verdict() -> Verdict {
+    let message = "spec.suspend is set: nothing is written until it is taken away";
+    Verdict::new(ConditionType::Reconciling, "False", Reason::Suspended, message)
 }
 
 impl Verdict {
@@ -144,7 +152,7 @@ impl Verdict {
 }
 
 /// A suspended object keeps the last word on whether it was ready.
-fn last_ready(old: &RegistryCredentialStatus) -> Option<Verdict> {
+fn last_ready(old: &RegistryCredentialStatus) -> Verdict {
     let condition = old.condition(ConditionType::Ready);
     let status = match condition.map(|c| c.status.as_str()) {
         Some("True") => "True",
@@ -157,7 +165,7 @@ fn last_ready(old: &RegistryCredentialStatus) -> Option<Verdict> {
         .unwrap_or(Reason::Progressing);
     let message =
         condition.map_or_else(|| "suspended before the first pass".to_owned(), |c| c.message.clone());
-    Some(Verdict::new(ConditionType::Ready, status, reason, message))
+    Verdict::new(ConditionType::Ready, status, reason, message)
 }
 
 /// Every reason that `Ready` may carry.
@@ -239,50 +247,42 @@ fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     Some(Verdict::new(kind, "False", reason, of + &because(observed.tally, is_account)))
 }
 
-fn ready_verdict(
-    observed: &Observed<'_>,
-    stalled: &Option<Verdict>,
-    source: &Option<Verdict>,
-    secrets: &Option<Verdict>,
-    accounts: &Option<Verdict>,
-) -> Verdict {
+fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
+    let Parts { stalled, source, secrets, accounts } = parts;
     let ready = |status, reason, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
     let failed = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|v| v.status == "False");
     let message = |verdict: &Option<Verdict>| verdict.as_ref().map_or(String::new(), |v| v.message.clone());
-    let counts = observed.tally;
-    if stalled.is_some() {
+    let tally = observed.tally;
+    if observed.credential.deleting {
+        let left = format!("being deleted; {} namespaces are still to be cleaned up", tally.leaving);
+        ready("False", Reason::Progressing, &left)
+    } else if stalled.is_some() {
         ready("False", Reason::Stalled, &message(stalled))
     } else if failed(source) {
         ready("False", Reason::SourceNotReady, &message(source))
-    } else if counts.namespaces.failed > 0 {
+    } else if tally.namespaces.failed > 0 {
         ready("False", Reason::PartiallySynced, &message(secrets))
-    } else if counts.service_accounts.failed > 0 {
+    } else if tally.service_accounts.failed > 0 {
         ready("False", Reason::PartiallyAttached, &message(accounts))
     } else if source.is_none() || observed.in_progress || failed(secrets) || failed(accounts) {
         ready("False", Reason::Progressing, &progress(observed))
-    } else if counts.namespaces.matched == 0 {
+    } else if tally.namespaces.matched == 0 {
         ready("True", Reason::NoNamespaceSelected, "0 namespaces are selected; see spec.namespaces")
     } else {
         ready("True", Reason::Succeeded, &message(secrets))
     }
 }
 
-fn reconciling_verdict(
-    observed: &Observed<'_>,
-    ready: &Verdict,
-    source: &Option<Verdict>,
-) -> Option<Verdict> {
-    let kind = ConditionType::Reconciling;
+/// Whether work is under way, and why; its message is that of Ready.
+fn reconciling_verdict(observed: &Observed<'_>, ready: &Verdict) -> Option<Verdict> {
     let retrying = observed.tally.failures.values().any(|fault| fault.retrying);
-    match ready.reason {
-        Reason::Progressing => Some(Verdict::new(kind, "True", Reason::Progressing, ready.message.clone())),
-        Reason::SourceNotReady => {
-            let message = source.as_ref().map_or(String::new(), |verdict| verdict.message.clone());
-            Some(Verdict::new(kind, "True", Reason::WaitingForSource, message))
-        }
-        _ if retrying => Some(Verdict::new(kind, "True", Reason::Retrying, ready.message.clone())),
-        _ => None,
-    }
+    let reason = match ready.reason {
+        Reason::Progressing => Reason::Progressing,
+        Reason::SourceNotReady => Reason::WaitingForSource,
+        _ if retrying => Reason::Retrying,
+        _ => return None,
+    };
+    Some(Verdict::new(ConditionType::Reconciling, "True", reason, ready.message.clone()))
 }
 
 fn progress(observed: &Observed<'_>) -> String {
@@ -383,22 +383,32 @@ fn registries(
     registries.iter().map(entry).collect()
 }
 
-fn failures(tally: &Tally) -> Vec<Failure> {
+/// A failure that the old status has for the same reason began when that says: a restart forgets.
+fn failures(old: &RegistryCredentialStatus, tally: &Tally) -> Vec<Failure> {
     let failure = |((namespace, object), fault): (&(Arc<str>, Object), &Fault)| {
         let (kind, name) = match object {
             Object::Secret(name) => ("Secret", name),
             Object::ServiceAccount(name) => ("ServiceAccount", name),
         };
-        Failure {
+        let mut failure = Failure {
             namespace: namespace.to_string(),
             kind: kind.to_owned(),
             name: name.to_string(),
             reason: fault.reason.to_string(),
             message: fault.message.to_string(),
             since: whole_second(fault.since),
+        };
+        if let Some(before) = old.failures.iter().find(|before| same_failure(before, &failure)) {
+            failure.since = before.since.clone();
         }
+        failure
     };
     tally.failures.iter().take(MAX_FAILURES).map(failure).collect()
+}
+
+fn same_failure(one: &Failure, other: &Failure) -> bool {
+    (&one.namespace, &one.kind, &one.name, &one.reason)
+        == (&other.namespace, &other.kind, &other.name, &other.reason)
 }
 
 /// `metav1.Time` holds whole seconds; finer ones would make a status differ from what was stored.

@@ -180,6 +180,6 @@ fn refresh_interval(text: &str) -> Result<Duration, InvalidSpec> {
     text.parse::<SignedDuration>()
         .ok()
         .and_then(|interval| Duration::try_from(interval).ok())
-        .filter(|interval| *interval >= Duration::from_secs(60))
+        .filter(|interval| *interval >= Duration::from_mins(1))
         .ok_or(InvalidSpec::RefreshInterval)
 }

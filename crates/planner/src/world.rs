@@ -67,6 +67,7 @@ pub struct ServiceAccount {
 
 /// A Secret, seen without its data.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read off metadata")]
 pub struct Secret {
     /// UID, the precondition of a delete.
     pub uid: Uid,
