@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::Context;
 use crate::client::CALL_DEADLINE;
 use crate::decode::{self, SlimServiceAccount};
-use crate::shelf::version;
+use crate::shelf::{Origin, version};
 
 /// Takes every step that can be taken. One that fails stops only those that depend on it.
 pub async fn apply(context: &Context, plan: &Plan) -> Vec<Result<(), StepError>> {
@@ -83,7 +83,12 @@ impl Writer<'_> {
         let version = version(written.metadata.resource_version.as_deref());
         let mut index = self.context.index();
         let account = decode::service_account(written, &mut index.interner);
-        index.service_accounts.apply((self.namespace.clone(), patch.name.clone()), version, account);
+        index.service_accounts.apply(
+            (self.namespace.clone(), patch.name.clone()),
+            version,
+            account,
+            Origin::OwnWrite,
+        );
         Ok(())
     }
 

@@ -20,7 +20,8 @@ use tokio::time::Instant;
 
 use crate::client::CALL_DEADLINE;
 use crate::decode::CredentialObject;
-use crate::{Context, clock, status};
+use crate::shelf::Origin;
+use crate::{Context, clock, status, watch};
 
 /// How soon a finalizer that could not be written is tried again, and how soon a RegistryCredential
 /// on its way out is looked at again while namespaces still have their passes to come.
@@ -176,7 +177,9 @@ async fn write_finalizers(
     let patch = Patch::Merge(body);
     let write = api.patch(name, &params, &patch);
     let code = match tokio::time::timeout(CALL_DEADLINE, write).await {
-        Ok(Ok(_)) => return,
+        Ok(Ok(object)) => {
+            return watch::take_credential(context, &mut context.index(), object, Origin::OwnWrite);
+        }
         Ok(Err(error)) => crate::error::code(&error),
         Err(_) => 0,
     };

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::decode::{CredentialObject, NamespaceObject};
 use crate::intern::Interner;
 use crate::queue::Ticket;
-use crate::shelf::{Key, Shelf, Version};
+use crate::shelf::{Key, Origin, Shelf, Version};
 
 /// Which Secrets a watch delivers.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -164,6 +164,7 @@ impl Index {
         name: &Arc<str>,
         version: Version,
         object: CredentialObject,
+        origin: Origin,
     ) -> Vec<Arc<str>> {
         let mut entry = self.entry(name, object);
         let before = self.credential(name).map(|old| old.planned.clone());
@@ -178,7 +179,7 @@ impl Index {
             entry.planned = Arc::new(Credential { spec, copy, ..(*entry.planned).clone() });
         }
         let after = entry.planned.clone();
-        if !self.credentials.apply(cluster_key(name), version, entry) || settled {
+        if !self.credentials.apply(cluster_key(name), version, entry, origin) || settled {
             self.snapshot();
             return Vec::new();
         }
@@ -285,7 +286,7 @@ impl Index {
     pub fn apply_own_secret(&mut self, key: Key, version: Version, secret: Secret) {
         let shelf = self.secrets.iter_mut().find(|(scope, _)| scope.covers_copy(&key.1));
         if let Some((_, shelf)) = shelf {
-            shelf.apply(key, version, secret);
+            shelf.apply(key, version, secret, Origin::OwnWrite);
         }
     }
 

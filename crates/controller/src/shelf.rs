@@ -11,12 +11,23 @@ pub type Key = (Arc<str>, Arc<str>);
 /// none, which makes every event the newest.
 pub type Version = u64;
 
+/// Where an object came from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// It was listed or watched.
+    Watch,
+    /// It came back from our own write.
+    OwnWrite,
+}
+
 /// Objects of one watch.
 #[derive(Debug)]
 pub struct Shelf<T> {
     items: BTreeMap<Key, Item<T>>,
     epoch: u32,
     complete: bool,
+    /// The newest version that the watch delivered.
+    newest: Version,
 }
 
 #[derive(Debug)]
@@ -33,14 +44,24 @@ pub fn version(text: Option<&str>) -> Version {
 
 impl<T> Default for Shelf<T> {
     fn default() -> Self {
-        Self { items: BTreeMap::new(), epoch: 0, complete: false }
+        Self { items: BTreeMap::new(), epoch: 0, complete: false, newest: 0 }
     }
 }
 
 impl<T> Shelf<T> {
-    /// Takes in an object that was listed, watched, or came back from our own write. Returns false
-    /// if what stands here is as new or newer: a watch may lag behind our own writes.
-    pub fn apply(&mut self, key: Key, version: Version, value: T) -> bool {
+    /// Takes in an object. Returns false if what stands here is as new or newer: a watch may lag
+    /// behind our own writes. The answer to such a write counts for nothing once the watch is past
+    /// it: it delivers in the order of versions, so it told of this one, and perhaps of its end.
+    pub fn apply(&mut self, key: Key, version: Version, value: T, origin: Origin) -> bool {
+        match origin {
+            Origin::Watch => self.newest = self.newest.max(version),
+            Origin::OwnWrite if version != 0 && version <= self.newest => return false,
+            Origin::OwnWrite => {}
+        }
+        self.put(key, version, value)
+    }
+
+    fn put(&mut self, key: Key, version: Version, value: T) -> bool {
         let epoch = self.epoch;
         if let Some(item) = self.items.get_mut(&key) {
             item.epoch = epoch;
@@ -54,13 +75,19 @@ impl<T> Shelf<T> {
 
     /// Takes in a deletion. Returns the object, unless a newer one of that name stands here.
     pub fn delete(&mut self, key: &Key, version: Version) -> Option<T> {
+        self.newest = self.newest.max(version);
         let newer = self.items.get(key).is_some_and(|item| version != 0 && item.version > version);
         if newer { None } else { self.items.remove(key).map(|item| item.value) }
     }
 
-    /// A list begins.
+    /// A list begins. It is consistent, so it is newer than anything before it, whatever its versions
+    /// say: they start over when etcd was restored from a backup.
     pub fn begin(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
+        self.newest = 0;
+        for item in self.items.values_mut() {
+            item.version = 0;
+        }
     }
 
     /// A list is complete: what it did not mention is gone, and returned.
@@ -115,31 +142,51 @@ mod tests {
     fn a_relist_sweeps_what_vanished_during_a_gap_and_keeps_what_we_wrote_meanwhile() {
         let mut shelf = Shelf::default();
         shelf.begin();
-        shelf.apply(key("old"), 1, "old");
-        shelf.apply(key("kept"), 2, "kept");
+        shelf.apply(key("old"), 1, "old", Origin::Watch);
+        shelf.apply(key("kept"), 2, "kept", Origin::Watch);
         assert!(shelf.finish().is_empty());
         shelf.begin();
-        shelf.apply(key("kept"), 2, "kept");
-        shelf.apply(key("ours"), 5, "written during the list");
+        shelf.apply(key("kept"), 2, "kept", Origin::Watch);
+        shelf.apply(key("ours"), 5, "written during the list", Origin::OwnWrite);
         assert_eq!(shelf.finish(), [(key("old"), "old")]);
         assert_eq!(shelf.iter().count(), 2);
     }
 
     #[test]
+    fn a_list_counts_also_where_versions_started_over() {
+        let mut shelf = Shelf::default();
+        shelf.apply(key("a"), 900, "before the restore", Origin::Watch);
+        shelf.begin();
+        assert!(shelf.apply(key("a"), 30, "restored", Origin::Watch));
+        shelf.finish();
+        assert_eq!(shelf.get(&key("a")), Some(&"restored"));
+    }
+
+    #[test]
     fn a_lagging_watch_does_not_undo_our_own_write() {
         let mut shelf = Shelf::default();
-        assert!(shelf.apply(key("a"), 7, "ours"));
-        assert!(!shelf.apply(key("a"), 6, "stale"));
+        assert!(shelf.apply(key("a"), 7, "ours", Origin::OwnWrite));
+        assert!(!shelf.apply(key("a"), 6, "stale", Origin::Watch));
         assert!(shelf.delete(&key("a"), 6).is_none());
         assert_eq!(shelf.get(&key("a")), Some(&"ours"));
         assert_eq!(shelf.delete(&key("a"), 9), Some("ours"));
     }
 
     #[test]
+    fn the_answer_to_our_own_write_does_not_bring_back_what_was_deleted_since() {
+        let mut shelf = Shelf::default();
+        shelf.apply(key("a"), 7, "written and watched", Origin::Watch);
+        shelf.delete(&key("a"), 8);
+        assert!(!shelf.apply(key("a"), 7, "the late answer", Origin::OwnWrite));
+        assert!(shelf.get(&key("a")).is_none());
+        assert!(shelf.apply(key("a"), 9, "a new one", Origin::OwnWrite));
+    }
+
+    #[test]
     fn a_namespace_is_listed_without_its_neighbours() {
         let mut shelf = Shelf::default();
         for namespace in ["a", "a-b", "b"] {
-            shelf.apply((Arc::from(namespace), Arc::from("x")), 1, ());
+            shelf.apply((Arc::from(namespace), Arc::from("x")), 1, (), Origin::Watch);
         }
         assert_eq!(shelf.in_namespace(&Arc::from("a")).count(), 1);
     }

@@ -14,8 +14,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::client::CALL_DEADLINE;
-use crate::shelf::version;
-use crate::{Context, clock, decode, event};
+use crate::shelf::Origin;
+use crate::{Context, clock, event, watch};
 
 /// The shortest time between two writes of one status.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -124,8 +124,7 @@ async fn write(context: &Context, name: &Arc<str>, draft: Draft) {
     match tokio::time::timeout(CALL_DEADLINE, write).await {
         Ok(Ok(object)) => {
             context.metrics.statuses_written.inc();
-            let version = version(object.metadata.resource_version.as_deref());
-            context.index().apply_credential(name, version, decode::credential(object));
+            watch::take_credential(context, &mut context.index(), object, Origin::OwnWrite);
             event::publish(context, name, &draft.uid, draft.events).await;
         }
         Ok(Err(error)) if crate::error::code(&error) == 404 => {}

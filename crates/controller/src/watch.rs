@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::decode::{self, SlimServiceAccount};
 use crate::index::{Index, SecretScope, cluster_key};
 use crate::queue::Lane;
-use crate::shelf::{Key, version};
+use crate::shelf::{Key, Origin, version};
 use crate::{Context, trigger};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -66,7 +66,7 @@ fn take_namespace(index: &mut Index, event: Event<PartialObjectMeta<core::Namesp
                 index.forget_memory(&key.1);
             }
             let same = index.namespaces.get(&key) == Some(&namespace);
-            let taken = index.namespaces.apply(key.clone(), version, namespace);
+            let taken = index.namespaces.apply(key.clone(), version, namespace, Origin::Watch);
             if taken && !same { vec![key.1] } else { Vec::new() }
         }
         Event::Delete(object) => {
@@ -99,7 +99,7 @@ async fn service_accounts(context: Arc<Context>) {
             Event::Apply(object) | Event::InitApply(object) => {
                 let (key, version) = identity(&object.metadata, index);
                 let account = decode::service_account(object, &mut index.interner);
-                if index.service_accounts.apply(key.clone(), version, account) {
+                if index.service_accounts.apply(key.clone(), version, account, Origin::Watch) {
                     trigger::namespace(&context, key.0);
                 }
             }
@@ -141,7 +141,7 @@ fn take_secret(
         Event::Apply(object) | Event::InitApply(object) => {
             let (key, version) = identity(&object.metadata, index);
             let secret = decode::secret(&object, scope.mistyped, &mut index.interner);
-            let taken = index.secrets_mut(scope).apply(key.clone(), version, secret);
+            let taken = index.secrets_mut(scope).apply(key.clone(), version, secret, Origin::Watch);
             if taken { vec![key.0] } else { Vec::new() }
         }
         Event::Delete(object) => {
@@ -213,7 +213,7 @@ async fn sources(context: Arc<Context>) {
             Event::Apply(object) | Event::InitApply(object) => {
                 let (key, version) = identity(&object.metadata, index);
                 let secret = Arc::new(decode::source_secret(object));
-                if index.sources.apply(key.clone(), version, secret) {
+                if index.sources.apply(key.clone(), version, secret, Origin::Watch) {
                     trigger::source(&context, index, &key.1);
                 }
             }
@@ -240,7 +240,9 @@ async fn credentials(context: Arc<Context>) {
     follow(&context, "RegistryCredential", Config::default(), stream, |event| {
         let mut index = context.index();
         match event {
-            Event::Apply(object) | Event::InitApply(object) => take_credential(&context, &mut index, object),
+            Event::Apply(object) | Event::InitApply(object) => {
+                take_credential(&context, &mut index, object, Origin::Watch);
+            }
             Event::Delete(object) => {
                 let (key, version) = identity(&object.metadata, &mut index);
                 if let Some((entry, concerned)) = index.delete_credential(&key.1, version) {
@@ -259,14 +261,15 @@ async fn credentials(context: Arc<Context>) {
     .await;
 }
 
-fn take_credential(context: &Context, index: &mut Index, object: DynamicObject) {
+/// Takes in a RegistryCredential that was listed, watched, or came back from our own write.
+pub(crate) fn take_credential(context: &Context, index: &mut Index, object: DynamicObject, origin: Origin) {
     let (key, version) = identity(&object.metadata, index);
     let object = decode::credential(object);
     let replaced = index.credentials.get(&cluster_key(&key.1)).map(|entry| entry.planned.uid.clone());
     if let Some(uid) = replaced.filter(|uid| *uid != object.uid) {
         context.ledger().forget(&uid);
     }
-    let concerned = index.apply_credential(&key.1, version, object);
+    let concerned = index.apply_credential(&key.1, version, object, origin);
     trigger::credential(context, index, &key.1, concerned);
     context.targets_changed.notify_one();
 }
