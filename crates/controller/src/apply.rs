@@ -216,3 +216,41 @@ fn conflicts_on(status: &Status, field: &str) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.into_iter().any(|cause| cause.reason == "FieldManagerConflict" && cause.field == field)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: u16, message: &str, causes: &[(&str, &str)]) -> kube::Error {
+        let causes: Vec<_> =
+            causes.iter().map(|(reason, field)| json!({"reason": reason, "field": field})).collect();
+        let status =
+            json!({"code": code, "message": message, "details": {"causes": causes, "retryAfterSeconds": 3}});
+        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
+    }
+
+    #[test]
+    fn each_answer_of_the_api_server_has_its_meaning() {
+        let conflict = "FieldManagerConflict";
+        for (error, meaning) in [
+            (refusal(403, "", &[("NamespaceTerminating", "")]), StepError::NamespaceTerminating),
+            (refusal(403, "secrets is forbidden: exceeded quota: q", &[]), StepError::QuotaExceeded),
+            (refusal(403, "User cannot patch", &[]), StepError::Forbidden),
+            (refusal(404, "", &[]), StepError::Gone),
+            (refusal(409, "", &[]), StepError::Conflict),
+            (refusal(409, "", &[(conflict, ".data..dockerconfigjson")]), StepError::NameConflict),
+            (refusal(409, "", &[(conflict, ".data.x"), (conflict, ".type")]), StepError::TypeMismatch),
+            (refusal(413, "", &[]), StepError::TooLarge),
+            (
+                refusal(422, "data: Forbidden: field is immutable when `immutable` is set", &[]),
+                StepError::Conflict,
+            ),
+            (refusal(422, "denied by policy", &[]), StepError::Rejected(422)),
+            (refusal(429, "", &[]), StepError::Unavailable { code: 429, retry_after: 3 }),
+            (refusal(503, "", &[]), StepError::Unavailable { code: 503, retry_after: 3 }),
+            (kube::Error::LinesCodecMaxLineLengthExceeded, StepError::NoAnswer),
+        ] {
+            assert_eq!(classify(&error), meaning, "{error:?}");
+        }
+    }
+}

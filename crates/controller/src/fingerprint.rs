@@ -38,7 +38,7 @@ impl std::fmt::Debug for FingerprintKey {
 }
 
 impl FingerprintKey {
-    fn new(bytes: &[u8]) -> Self {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 

@@ -156,3 +156,101 @@ async fn release(context: &Context, api: &Api<Lease>) {
         tracing::warn!("the lease could not be given back; it expires by itself");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{fake, locked};
+
+    /// A Lease as an API server keeps it: a version that must match, and changes with each write.
+    #[derive(Clone, Default)]
+    struct Server(Arc<Mutex<Option<Value>>>);
+
+    impl Server {
+        fn answer(&self, method: &str, mut sent: Value) -> (u16, Value) {
+            let mut kept = locked(&self.0);
+            let version =
+                |lease: &Value| lease["metadata"]["resourceVersion"].as_str().unwrap_or("0").to_owned();
+            match (method, &*kept) {
+                ("GET", Some(lease)) => (200, lease.clone()),
+                ("GET", None) => (404, json!({"status": "Failure", "code": 404, "reason": "NotFound"})),
+                ("PUT", Some(lease)) if version(lease) != version(&sent) => conflict(),
+                ("POST", Some(_)) => conflict(),
+                _ => {
+                    let next = version(&sent).parse::<u64>().unwrap() + 1;
+                    sent["metadata"]["resourceVersion"] = json!(next.to_string());
+                    *kept = Some(sent.clone());
+                    (200, sent)
+                }
+            }
+        }
+
+        fn holder(&self) -> Value {
+            locked(&self.0).as_ref().map(|lease| lease["spec"]["holderIdentity"].clone()).unwrap_or_default()
+        }
+
+        fn replica(&self, identity: &str) -> Arc<Context> {
+            let server = self.clone();
+            fake::context(identity, move |method, _, body| server.answer(method, body))
+        }
+    }
+
+    fn conflict() -> (u16, Value) {
+        (409, json!({"status": "Failure", "code": 409, "reason": "Conflict"}))
+    }
+
+    async fn within(limit: Duration, flag: &tokio::sync::watch::Sender<bool>) -> bool {
+        tokio::time::timeout(limit, crate::wait_for(flag)).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_leads_and_the_other_takes_over_once_the_record_stood_still() {
+        let server = Server::default();
+        let (first, second) = (server.replica("first"), server.replica("second"));
+        let leader = tokio::spawn(run(first.clone()));
+        assert!(within(Duration::from_secs(1), &first.stage.leading).await);
+        tokio::spawn(run(second.clone()));
+        assert!(!within(Duration::from_mins(1), &second.stage.leading).await, "two leaders");
+        leader.abort();
+        assert!(within(DURATION + RENEW + RETRY, &second.stage.leading).await);
+        assert_eq!(server.holder(), "second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_stops_gives_the_lease_back_after_its_work_ended() {
+        let server = Server::default();
+        let replica = server.replica("only");
+        let elector = tokio::spawn(run(replica.clone()));
+        assert!(within(Duration::from_secs(1), &replica.stage.leading).await);
+        replica.stage.stopping.send_replace(true);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(server.holder(), "only", "given back while work went on");
+        replica.stage.drained.send_replace(true);
+        elector.await.unwrap();
+        assert_eq!(server.holder(), Value::Null);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_cannot_renew_stops_before_the_lease_expires() {
+        let server = Server::default();
+        let broken = Arc::new(Mutex::new(false));
+        let (kept, cut) = (server.clone(), broken.clone());
+        let replica =
+            fake::context(
+                "only",
+                move |method, _, body| {
+                    if *locked(&cut) { (500, json!({})) } else { kept.answer(method, body) }
+                },
+            );
+        tokio::spawn(run(replica.clone()));
+        assert!(within(Duration::from_secs(1), &replica.stage.leading).await);
+        *locked(&broken) = true;
+        let mut leading = replica.stage.leading.subscribe();
+        let lost = leading.wait_for(|leading| !leading);
+        assert!(tokio::time::timeout(DURATION, lost).await.is_ok());
+    }
+}

@@ -26,6 +26,8 @@ pub mod credential;
 pub mod decode;
 pub mod error;
 pub mod event;
+#[cfg(test)]
+mod fake;
 pub mod fingerprint;
 pub mod index;
 pub mod intern;

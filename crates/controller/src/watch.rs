@@ -367,3 +367,64 @@ fn status_code(error: &watcher::Error) -> u16 {
         watcher::Error::NoResourceVersion => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::stream;
+    use kube::core::Status;
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::fake;
+
+    type Events = stream::BoxStream<'static, watcher::Result<Event<()>>>;
+
+    fn refused(code: u16) -> watcher::Result<Event<()>> {
+        let status = Status { code, ..Status::default() };
+        Err(watcher::Error::WatchStartFailed(kube::Error::Api(Box::new(status))))
+    }
+
+    fn events(events: Vec<watcher::Result<Event<()>>>) -> Events {
+        Box::pin(stream::iter(events).chain(stream::pending()))
+    }
+
+    async fn follow_until(count: usize, stream: impl Fn(Config) -> Events) {
+        let context = fake::context("a", |_, _, _| (200, json!({})));
+        let (seen, enough) = (AtomicUsize::new(0), tokio::sync::Notify::new());
+        let take = |_| {
+            if seen.fetch_add(1, Ordering::Relaxed) + 1 == count {
+                enough.notify_one();
+            }
+        };
+        tokio::select! {
+            () = follow(&context, "Thing", Config::default(), stream, take) => {}
+            () = enough.notified() => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_without_streaming_lists_is_listed_in_pages() {
+        let stream = |config: Config| {
+            let pages = matches!(config.initial_list_strategy, watcher::InitialListStrategy::ListWatch);
+            if pages {
+                events(vec![Ok(Event::Init), Ok(Event::InitDone)])
+            } else {
+                events(vec![refused(422)])
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(5), follow_until(2, stream)).await;
+        found.expect("the list in pages was taken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_pauses_longer_each_time_and_goes_on() {
+        let start = Instant::now();
+        let stream = |_| events(vec![refused(500), refused(500), refused(500), Ok(Event::InitDone)]);
+        follow_until(1, stream).await;
+        // 0.5 + 1 + 2 seconds, and up to a quarter more.
+        assert!((3500..4500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,64 @@
+//! For unit tests: a context whose API server is a function. What a real API server does is proven in
+//! `tests/`; here it is only told what to answer, under paused time.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use regcred_planner::validate::Settings;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::client::{Clients, Pulse};
+use crate::fingerprint::FingerprintKey;
+use crate::index::Index;
+use crate::metrics::Metrics;
+use crate::queue::Queue;
+use crate::{Context, Options, Stage};
+
+/// A context whose API server answers `(method, path, body)` with a status and a body.
+pub(crate) fn context<F>(identity: &str, answer: F) -> Arc<Context>
+where
+    F: Fn(&str, &str, Value) -> (u16, Value) + Clone + Send + Sync + 'static,
+{
+    let client = client(answer);
+    Arc::new(Context {
+        clients: Clients { watch: client.clone(), write: client, pulse: Pulse::new() },
+        options: Options {
+            source_namespace: "regcred-system".to_owned(),
+            target_names: Vec::new(),
+            concurrency: 1,
+            lease: true,
+            identity: identity.to_owned(),
+        },
+        index: Mutex::new(Index::new(Settings::default(), "regcred-system")),
+        ledger: Mutex::default(),
+        key: FingerprintKey::new(&[7; 32]),
+        namespaces: Queue::default(),
+        credentials: Queue::default(),
+        statuses: Queue::default(),
+        targets_changed: Notify::new(),
+        metrics: Metrics::default(),
+        stage: Stage::default(),
+    })
+}
+
+fn client<F>(answer: F) -> Client
+where
+    F: Fn(&str, &str, Value) -> (u16, Value) + Clone + Send + Sync + 'static,
+{
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let answer = answer.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let body = serde_json::from_slice(&body).unwrap_or_default();
+            let (status, reply) = answer(head.method.as_str(), head.uri.path(), body);
+            let reply = Body::from(reply.to_string().into_bytes());
+            Ok::<_, tower::BoxError>(Response::builder().status(status).body(reply)?)
+        }
+    });
+    Client::new(service, "default")
+}
