@@ -77,3 +77,74 @@ async fn credential_for(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use regcred_api::condition::Reason;
+    use regcred_api::spec::SecretRef;
+    use regcred_dockerconfig::SecretBytes;
+
+    use super::*;
+
+    struct Shop(BTreeMap<&'static str, Arc<SourceSecret>>);
+
+    impl SecretReader for Shop {
+        fn read(&self, name: &str) -> Option<Arc<SourceSecret>> {
+            self.0.get(name).cloned()
+        }
+    }
+
+    fn shop() -> Shop {
+        let secret = |kind: &str, data: &[(&str, &str)]| {
+            let bytes = |value: &str| SecretBytes::from(value.as_bytes().to_vec());
+            let data = data.iter().map(|(key, value)| ((*key).to_owned(), bytes(value))).collect();
+            Arc::new(SourceSecret { kind: kind.to_owned(), data })
+        };
+        let auths = r#"{"auths":{"ghcr.io":{"auth":"b3RoZXI6cA=="},"quay.io":{"auth":"dTpw"}}}"#;
+        Shop(BTreeMap::from([
+            ("bot", secret("kubernetes.io/basic-auth", &[("username", "u"), ("password", "p")])),
+            ("all", secret("kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", auths)])),
+        ]))
+    }
+
+    /// Secrets need no network, so the future is ready at the first look.
+    fn resolved(registries: &[(&str, &str)], configs: &[&str]) -> Result<Resolved, SourceError> {
+        let member = |name: &str| {
+            SourceMember::Secret(SecretRef { name: name.to_owned(), username_key: None, password_key: None })
+        };
+        let registries: Vec<_> = registries
+            .iter()
+            .map(|(server, name)| (Server::parse(server).expect("a server"), member(name)))
+            .collect();
+        let configs: Vec<_> = configs.iter().map(|name| (*name).to_owned()).collect();
+        let sources = Sources { registries: &registries, docker_config_secrets: &configs };
+        let shop = shop();
+        match pin!(resolve(sources, &shop)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => panic!("a Secret made it wait"),
+        }
+    }
+
+    #[test]
+    fn a_registry_wins_over_the_entries_of_whole_configurations() {
+        let resolved = resolved(&[("ghcr.io", "bot")], &["all"]).unwrap_or_else(|error| panic!("{error}"));
+        let servers: Vec<_> = resolved.config.servers().map(ToString::to_string).collect();
+        assert_eq!(servers, ["ghcr.io", "quay.io"]);
+        assert_eq!(resolved.overridden.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ghcr.io"]);
+        let ghcr = Server::parse("ghcr.io").expect("a server");
+        let user =
+            resolved.config.best_match(&ghcr).map(|credential| credential.username().expose().to_vec());
+        assert_eq!(user.as_deref(), Some(&b"u"[..]));
+    }
+
+    #[test]
+    fn one_source_that_fails_fails_all() {
+        let error = resolved(&[("ghcr.io", "bot"), ("quay.io", "gone")], &[]).err().expect("an error");
+        assert_eq!(error.reason(), Reason::SourceNotFound);
+        assert!(resolved(&[("ghcr.io", "bot")], &["bot"]).is_err());
+    }
+}

@@ -83,3 +83,78 @@ impl SourceSecret {
 fn invalid(name: &str, error: ConfigError) -> SourceError {
     SourceError::Invalid { secret: name.to_owned(), error }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AUTHS: &str =
+        r#"{"auths":{"ghcr.io":{"username":"u","password":"p"},"docker.io":{"auth":"aDpw"}}}"#;
+
+    fn secret(kind: &str, data: &[(&str, &str)]) -> SourceSecret {
+        let data =
+            data.iter().map(|(key, value)| ((*key).to_owned(), SecretBytes::from(value.as_bytes().to_vec())));
+        SourceSecret { kind: kind.to_owned(), data: data.collect() }
+    }
+
+    fn reference(keys: Option<(&str, &str)>) -> SecretRef {
+        SecretRef {
+            name: "s".to_owned(),
+            username_key: keys.map(|keys| keys.0.to_owned()),
+            password_key: keys.map(|keys| keys.1.to_owned()),
+        }
+    }
+
+    /// What a Secret gives for a server, as `user:password`, or the error's text.
+    fn given(secret: &SourceSecret, keys: Option<(&str, &str)>, server: &str) -> Result<String, String> {
+        let server = Server::parse(server).unwrap();
+        let credential = secret.credential(&reference(keys), &server).map_err(|error| error.to_string())?;
+        let text = |bytes: &SecretBytes| String::from_utf8(bytes.expose().to_vec()).unwrap();
+        Ok(format!("{}:{}", text(credential.username()), text(credential.password())))
+    }
+
+    #[test]
+    fn each_type_is_read_in_its_own_way() {
+        let basic = [("username", "u"), ("password", "p")];
+        let own = [("user", "u"), ("token", "p")];
+        for (secret, keys, server) in [
+            (secret(DOCKER_CONFIG_JSON.0, &[(DOCKER_CONFIG_JSON.1, AUTHS)]), None, "ghcr.io/acme"),
+            (secret(DOCKERCFG.0, &[(DOCKERCFG.1, r#"{"ghcr.io":{"auth":"dTpw"}}"#)]), None, "ghcr.io"),
+            (secret(BASIC_AUTH, &basic), None, "ghcr.io"),
+            (secret("Opaque", &own), Some(("user", "token")), "ghcr.io"),
+            (secret("example.com/own", &own), Some(("user", "token")), "ghcr.io"),
+        ] {
+            assert_eq!(given(&secret, keys, server).as_deref(), Ok("u:p"), "{}", secret.kind);
+        }
+    }
+
+    #[test]
+    fn a_newline_at_the_end_is_no_part_of_a_password() {
+        for tail in ["\n", "\r\n"] {
+            let secret = secret(BASIC_AUTH, &[("username", "u"), ("password", &format!("p{tail}"))]);
+            assert_eq!(given(&secret, None, "ghcr.io").as_deref(), Ok("u:p"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why_and_quotes_nothing() {
+        let hidden = "hunter2hunter2";
+        let broken = format!(r#"{{"auths":{{"ghcr.io":{{"auth":"{hidden}!"}}}}}}"#);
+        for (secret, keys, why) in [
+            (secret("Opaque", &[("user", hidden)]), None, "name its keys"),
+            (secret("Opaque", &[("user", hidden)]), Some(("user", "token")), "no key token"),
+            (secret(BASIC_AUTH, &[("password", hidden)]), None, "no key username"),
+            (secret(BASIC_AUTH, &[("username", ""), ("password", hidden)]), None, "user name is empty"),
+            (secret(BASIC_AUTH, &[("username", "a:b"), ("password", hidden)]), None, "colon"),
+            (secret(DOCKER_CONFIG_JSON.0, &[]), None, "no key .dockerconfigjson"),
+            (secret(DOCKER_CONFIG_JSON.0, &[(DOCKER_CONFIG_JSON.1, hidden)]), None, "not JSON"),
+            (secret(DOCKER_CONFIG_JSON.0, &[(DOCKER_CONFIG_JSON.1, &broken)]), None, "ghcr.io: `auth`"),
+            (secret(DOCKER_CONFIG_JSON.0, &[(DOCKER_CONFIG_JSON.1, AUTHS)]), None, "no entry for quay.io"),
+        ] {
+            let server = if why.contains("quay") { "quay.io" } else { "ghcr.io" };
+            let error = given(&secret, keys, server).unwrap_err();
+            assert!(error.contains(why), "{error}");
+            assert!(!error.contains(hidden), "{error}");
+        }
+    }
+}
