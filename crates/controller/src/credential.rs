@@ -177,8 +177,10 @@ async fn write_finalizers(
     let patch = Patch::Merge(body);
     let write = api.patch(name, &params, &patch);
     let code = match tokio::time::timeout(CALL_DEADLINE, write).await {
-        Ok(Ok(object)) => {
-            return watch::take_credential(context, &mut context.index(), object, Origin::OwnWrite);
+        // The answer to the last write of an object on its way out must not bring it back.
+        Ok(Ok(_)) if object.deleting => return context.index().note_released(name),
+        Ok(Ok(written)) => {
+            return watch::take_credential(context, &mut context.index(), written, Origin::OwnWrite);
         }
         Ok(Err(error)) => crate::error::code(&error),
         Err(_) => 0,

@@ -248,6 +248,13 @@ impl Index {
         }
     }
 
+    /// Notes that our finalizer is off a RegistryCredential. Its watch says when it is gone.
+    pub fn note_released(&mut self, name: &Arc<str>) {
+        if let Some(entry) = self.credentials.get_mut(&cluster_key(name)) {
+            entry.planned = Arc::new(Credential { finalized: false, ..(*entry.planned).clone() });
+        }
+    }
+
     /// Namespaces that one of these versions of a RegistryCredential selects, or that hold a copy.
     pub fn concerned(&self, versions: &[Option<&Credential>]) -> Vec<Arc<str>> {
         let holds_copy = |name: &Arc<str>| {

@@ -109,10 +109,9 @@ impl<'a> Claims<'a> {
                 continue;
             }
             let gone = !world.secrets.contains_key(&name);
-            let entries = match credential.deletion_policy {
-                DeletionPolicy::Delete if gone => Entries::Detach,
-                DeletionPolicy::Delete => Entries::DetachSeen,
-                DeletionPolicy::Retain => Entries::Leave,
+            let entries = match left_entries(credential) {
+                Entries::Detach if !gone => Entries::DetachSeen,
+                entries => entries,
             };
             self.by_name.insert(name, Claim { credential, entries, secret: Fate::Leave });
         }
@@ -154,9 +153,14 @@ fn left_secret<'a>(credential: &'a Arc<Credential>, secret: &'a Secret) -> Claim
     if secret.mistyped || (idle && !credential.deleting) {
         return Claim { credential, entries: Entries::Leave, secret: Fate::Leave };
     }
-    let entries = match credential.deletion_policy {
-        DeletionPolicy::Delete => Entries::Detach,
-        DeletionPolicy::Retain => Entries::Leave,
-    };
-    Claim { credential, entries, secret: Fate::Remove(secret) }
+    Claim { credential, entries: left_entries(credential), secret: Fate::Remove(secret) }
+}
+
+/// What happens to the entries of a copy that goes. With `from: None` others wrote them.
+fn left_entries(credential: &Credential) -> Entries<'static> {
+    let not_ours = credential.spec.as_ref().is_ok_and(|spec| spec.service_accounts.is_none());
+    match credential.deletion_policy {
+        DeletionPolicy::Delete if !not_ours => Entries::Detach,
+        DeletionPolicy::Delete | DeletionPolicy::Retain => Entries::Leave,
+    }
 }
