@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::{SecretBytes, Server};
+use crate::{SecretBytes, Server, auth};
 
 /// The most bytes that the data of a Secret may have (k8s.io/api/core/v1, `MaxSecretSize`).
 pub const MAX_RENDERED_LEN: usize = 1024 * 1024;
@@ -282,27 +282,17 @@ fn credential(server: &Server, entry: Value) -> Result<Credential, ConfigError> 
     };
     let (username, password) = (field("username")?.into_bytes(), field("password")?.into_bytes());
     let (_email, auth) = (field("email")?, Zeroizing::new(field("auth")?));
-    let (username, password) =
-        if auth.is_empty() { (username.into(), password.into()) } else { decode(server, &auth)? };
+    let (username, password) = if auth.is_empty() {
+        (username.into(), password.into())
+    } else {
+        auth::decode(&auth).ok_or_else(|| ConfigError::Undecodable { server: server.clone() })?
+    };
     Credential::new(username, password).map_err(|error| match error {
         ConfigError::Unusable(CredentialError::NoUsername | CredentialError::NoPassword) => {
             ConfigError::NoCredential { server: server.clone() }
         }
         _ => ConfigError::Undecodable { server: server.clone() },
     })
-}
-
-/// Only the first colon separates.
-fn decode(server: &Server, auth: &str) -> Result<(SecretBytes, SecretBytes), ConfigError> {
-    let undecodable = || ConfigError::Undecodable { server: server.clone() };
-    let engine = if auth.trim().ends_with('=') { STANDARD } else { STANDARD_NO_PAD };
-    // Go's decoder skips line breaks, so people's wrapped base64 works.
-    let unwrapped = Zeroizing::new(auth.replace(['\r', '\n'], ""));
-    let mut decoded = engine.decode(unwrapped.as_bytes()).map_err(|_| undecodable())?;
-    let colon = decoded.iter().position(|byte| *byte == b':').ok_or_else(undecodable)?;
-    let password = decoded.split_off(colon + 1);
-    decoded.truncate(colon);
-    Ok((decoded.into(), password.into()))
 }
 
 fn text(bytes: &SecretBytes) -> Result<&str, CredentialError> {

@@ -140,7 +140,8 @@ fn obstacle(world: &World, spec: &Validated) -> Option<StepError> {
     };
     if secret.mistyped {
         Some(StepError::TypeMismatch)
-    } else if world.owner_of(secret).is_some() || spec.adopt {
+    } else if world.owner_of(secret).is_some() || (spec.adopt && !secret.immutable) {
+        // A foreign Secret that is immutable could only be adopted by deleting it.
         None
     } else {
         Some(StepError::NameConflict)

@@ -76,9 +76,8 @@ impl Memory {
 
     /// Takes in what a pass found and did. `results` are those of `plan.steps`, in their order.
     pub fn record(&mut self, plan: &Plan, results: &[Result<(), StepError>], now: Timestamp) {
-        self.attached.clear();
         for (account, (uid, names)) in &plan.present {
-            self.attached.insert(account.clone(), Attached { uid: uid.clone(), names: names.clone() });
+            self.saw(account, uid, names);
         }
         for (step, result) in plan.steps.iter().zip(results) {
             match result {
@@ -124,13 +123,24 @@ impl Memory {
         self.holds.remove(&step.object());
         match step {
             Step::PatchServiceAccount(patch) => {
-                let fresh = || Attached { uid: patch.uid.clone(), names: BTreeSet::new() };
-                let attached = self.attached.entry(patch.name.clone()).or_insert_with(fresh);
-                attached.names.extend(patch.attach.iter().cloned());
+                self.saw(&patch.name, &patch.uid, &patch.attach);
+                self.detached(&patch.name, &patch.detach);
             }
             // Whoever keeps the Secret keeps the entries.
             Step::ReleaseSecret(removal) => self.forget(&removal.name),
             Step::ApplySecret { .. } | Step::RecreateSecret { .. } | Step::DeleteSecret(_) => {}
+        }
+    }
+
+    fn saw(&mut self, account: &Arc<str>, uid: &Uid, names: &BTreeSet<Arc<str>>) {
+        let fresh = || Attached { uid: uid.clone(), names: BTreeSet::new() };
+        let attached = self.attached.entry(account.clone()).or_insert_with(fresh);
+        attached.names.extend(names.iter().cloned());
+    }
+
+    fn detached(&mut self, account: &str, names: &BTreeSet<Arc<str>>) {
+        if let Some(attached) = self.attached.get_mut(account) {
+            attached.names.retain(|name| !names.contains(name));
         }
     }
 

@@ -226,24 +226,30 @@ impl<'a> Planner<'a> {
     }
 
     fn plan_list(&mut self, name: &Arc<str>, account: &ServiceAccount, change: &ListChange) -> Goal {
-        let goal = self.hold(&Object::ServiceAccount(name.clone()), Some(&account.resource_version));
-        if let Some(goal) = goal.or_else(|| self.contested(name, change)) {
+        let object = Object::ServiceAccount(name.clone());
+        if let Some(goal) = self.hold(&object, Some(&account.resource_version)) {
             self.still_named.extend(change.detach.iter().cloned());
             return goal;
         }
-        self.push(Step::PatchServiceAccount(ListPatch {
+        let contested = self.contested(name, change);
+        let change = if contested.is_some() { change.without_attach() } else { change.clone() };
+        if change.is_empty() {
+            return contested.unwrap_or(Goal::InPlace);
+        }
+        let step = self.push(Step::PatchServiceAccount(ListPatch {
             name: name.clone(),
             uid: account.uid.clone(),
             resource_version: account.resource_version.clone(),
             list: change.apply_to(&account.image_pull_secrets),
-            attach: change.attach.clone(),
-            detach: change.detach.clone(),
-        }))
+            attach: change.attach,
+            detach: change.detach,
+        }));
+        contested.unwrap_or(step)
     }
 
-    /// A fight is about adding; taking our own name off ends it.
+    /// A fight is about adding; taking our own names off goes on.
     fn contested(&self, name: &str, change: &ListChange) -> Option<Goal> {
-        let contest = self.world.memory.contest(name, self.now).filter(|_| change.detach.is_empty())?;
+        let contest = self.world.memory.contest(name, self.now)?;
         let who = contest.manager.as_deref().unwrap_or("somebody");
         let message = format!(
             "{who} keeps taking the entry off; let it list {} too, or exclude the ServiceAccount",

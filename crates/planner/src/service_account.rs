@@ -9,7 +9,7 @@ use crate::memory::Memory;
 use crate::world::ServiceAccount;
 
 /// What is to change on one list.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ListChange {
     /// Wanted names that stand there already.
     pub present: BTreeSet<Arc<str>>,
@@ -36,6 +36,12 @@ impl ListChange {
             |entry: &&Arc<str>| !claims.by_name.contains_key(*entry) && memory.saw_attached(name, entry);
         change.detach.extend(account.image_pull_secrets.iter().filter(left_behind).cloned());
         change
+    }
+
+    /// The same without the names that it adds.
+    #[must_use]
+    pub fn without_attach(&self) -> Self {
+        Self { attach: BTreeSet::new(), ..self.clone() }
     }
 
     /// Whether the list is as it should be.
