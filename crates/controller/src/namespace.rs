@@ -15,8 +15,13 @@ use tokio::time::Instant;
 use crate::queue::Lane;
 use crate::{Context, apply, clock, status};
 
-/// Takes namespaces from the queue until the operator is told to stop.
+/// Takes namespaces from the queue until the operator is told to stop. Every RegistryCredential has
+/// its visit first, so that a start writes each list once, with all names.
 pub async fn work(context: Arc<Context>) {
+    tokio::select! {
+        () = crate::wait_for(&context.stage.stopping) => return,
+        () = context.credentials.done_before(context.credentials.next_ticket()) => {}
+    }
     loop {
         let work = tokio::select! {
             biased;

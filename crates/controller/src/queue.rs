@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -30,6 +31,7 @@ pub type Ticket = u64;
 pub struct Queue<K> {
     state: Mutex<State<K>>,
     changed: Notify,
+    finished: Notify,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,8 @@ struct State<K> {
     delayed: BTreeMap<(Instant, Ticket), K>,
     due: HashMap<K, (Instant, Ticket)>,
     next_ticket: Ticket,
+    /// Nothing is handed out before.
+    paused_until: Option<Instant>,
 }
 
 /// A key that is being worked on; dropping it ends the pass.
@@ -65,8 +69,9 @@ impl<K: Clone + Eq + Hash> Default for Queue<K> {
             delayed: BTreeMap::new(),
             due: HashMap::new(),
             next_ticket: 0,
+            paused_until: None,
         };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        Self { state: Mutex::new(state), changed: Notify::new(), finished: Notify::new() }
     }
 }
 
@@ -120,6 +125,27 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         locked(&self.state).open.first().is_none_or(|oldest| *oldest >= ticket)
     }
 
+    /// Waits until everything pushed before `ticket` was drawn has had its pass.
+    pub async fn done_before(&self, ticket: Ticket) {
+        loop {
+            let finished = self.finished.notified();
+            if self.is_done_before(ticket) {
+                return;
+            }
+            finished.await;
+        }
+    }
+
+    /// Hands nothing out for a while, so that changes which come together make one pass. A pause
+    /// that is under way is not made longer.
+    pub fn pause(&self, pause: Duration) {
+        let mut state = locked(&self.state);
+        let now = Instant::now();
+        if state.paused_until.is_none_or(|until| until <= now) {
+            state.paused_until = Some(now + pause);
+        }
+    }
+
     /// How many keys wait for a pass now.
     pub fn len(&self) -> usize {
         locked(&self.state).pending.len()
@@ -159,6 +185,9 @@ impl<K: Clone + Eq + Hash> State<K> {
             let key = entry.remove();
             self.due.remove(&key);
             self.push(key, Lane::Bulk);
+        }
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+            return (None, Some(until));
         }
         while let Some((lane, (key, ticket))) = self.pop() {
             // A key that changed lanes stands in both; the other place no longer counts.
@@ -202,13 +231,12 @@ impl<K: Clone + Eq + Hash> Drop for Work<'_, K> {
     fn drop(&mut self) {
         locked(&self.queue.state).finish(&self.key);
         self.queue.changed.notify_one();
+        self.queue.finished.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -251,6 +279,18 @@ mod tests {
         drop(queue.next().await);
         assert_eq!(start.elapsed(), Duration::from_secs(5));
         assert!(tokio::time::timeout(Duration::from_mins(2), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_everything_back_and_is_not_made_longer() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        queue.pause(Duration::from_millis(100));
+        queue.push("a", Lane::Urgent);
+        tokio::time::advance(Duration::from_millis(60)).await;
+        queue.pause(Duration::from_millis(100));
+        queue.next().await;
+        assert!(start.elapsed() < Duration::from_millis(110), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,8 @@ use crate::status;
 
 /// A change for no more namespaces than this does not wait behind one for thousands.
 const FEW: usize = 64;
+/// RegistryCredentials that are applied together reach a ServiceAccount in one patch.
+const TOGETHER: Duration = Duration::from_millis(100);
 /// The shortest time between two versions of a copy that a changing source sends out.
 const ROTATION_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -34,6 +36,7 @@ pub fn copies(context: &Context, index: &mut Index, name: &Arc<str>, concerned: 
     if concerned.is_empty() {
         return;
     }
+    context.namespaces.pause(TOGETHER);
     let lane = if concerned.len() <= FEW { Lane::Urgent } else { Lane::Bulk };
     for namespace in concerned {
         context.namespaces.push(namespace, lane);

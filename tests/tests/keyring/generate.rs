@@ -144,7 +144,7 @@ fn entry() -> impl Strategy<Value = Value> {
     let good_auth = prop_oneof![
         6 => auth.clone(),
         1 => auth.clone().prop_map(|auth| auth.trim_end_matches('=').to_owned()),
-        1 => auth.prop_map(|auth| auth.chars().map(|c| format!("{c}\n")).collect()),
+        1 => auth.prop_map(|auth| auth.split_inclusive(|_| true).collect::<Vec<_>>().join("\n")),
     ];
     let bad_auth =
         select(vec!["!", "dTpw=", "dXNlcg==", "dTp", " ", "dTpw dTpw", "dTpwdT="]).prop_map(str::to_owned);

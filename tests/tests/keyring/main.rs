@@ -24,7 +24,7 @@ const CASES: usize = 120_000;
 /// What we say, in the words of the kubelet's program: `user:password` for each, or an error.
 fn ours(case: &Case) -> Result<Vec<String>, String> {
     let repository = image::repository(&case.image).map_err(|error| error.to_string())?;
-    let configs = case.secrets.iter().map(|secret| secret.as_bytes());
+    let configs = case.secrets.iter().map(String::as_bytes);
     let keyring = Keyring::new(configs).map_err(|error| error.to_string())?;
     let shown = |bytes: &SecretBytes| String::from_utf8_lossy(bytes.expose()).into_owned();
     let logins = keyring.lookup(&repository);

@@ -66,7 +66,10 @@ impl Cluster {
 
     /// Starts the operator from this repository, with the ServiceAccount that the manifests made.
     pub(crate) async fn start_operator(&self) -> Result<Process> {
-        let program = spawn_blocking(operator_binary).await.expect("the build panicked")?;
+        let program = spawn_blocking(operator_binary)
+            .await
+            .map_err(std::io::Error::from)
+            .context("build the operator")??;
         let kubeconfig = self.operator_kubeconfig().await?.display().to_string();
         let arguments = [
             "run",

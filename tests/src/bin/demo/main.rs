@@ -10,7 +10,7 @@ mod story;
 use std::{path::PathBuf, process::ExitCode};
 
 use cluster::Cluster;
-use regcred_tests::error::{Error, Result};
+use regcred_tests::error::{Context as _, Error, Result};
 use stage::Stage;
 
 const USAGE: &str = "\
@@ -56,10 +56,10 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<Arguments> {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime needs only threads");
+    let runtime = tokio::runtime::Runtime::new().context("start a runtime")?;
     runtime.block_on(async {
         let stage = Stage::new(Cluster::open(arguments.kubeconfig.as_deref()).await?);
         story::tell(&stage, arguments.keep).await?;
-        stage.close(arguments.keep).await
+        stage.close(arguments.keep)
     })
 }

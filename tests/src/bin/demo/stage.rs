@@ -95,7 +95,7 @@ impl Stage {
     }
 
     /// Ends the story.
-    pub(crate) async fn close(self, keep: bool) -> Result<()> {
+    pub(crate) fn close(self, keep: bool) -> Result<()> {
         println!("\n{}", self.style("1", "Everything was as promised."));
         let operator = self.operator.into_inner();
         if !keep {

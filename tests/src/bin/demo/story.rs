@@ -62,9 +62,9 @@ async fn install(stage: &Stage) -> Result<()> {
     );
     stage.show("apply --server-side -f crds/").await?;
     stage.quietly("wait --for=condition=Established crd/registrycredentials.regcred.dev").await?;
-    stage.show("apply --server-side -f deploy/manifests/namespace.yaml").await?;
-    let own =
-        ["service-account", "rbac", "rbac-own-namespace"].map(|f| format!("-f deploy/manifests/{f}.yaml"));
+    stage.show("apply --server-side -f deploy/manifests/00-namespace.yaml").await?;
+    let own = ["10-service-account", "20-rbac", "21-rbac-own-namespace"]
+        .map(|f| format!("-f deploy/manifests/{f}.yaml"));
     stage.show(&format!("apply --server-side {}", own.join(" "))).await?;
     stage.start_operator().await
 }
@@ -211,6 +211,7 @@ async fn clean_up(stage: &Stage) -> Result<()> {
     let names: Vec<&str> = NAMESPACES.iter().map(|(name, ..)| *name).chain([LATE]).collect();
     stage.show(&format!("delete namespace {}", names.join(" "))).await?;
     stage.show("delete -f deploy/examples/source-secret.yaml").await?;
-    let rbac = ["rbac", "rbac-own-namespace", "namespace"].map(|f| format!("-f deploy/manifests/{f}.yaml"));
+    let rbac =
+        ["20-rbac", "21-rbac-own-namespace", "00-namespace"].map(|f| format!("-f deploy/manifests/{f}.yaml"));
     stage.show(&format!("delete {} -f crds/", rbac.join(" "))).await.map(drop)
 }

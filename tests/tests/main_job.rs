@@ -1,0 +1,475 @@
+//! The main job, end to end: one test for each promise that a user reads in the README.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use regcred_tests::canary::CANARY;
+use regcred_tests::operator::OperatorOptions;
+use regcred_tests::proxy::Moment;
+use regcred_tests::{Operator, Proxy, Scene, eventually};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(30);
+const SERVER: &str = "ghcr.io";
+
+/// A spec for every namespace with this label.
+fn spec(source: &str, label: &str) -> Value {
+    json!({
+        "registries": [{"server": SERVER, "source": {"secretRef": {"name": source}}}],
+        "namespaces": {"selector": {"matchLabels": {"pull": label}}},
+    })
+}
+
+/// What a copy holds for the server.
+async fn auth(scene: &Scene, namespace: &str, name: &str) -> Option<String> {
+    let config = scene.docker_config(namespace, name).await?;
+    config["auths"][SERVER]["auth"].as_str().map(str::to_owned)
+}
+
+fn encoded(user: &str, password: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
+}
+
+async fn holds(scene: &Scene, namespace: &str, name: &str, user: &str) {
+    let wanted = encoded(user, CANARY);
+    eventually(&format!("{namespace}/{name} for {user}"), SOON, async || {
+        match auth(scene, namespace, name).await {
+            Some(auth) if auth == wanted => Ok(()),
+            other => Err(format!("holds something: {}", other.is_some())),
+        }
+    })
+    .await;
+}
+
+async fn names(scene: &Scene, namespace: &str, account: &str, wanted: &[&str]) {
+    eventually(&format!("the list of {namespace}/{account}"), SOON, async || {
+        let list = scene.pull_secrets(namespace, account).await;
+        if list == wanted { Ok(()) } else { Err(format!("{list:?} is not {wanted:?}")) }
+    })
+    .await;
+}
+
+async fn gone(scene: &Scene, namespace: &str, name: &str) {
+    eventually(&format!("{namespace}/{name} gone"), SOON, async || {
+        scene.secret(namespace, name).await.map_or(Ok(()), |_| Err("still there".to_owned()))
+    })
+    .await;
+}
+
+async fn uid(scene: &Scene, namespace: &str, name: &str) -> Option<String> {
+    scene.secret(namespace, name).await?.uid()
+}
+
+async fn ready(scene: &Scene, name: &str) {
+    scene.wait_condition(name, "Ready", "True", "Succeeded").await;
+}
+
+#[tokio::test]
+async fn whatever_comes_first_the_end_is_the_same() {
+    let scene = Scene::new().await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    // The object first, then its namespace, then its source, then a ServiceAccount.
+    let source = scene.name("src");
+    let credential = scene.credential("pull", spec(&source, "order")).await;
+    scene.wait_condition(&credential, "Ready", "False", "SourceNotReady").await;
+    let waiting = scene.condition(&credential, "Reconciling").await.unwrap();
+    assert_eq!((waiting.status.as_str(), waiting.reason.as_str()), ("True", "WaitingForSource"));
+    assert!(scene.condition(&credential, "Stalled").await.is_none());
+    let namespace = scene.settled_namespace("late", &[("pull", "order")]).await;
+    names(&scene, &namespace, "default", &[&credential]).await;
+    scene.basic_auth_source("src", "bot").await;
+    holds(&scene, &namespace, &credential, "bot").await;
+    ready(&scene, &credential).await;
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn only_the_least_writes_are_made() {
+    let scene = Scene::new().await;
+    let audit = scene.control_plane().audit();
+    let mut namespaces = Vec::new();
+    for number in 0..10 {
+        namespaces.push(scene.settled_namespace(&format!("n{number}"), &[("pull", "least")]).await);
+    }
+    let source = scene.basic_auth_source("src", "bot").await;
+    let one = scene.credential("one", spec(&source, "least")).await;
+    let two = scene.credential("two", spec(&source, "least")).await;
+    let mark = audit.mark();
+    let operator = scene.operator(OperatorOptions::default()).await;
+    for name in [&one, &two] {
+        ready(&scene, name).await;
+    }
+    let cold = audit.since(mark).writes_by(operator.user()).counts();
+    assert_eq!(cold.of("patch", "secrets"), 20, "{cold}");
+    assert_eq!(cold.of("patch", "serviceaccounts"), 10, "both credentials travel in one patch: {cold}");
+
+    let mark = audit.mark();
+    scene.basic_auth_source("src", "rotated").await;
+    for namespace in &namespaces {
+        holds(&scene, namespace, &one, "rotated").await;
+        holds(&scene, namespace, &two, "rotated").await;
+    }
+    let late = scene.settled_namespace("late", &[("pull", "least")]).await;
+    holds(&scene, &late, &one, "rotated").await;
+    holds(&scene, &late, &two, "rotated").await;
+    names(&scene, &late, "default", &[&one, &two]).await;
+    let rotation = audit.since(mark).writes_by(operator.user()).counts();
+    assert_eq!(
+        rotation.of("patch", "secrets"),
+        22,
+        "20 for the rotation, 2 for the new namespace: {rotation}"
+    );
+    assert_eq!(rotation.of("patch", "serviceaccounts"), 1, "{rotation}");
+
+    for name in [&one, &two] {
+        scene.wait_condition(name, "SecretsSynced", "True", "AllSynced").await;
+        eventually("status counts the new namespace", SOON, async || {
+            let status = scene.status(name).await;
+            if status["namespaces"]["synced"] == 11 { Ok(()) } else { Err(status["namespaces"].to_string()) }
+        })
+        .await;
+    }
+    operator.kill();
+    let mark = audit.mark();
+    let operator = scene.operator(OperatorOptions::default()).await;
+    // A namespace that is served proves that the first passes over all others are done.
+    let marker = scene.settled_namespace("marker", &[("pull", "least")]).await;
+    holds(&scene, &marker, &one, "rotated").await;
+    holds(&scene, &marker, &two, "rotated").await;
+    let restart = audit.since(mark).writes_by(operator.user());
+    let elsewhere = restart.filter(|entry| {
+        entry.namespace != marker && entry.resource != "registrycredentials" && entry.resource != "events"
+    });
+    assert_eq!(elsewhere.counts().total(), 0, "{}", elsewhere.counts());
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn ten_rotations_in_a_second_make_at_most_two_writes_in_place() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let namespace = scene.settled_namespace("n", &[("pull", "rotate")]).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let credential = scene.credential("pull", spec(&source, "rotate")).await;
+    ready(&scene, &credential).await;
+    let before = uid(&scene, &namespace, &credential).await;
+    // The cold start counts as a version that went out: let its interval pass by a rotation of its own.
+    scene.basic_auth_source("src", "first").await;
+    holds(&scene, &namespace, &credential, "first").await;
+    let mark = scene.control_plane().audit().mark();
+    for number in 0..10 {
+        scene.basic_auth_source("src", &format!("bot{number}")).await;
+    }
+    holds(&scene, &namespace, &credential, "bot9").await;
+    let writes = scene.control_plane().audit().since(mark).writes_by(operator.user()).of("secrets").counts();
+    assert!(writes.total() <= 2, "{writes}");
+    assert_eq!(uid(&scene, &namespace, &credential).await, before);
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn drift_is_mended_also_when_nobody_was_looking() {
+    let scene = Scene::new().await;
+    let mut operator = scene.operator(OperatorOptions::default()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let mut namespaces = Vec::new();
+    for name in ["deleted", "edited", "label", "annotation", "frozen"] {
+        namespaces.push(scene.settled_namespace(name, &[("pull", "drift")]).await);
+    }
+    let credential = scene.credential("pull", spec(&source, "drift")).await;
+    ready(&scene, &credential).await;
+    let before = read_all(&scene, &namespaces, &credential).await;
+    damage(&scene, &namespaces, &credential).await;
+    mended(&scene, &namespaces, &credential, &before).await;
+    operator.kill();
+    let before = read_all(&scene, &namespaces, &credential).await;
+    damage(&scene, &namespaces, &credential).await;
+    operator = scene.operator(OperatorOptions::default()).await;
+    mended(&scene, &namespaces, &credential, &before).await;
+    drop(operator);
+    scene.finish().await;
+}
+
+async fn read_all(scene: &Scene, namespaces: &[String], name: &str) -> Vec<String> {
+    let mut uids = Vec::new();
+    for namespace in namespaces {
+        uids.push(uid(scene, namespace, name).await.unwrap());
+    }
+    uids
+}
+
+async fn damage(scene: &Scene, namespaces: &[String], name: &str) {
+    let [deleted, edited, label, annotation, frozen] = namespaces else { panic!("five namespaces") };
+    scene.secrets(deleted).delete(name, &DeleteParams::default()).await.unwrap();
+    let patch = async |namespace: &str, body: Value| {
+        scene.secrets(namespace).patch(name, &PatchParams::default(), &Patch::Merge(body)).await.unwrap();
+    };
+    patch(edited, json!({"data": {".dockerconfigjson": "e30="}})).await;
+    patch(label, json!({"metadata": {"labels": {"regcred.dev/credential": null}}})).await;
+    patch(annotation, json!({"metadata": {"annotations": {"regcred.dev/credential-uid": null}}})).await;
+    patch(frozen, json!({"immutable": true})).await;
+}
+
+async fn mended(scene: &Scene, namespaces: &[String], name: &str, before: &[String]) {
+    for (namespace, old) in namespaces.iter().zip(before) {
+        holds(scene, namespace, name, "bot").await;
+        let recreated = namespace.ends_with("deleted") || namespace.ends_with("frozen");
+        eventually(&format!("{namespace}/{name} is whole"), SOON, async || {
+            let Some(secret) = scene.secret(namespace, name).await else { return Err("absent".to_owned()) };
+            let marked = secret.labels().contains_key("regcred.dev/credential")
+                && secret.annotations().contains_key("regcred.dev/credential-uid");
+            let same = secret.uid().as_deref() == Some(old.as_str());
+            if marked && same != recreated && secret.immutable.is_none() {
+                Ok(())
+            } else {
+                Err(format!("marked {marked}, same {same}"))
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_label_that_goes_takes_the_entry_before_the_copy() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let namespace = scene.settled_namespace("n", &[("pull", "label")]).await;
+    let credential = scene.credential("pull", spec(&source, "label")).await;
+    ready(&scene, &credential).await;
+    let mark = scene.control_plane().audit().mark();
+    let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(scene.client.clone());
+    let unlabel = Patch::Merge(json!({"metadata": {"labels": {"pull": null}}}));
+    namespaces.patch(&namespace, &PatchParams::default(), &unlabel).await.unwrap();
+    gone(&scene, &namespace, &credential).await;
+    names(&scene, &namespace, "default", &[]).await;
+    let writes = scene.control_plane().audit().since(mark).writes_by(operator.user()).within(&namespace);
+    let order: Vec<_> = writes.iter().map(|entry| format!("{} {}", entry.verb, entry.resource)).collect();
+    assert_eq!(order, ["patch serviceaccounts", "delete secrets"]);
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_foreign_secret_is_left_alone_and_its_end_is_seen() {
+    let scene = Scene::new().await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    for (kind, suffix, reason) in
+        [("kubernetes.io/dockerconfigjson", "same", "NameConflict"), ("Opaque", "other", "TypeMismatch")]
+    {
+        let namespace = scene.settled_namespace(suffix, &[("pull", suffix)]).await;
+        let name = scene.name(&format!("pull-{suffix}"));
+        let foreign =
+            json!({"metadata": {"name": name}, "type": kind, "stringData": {".dockerconfigjson": "{}"}});
+        let foreign = serde_json::from_value(foreign).unwrap();
+        let made =
+            scene.secrets(&namespace).create(&kube::api::PostParams::default(), &foreign).await.unwrap();
+        let credential = scene.credential(&format!("pull-{suffix}"), spec(&source, suffix)).await;
+        scene.wait_condition(&credential, "SecretsSynced", "False", reason).await;
+        let now = scene.secret(&namespace, &name).await.unwrap();
+        assert_eq!(now.resource_version(), made.resource_version(), "untouched");
+        names(&scene, &namespace, "default", &[]).await;
+        scene.secrets(&namespace).delete(&name, &DeleteParams::default()).await.unwrap();
+        holds(&scene, &namespace, &credential, "bot").await;
+        names(&scene, &namespace, "default", &[&credential]).await;
+        ready(&scene, &credential).await;
+    }
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn of_two_with_one_target_name_the_older_wins_and_the_other_takes_over_in_place() {
+    let scene = Scene::new().await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    let (first, second) =
+        (scene.basic_auth_source("a", "first").await, scene.basic_auth_source("b", "second").await);
+    let namespace = scene.settled_namespace("n", &[("pull", "two")]).await;
+    let target = scene.name("target");
+    let with_target = |source: &str| {
+        let mut spec = spec(source, "two");
+        spec["target"] = json!({"name": target});
+        spec
+    };
+    let older = scene.credential("older", with_target(&first)).await;
+    ready(&scene, &older).await;
+    let newer = scene.credential("newer", with_target(&second)).await;
+    scene.wait_condition(&newer, "Stalled", "True", "TargetClaimed").await;
+    holds(&scene, &namespace, &target, "first").await;
+    let before = uid(&scene, &namespace, &target).await;
+    scene.delete_credential(&older).await;
+    holds(&scene, &namespace, &target, "second").await;
+    assert_eq!(uid(&scene, &namespace, &target).await, before, "in place");
+    names(&scene, &namespace, "default", &[&target]).await;
+    ready(&scene, &newer).await;
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_broken_source_changes_nothing_and_says_what_is_wrong() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let namespace = scene.settled_namespace("n", &[("pull", "broken")]).await;
+    let source = scene.docker_config_source("src", SERVER, "bot").await;
+    let credential = scene.credential("pull", spec(&source, "broken")).await;
+    ready(&scene, &credential).await;
+    let before = scene.secret(&namespace, &credential).await.unwrap().resource_version();
+    let bad_auth = format!(r#"{{"auths":{{"{SERVER}":{{"auth":"{CANARY}!"}}}}}}"#);
+    for (config, why) in [
+        (bad_auth.as_str(), "`auth`"),
+        (r#"{"auths":{}}"#, "empty"),
+        (r#"{"auths":{"quay.io":{"auth":"dTpw"}}}"#, "no entry for ghcr.io"),
+        (r#"{"auths":{"ghcr.io":{"auth":7}}}"#, "wrong JSON type"),
+    ] {
+        scene.source("src", "kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", config)]).await;
+        eventually(why, SOON, async || match scene.condition(&credential, "SourceReady").await {
+            Some(now) if now.reason == "SourceInvalid" && now.message.contains(why) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+    scene.delete_source(&source).await;
+    scene.wait_condition(&credential, "SourceReady", "False", "SourceNotFound").await;
+    assert_eq!(scene.secret(&namespace, &credential).await.unwrap().resource_version(), before);
+    assert!(!operator.metrics().await.unwrap().contains(CANARY));
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn deletion_detaches_and_deletes_or_retains() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let namespace = scene.settled_namespace("n", &[("pull", "end")]).await;
+    let deleted = scene.credential("deleted", spec(&source, "end")).await;
+    let mut retain = spec(&source, "end");
+    retain["deletionPolicy"] = json!("Retain");
+    let retained = scene.credential("retained", retain).await;
+    ready(&scene, &deleted).await;
+    ready(&scene, &retained).await;
+    // Also when the object is deleted while nobody looks.
+    operator.kill();
+    scene.delete_credential(&deleted).await;
+    scene.delete_credential(&retained).await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    gone(&scene, &namespace, &deleted).await;
+    names(&scene, &namespace, "default", &[&retained]).await;
+    eventually("both objects are gone", SOON, async || {
+        let left = scene.credentials().list(&kube::api::ListParams::default()).await.unwrap().items.len();
+        if left == 0 { Ok(()) } else { Err(format!("{left} left")) }
+    })
+    .await;
+    let kept = scene.secret(&namespace, &retained).await.unwrap();
+    assert!(!kept.labels().contains_key("app.kubernetes.io/managed-by"));
+    assert!(!kept.annotations().keys().any(|key| key.starts_with("regcred.dev/")));
+    assert!(kept.metadata.owner_references.is_none());
+    assert_eq!(auth(&scene, &namespace, &retained).await, Some(encoded("bot", CANARY)));
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn killed_at_any_write_it_ends_the_same_with_at_most_one_write_more() {
+    let scene = Scene::new().await;
+    let mut number = 1;
+    while crash(&scene, number, Moment::Before).await && crash(&scene, number, Moment::After).await {
+        number += 1;
+    }
+    // Two finalizers, four Secrets, two lists: each was a place to be killed at.
+    assert!(number > 8, "only {number} writes");
+    scene.finish().await;
+}
+
+/// A cold start of two credentials in two namespaces, killed at its n-th write. Returns false once there is no such
+/// write.
+async fn crash(scene: &Scene, number: usize, moment: Moment) -> bool {
+    let label = format!("crash-{number}-{moment:?}").to_lowercase();
+    let mut namespaces = Vec::new();
+    for suffix in ["a", "b"] {
+        namespaces.push(scene.settled_namespace(&format!("{label}-{suffix}"), &[("pull", &label)]).await);
+    }
+    let source = scene.basic_auth_source("src", "bot").await;
+    let one = scene.credential(&format!("{label}-one"), spec(&source, &label)).await;
+    let two = scene.credential(&format!("{label}-two"), spec(&source, &label)).await;
+    let credentials = [&one, &two];
+    let mark = scene.control_plane().audit().mark();
+    let proxy = Proxy::start(scene.control_plane()).unwrap();
+    proxy.halt_at_write(number, moment);
+    let options = OperatorOptions { api_url: Some(proxy.url()), ..OperatorOptions::default() };
+    let operator = scene.starting_operator(options).await;
+    let halted = tokio::select! {
+        () = proxy.halted() => true,
+        () = all_ready(scene, &credentials) => false,
+    };
+    operator.kill();
+    if halted {
+        let second = scene.operator(OperatorOptions::default()).await;
+        in_place(scene, &namespaces, &credentials).await;
+        let writes = scene.control_plane().audit().since(mark).writes_by(second.user()).granted();
+        let copies =
+            writes.filter(|entry| ["secrets", "serviceaccounts"].contains(&entry.resource.as_str())).counts();
+        assert!(copies.total() <= 6 + 1, "killed {moment:?} write {number}: {copies}");
+    }
+    finish_crash(scene, &credentials).await;
+    halted
+}
+
+async fn all_ready(scene: &Scene, credentials: &[&String]) {
+    for credential in credentials {
+        ready(scene, credential).await;
+    }
+}
+
+async fn in_place(scene: &Scene, namespaces: &[String], credentials: &[&String]) {
+    for namespace in namespaces {
+        for credential in credentials {
+            holds(scene, namespace, credential, "bot").await;
+        }
+        eventually(&format!("both entries in {namespace}"), SOON, async || {
+            let mut list = scene.pull_secrets(namespace, "default").await;
+            list.sort();
+            let wanted: Vec<String> = credentials.iter().map(|name| (*name).clone()).collect();
+            if list == wanted { Ok(()) } else { Err(format!("{list:?}")) }
+        })
+        .await;
+    }
+}
+
+async fn finish_crash(scene: &Scene, credentials: &[&String]) {
+    for credential in credentials {
+        let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        scene.credentials().patch(credential, &PatchParams::default(), &release).await.unwrap();
+        scene.delete_credential(credential).await;
+    }
+}
+
+#[tokio::test]
+async fn of_two_replicas_one_works_and_the_other_takes_over() {
+    let scene = Scene::new().await;
+    let lease = || OperatorOptions { lease: true, ..OperatorOptions::default() };
+    let first = scene.operator(lease()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let credential = scene.credential("pull", spec(&source, "replicas")).await;
+    scene.wait_condition(&credential, "Ready", "True", "NoNamespaceSelected").await;
+    let second = scene.operator(lease()).await;
+    let one = scene.settled_namespace("one", &[("pull", "replicas")]).await;
+    holds(&scene, &one, &credential, "bot").await;
+    assert!(first.terminate(Duration::from_secs(10)).await.unwrap().success());
+    let two = scene.settled_namespace("two", &[("pull", "replicas")]).await;
+    holds(&scene, &two, &credential, "bot").await;
+    assert!(second.logs().contains("this replica leads"));
+    let third: Operator = scene.operator(lease()).await;
+    second.kill();
+    let three = scene.settled_namespace("three", &[("pull", "replicas")]).await;
+    holds(&scene, &three, &credential, "bot").await;
+    assert!(third.logs().contains("this replica leads"));
+    scene.finish().await;
+}
