@@ -1,0 +1,231 @@
+//! Properties of planning, over generated worlds: from any state, after a crash at any step, repeated passes reach one
+//! end and stop there; nothing foreign is ever touched; every prefix of a plan is a legal state.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
+
+mod generate;
+mod model;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use model::Cluster;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use regcred_planner::memory::Memory;
+use regcred_planner::plan;
+use regcred_planner::plan::{Plan, Step};
+
+/// Passes after which a world that still changes counts as one that never settles.
+const MAX_PASSES: usize = 60;
+
+/// The operator, as far as planning goes: a memory and a clock.
+#[derive(Clone, Default)]
+struct Operator {
+    memory: Memory,
+    seconds: i64,
+}
+
+impl Operator {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(1_000_000 + self.seconds).unwrap()
+    }
+
+    fn plan(&mut self, cluster: &Cluster) -> Plan {
+        let now = self.now();
+        let mut world = cluster.observe(self.memory.clone());
+        world.memory.note(&world.service_accounts, now);
+        self.memory = world.memory.clone();
+        plan(&world, now)
+    }
+
+    /// One pass that stops after `limit` steps, as a crash would make it. Returns how many steps there were.
+    fn pass(&mut self, cluster: &mut Cluster, limit: usize) -> usize {
+        let plan = self.plan(cluster);
+        let taken = plan.steps.len().min(limit);
+        let results: Vec<_> = plan.steps[..taken].iter().map(|step| cluster.take(step)).collect();
+        let partial = Plan { steps: plan.steps[..taken].to_vec(), ..plan.clone() };
+        let now = self.now();
+        self.memory.record(&partial, &results, now);
+        plan.steps.len()
+    }
+
+    /// Passes until there is nothing to do, and nothing that comes back by itself.
+    fn settle(&mut self, cluster: &mut Cluster) {
+        for _ in 0..MAX_PASSES {
+            let steps = self.pass(cluster, usize::MAX);
+            match self.memory.wake_at(self.now()) {
+                Some(at) if steps == 0 => {
+                    self.seconds += at.duration_since(self.now()).as_secs() + 1;
+                }
+                None if steps == 0 => return,
+                _ => self.seconds += 1,
+            }
+        }
+        panic!("never settles: {cluster:#?}\n{:#?}", self.plan(cluster));
+    }
+}
+
+fn check(cases: u32, property: impl Fn(Cluster, Vec<model::Change>, usize)) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(
+        config,
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    let input = (generate::cluster(), prop::collection::vec(generate::change(), 0..6), 0_usize..6);
+    let outcome = runner.run(&input, |(cluster, changes, crash)| {
+        property(cluster, changes, crash);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn after_a_plan_there_is_nothing_more_to_do() {
+    check(3_000, |mut cluster, _, _| {
+        let mut operator = Operator::default();
+        operator.pass(&mut cluster, usize::MAX);
+        // A second pass may follow up on what the first could only see afterwards; a third has nothing.
+        operator.pass(&mut cluster, usize::MAX);
+        let plan = operator.plan(&cluster);
+        assert_eq!(plan.steps, [], "{cluster:#?}");
+    });
+}
+
+#[test]
+fn equal_worlds_give_equal_plans_in_whatever_order_credentials_come() {
+    check(3_000, |mut cluster, _, _| {
+        let plan = Operator::default().plan(&cluster);
+        cluster.credentials.reverse();
+        assert_eq!(Operator::default().plan(&cluster), plan);
+    });
+}
+
+#[test]
+fn a_crash_at_any_step_leads_to_the_same_end() {
+    check(3_000, |cluster, _, crash| {
+        let (mut calm, mut crashed) = (cluster.clone(), cluster);
+        Operator::default().settle(&mut calm);
+        Operator::default().pass(&mut crashed, crash);
+        Operator::default().settle(&mut crashed);
+        assert_eq!(crashed.end_state(), calm.end_state());
+    });
+}
+
+#[test]
+fn whatever_others_do_in_between_it_settles_and_leaves_what_is_theirs() {
+    check(3_000, |mut cluster, changes, crash| {
+        let mut operator = Operator::default();
+        operator.pass(&mut cluster, crash);
+        for change in changes {
+            cluster.change(&change);
+            operator.pass(&mut cluster, crash);
+        }
+        let theirs = cluster.foreign();
+        operator.settle(&mut cluster);
+        assert_eq!(cluster.foreign(), theirs, "{cluster:#?}");
+    });
+}
+
+#[test]
+fn every_prefix_of_a_plan_is_a_legal_state() {
+    check(3_000, |mut cluster, changes, _| {
+        let mut operator = Operator::default();
+        operator.settle(&mut cluster);
+        for change in changes {
+            cluster.change(&change);
+        }
+        let plan = operator.plan(&cluster);
+        assert!(writes_are_distinct(&plan), "{plan:#?}");
+        for step in &plan.steps {
+            let before = cluster.clone();
+            assert_eq!(cluster.take(step), Ok(()), "a fresh plan meets no refusal: {step:#?} on {before:#?}");
+            assert_ne!(cluster.versions(), before.versions(), "a write that changes nothing: {step:#?}");
+            if let Step::DeleteSecret(removal) = step {
+                assert!(before.is_ours(&removal.name), "{removal:?} on {before:#?}");
+                let naming = cluster.managed_lists_with(&removal.name);
+                assert!(naming.is_empty(), "{naming:?} still name {}", removal.name);
+            }
+            if let Step::ApplySecret { copy, .. } = step {
+                assert_eq!(cluster.uid_changed(&before, &copy.name), false, "{copy:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_source_that_gives_nothing_deletes_and_overwrites_nothing() {
+    check(3_000, |mut cluster, _, _| {
+        Operator::default().settle(&mut cluster);
+        cluster.drop_all_sources();
+        let plan = Operator::default().plan(&cluster);
+        let harmless = |step: &Step| matches!(step, Step::PatchServiceAccount(_));
+        assert!(plan.steps.iter().all(harmless), "{plan:#?}");
+    });
+}
+
+#[test]
+fn the_generator_reaches_every_kind_of_step_and_refusal() {
+    let seen = std::cell::RefCell::new(BTreeSet::new());
+    check(3_000, |mut cluster, changes, _| {
+        let mut operator = Operator::default();
+        operator.pass(&mut cluster, usize::MAX);
+        for change in changes {
+            cluster.change(&change);
+        }
+        let plan = operator.plan(&cluster);
+        let mut seen = seen.borrow_mut();
+        seen.extend(plan.steps.iter().map(|step| match step {
+            Step::PatchServiceAccount(patch) if patch.detach.is_empty() => "attach",
+            Step::PatchServiceAccount(_) => "detach",
+            Step::ApplySecret { over: None, .. } => "apply",
+            Step::ApplySecret { over: Some(_), .. } => "apply over",
+            Step::RecreateSecret { .. } => "recreate",
+            Step::DeleteSecret(_) => "delete",
+            Step::ReleaseSecret(_) => "release",
+        }));
+        seen.extend(plan.pairs.iter().filter_map(|pair| match &pair.secret {
+            regcred_planner::plan::Goal::Refused { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        }));
+    });
+    let all = [
+        "NameConflict",
+        "TargetClaimed",
+        "TypeMismatch",
+        "apply",
+        "apply over",
+        "attach",
+        "delete",
+        "detach",
+        "recreate",
+        "release",
+    ];
+    assert_eq!(seen.into_inner(), BTreeSet::from(all));
+}
+
+/// One write for each object.
+fn writes_are_distinct(plan: &Plan) -> bool {
+    let objects: BTreeSet<_> = plan.steps.iter().map(Step::object).collect();
+    objects.len() == plan.steps.len()
+}
+
+#[test]
+fn a_fight_over_an_entry_ends_in_a_pause_that_grows() {
+    let mut cluster = generate::one_credential();
+    let mut operator = Operator::default();
+    operator.settle(&mut cluster);
+    let name: Arc<str> = Arc::from("default");
+    let mut patches = Vec::new();
+    for _ in 0..20_000 {
+        cluster.take_off(&name, "t0");
+        if operator.pass(&mut cluster, usize::MAX) > 0 {
+            patches.push(operator.now());
+        }
+        operator.seconds += 5;
+    }
+    let gaps: Vec<_> = patches.windows(2).map(|pair| pair[1].duration_since(pair[0])).collect();
+    assert!(gaps.iter().filter(|gap| **gap < SignedDuration::from_mins(10)).count() <= 2, "{gaps:?}");
+    assert!(gaps.iter().max().unwrap() >= &SignedDuration::from_hours(1), "{gaps:?}");
+}

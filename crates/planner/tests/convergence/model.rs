@@ -1,0 +1,396 @@
+//! A namespace as an API server keeps it: versions that must match, UIDs that change, an owner for each field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use regcred_api::names;
+use regcred_api::spec::{DeletionPolicy, RegistryCredentialSpec};
+use regcred_dockerconfig::SecretBytes;
+use regcred_planner::error::StepError;
+use regcred_planner::memory::Memory;
+use regcred_planner::plan::{Precondition, Step};
+use regcred_planner::secret::{Payload, SecretCopy};
+use regcred_planner::validate::{Settings, validate};
+use regcred_planner::world::{Credential, Marks, Namespace, Secret, ServiceAccount, World};
+
+/// The namespace, everything in it, and the RegistryCredentials of the cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) labelled: bool,
+    pub(crate) secrets: BTreeMap<Arc<str>, StoredSecret>,
+    pub(crate) accounts: BTreeMap<Arc<str>, StoredAccount>,
+    pub(crate) credentials: Vec<StoredCredential>,
+    pub(crate) version: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct StoredSecret {
+    pub(crate) uid: u64,
+    pub(crate) version: u64,
+    pub(crate) content: String,
+    pub(crate) mistyped: bool,
+    pub(crate) immutable: bool,
+    pub(crate) owns_data: bool,
+    pub(crate) marks: Option<Marks>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct StoredAccount {
+    pub(crate) uid: u64,
+    pub(crate) version: u64,
+    pub(crate) excluded: bool,
+    pub(crate) list: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct StoredCredential {
+    pub(crate) name: String,
+    pub(crate) age: i64,
+    pub(crate) spec: RegistryCredentialSpec,
+    pub(crate) content: Option<String>,
+    pub(crate) deleting: bool,
+    pub(crate) finalized: bool,
+}
+
+/// What others do.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    DeleteSecret(usize),
+    EditData(usize),
+    TakeLabel(usize),
+    TakeAnnotation(usize),
+    Freeze(usize),
+    CreateForeign { target: usize, mistyped: bool },
+    AddEntry { account: usize, entry: usize },
+    OptOut(usize),
+    DeleteAccount(usize),
+    CreateAccount(usize),
+    FlipLabel,
+    Rotate(usize),
+    LoseSource(usize),
+    DeleteCredential(usize),
+    Suspend(usize),
+    Finalize(usize),
+}
+
+pub(crate) const TARGETS: [&str; 2] = ["t0", "t1"];
+pub(crate) const ACCOUNTS: [&str; 3] = ["builder", "default", "deployer"];
+pub(crate) const ENTRIES: [&str; 3] = ["own-a", "own-b", "own-c"];
+
+impl Cluster {
+    fn next(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    /// What the operator sees.
+    pub(crate) fn observe(&self, memory: Memory) -> World {
+        let labels = if self.labelled {
+            BTreeMap::from([("pull".to_owned(), "yes".to_owned())])
+        } else {
+            BTreeMap::new()
+        };
+        World {
+            namespace: Namespace {
+                name: Arc::from("ns"),
+                labels: Arc::new(labels),
+                excluded: false,
+                terminating: false,
+                is_own: false,
+            },
+            secrets: self.secrets.iter().map(|(name, secret)| (name.clone(), secret.observe())).collect(),
+            service_accounts: self
+                .accounts
+                .iter()
+                .map(|(name, account)| (name.clone(), account.observe()))
+                .collect(),
+            credentials: self.credentials.iter().map(|credential| Arc::new(credential.observe())).collect(),
+            memory,
+        }
+    }
+
+    /// Takes a step as an API server would.
+    pub(crate) fn take(&mut self, step: &Step) -> Result<(), StepError> {
+        let version = self.next();
+        match step {
+            Step::PatchServiceAccount(patch) => {
+                let account = self.accounts.get_mut(&patch.name).ok_or(StepError::Gone)?;
+                if account.version.to_string() != *patch.resource_version {
+                    return Err(StepError::Conflict);
+                }
+                (account.list, account.version) = (patch.list.clone(), version);
+            }
+            Step::ApplySecret { copy, over } => self.apply(copy, over.as_ref(), version)?,
+            Step::RecreateSecret { copy, over } => {
+                self.delete(&copy.name, over)?;
+                self.apply(copy, None, version)?;
+            }
+            Step::DeleteSecret(removal) => self.delete(&removal.name, &removal.over)?,
+            Step::ReleaseSecret(removal) => {
+                let secret = self.secrets.get_mut(&removal.name).ok_or(StepError::Gone)?;
+                secret.meets(&removal.over)?;
+                (secret.marks, secret.version) = (None, version);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        copy: &SecretCopy,
+        over: Option<&Precondition>,
+        version: u64,
+    ) -> Result<(), StepError> {
+        let name: Arc<str> = Arc::from(copy.name.as_str());
+        let uid = match (self.secrets.get(&name), over) {
+            (Some(secret), _) if secret.mistyped => return Err(StepError::TypeMismatch),
+            (Some(_), None) => return Err(StepError::NameConflict),
+            (None, Some(_)) => return Err(StepError::Conflict),
+            (Some(secret), Some(over)) => {
+                secret.meets(over)?;
+                if secret.immutable {
+                    return Err(StepError::Rejected(422));
+                }
+                secret.uid
+            }
+            (None, None) => version,
+        };
+        let marks = Marks {
+            credential_uid: Some(copy.credential_uid.clone()),
+            credential_name: Some(copy.credential_name.clone()),
+            labels: copy.labels.clone(),
+            annotations: copy.annotations.clone(),
+            owner_uid: copy.owned.then(|| copy.credential_uid.clone()),
+        };
+        let content = String::from_utf8(copy.payload.content.expose().to_vec()).unwrap();
+        let secret = StoredSecret {
+            uid,
+            version,
+            content,
+            mistyped: false,
+            immutable: false,
+            owns_data: true,
+            marks: Some(marks),
+        };
+        self.secrets.insert(name, secret);
+        Ok(())
+    }
+
+    fn delete(&mut self, name: &str, over: &Precondition) -> Result<(), StepError> {
+        self.secrets.get(name).ok_or(StepError::Gone)?.meets(over)?;
+        self.secrets.remove(name);
+        Ok(())
+    }
+
+    /// Others do something. What does not apply here does nothing.
+    pub(crate) fn change(&mut self, change: &Change) {
+        let version = self.next();
+        match change {
+            Change::DeleteSecret(at) => drop(self.secrets.remove(TARGETS[at % 2])),
+            Change::EditData(at) => self.edit_secret(*at, |secret| {
+                secret.content = "edited".to_owned();
+                secret.owns_data = false;
+            }),
+            Change::TakeLabel(at) => self.edit_secret(*at, |secret| {
+                if let Some(marks) = &mut secret.marks {
+                    marks.labels.remove(names::CREDENTIAL_LABEL);
+                    marks.credential_name = None;
+                }
+            }),
+            Change::TakeAnnotation(at) => self.edit_secret(*at, |secret| {
+                if let Some(marks) = &mut secret.marks {
+                    marks.annotations.remove(names::FINGERPRINT_ANNOTATION);
+                }
+            }),
+            Change::Freeze(at) => self.edit_secret(*at, |secret| secret.immutable = true),
+            Change::CreateForeign { target, mistyped } => {
+                let name = Arc::from(TARGETS[target % 2]);
+                self.secrets.entry(name).or_insert_with(|| StoredSecret::foreign(version, *mistyped));
+            }
+            Change::AddEntry { account, entry } => self.edit_account(*account, |account| {
+                account.list.insert(0, Arc::from(ENTRIES[entry % 3]));
+            }),
+            Change::OptOut(at) => self.edit_account(*at, |account| account.excluded = !account.excluded),
+            Change::DeleteAccount(at) => drop(self.accounts.remove(ACCOUNTS[at % 3])),
+            Change::CreateAccount(at) => {
+                let fresh = StoredAccount { uid: version, version, excluded: false, list: Vec::new() };
+                self.accounts.entry(Arc::from(ACCOUNTS[at % 3])).or_insert(fresh);
+            }
+            Change::FlipLabel => self.labelled = !self.labelled,
+            Change::Rotate(at) => {
+                self.edit_credential(*at, |c| c.content = Some(format!("rotated-{version}")))
+            }
+            Change::LoseSource(at) => self.edit_credential(*at, |c| c.content = None),
+            Change::DeleteCredential(at) => self.edit_credential(*at, |c| c.deleting = true),
+            Change::Suspend(at) => self.edit_credential(*at, |c| c.spec.suspend = !c.spec.suspend),
+            Change::Finalize(at) => self.edit_credential(*at, |c| c.finalized = true),
+        }
+    }
+
+    fn edit_secret(&mut self, at: usize, edit: impl Fn(&mut StoredSecret)) {
+        let version = self.version;
+        if let Some(secret) = self.secrets.get_mut(TARGETS[at % 2]) {
+            edit(secret);
+            secret.version = version;
+        }
+    }
+
+    fn edit_account(&mut self, at: usize, edit: impl Fn(&mut StoredAccount)) {
+        let version = self.version;
+        if let Some(account) = self.accounts.get_mut(ACCOUNTS[at % 3]) {
+            edit(account);
+            account.version = version;
+        }
+    }
+
+    fn edit_credential(&mut self, at: usize, edit: impl Fn(&mut StoredCredential)) {
+        let count = self.credentials.len();
+        if let Some(credential) = self.credentials.get_mut(at % count.max(1)) {
+            edit(credential);
+        }
+    }
+
+    /// Somebody takes an entry off a list.
+    pub(crate) fn take_off(&mut self, account: &str, entry: &str) {
+        let version = self.next();
+        let account = self.accounts.get_mut(account).unwrap();
+        account.list.retain(|name| **name != *entry);
+        account.version = version;
+    }
+
+    pub(crate) fn drop_all_sources(&mut self) {
+        for credential in &mut self.credentials {
+            credential.content = None;
+        }
+    }
+
+    /// Secrets without our marks, and entries that are no target name, in their order.
+    pub(crate) fn foreign(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let secrets = self.secrets.iter().filter(|(_, secret)| secret.marks.is_none());
+        let adopters = |name: &str| self.credentials.iter().any(|credential| credential.may_adopt(name));
+        let secrets =
+            secrets.filter(|(name, _)| !adopters(name)).map(|(name, secret)| format!("{name} {secret:?}"));
+        let theirs = |account: &StoredAccount| {
+            let entries = account.list.iter().filter(|entry| !TARGETS.contains(&&***entry));
+            entries.map(ToString::to_string).collect()
+        };
+        (secrets.collect(), self.accounts.values().map(theirs).collect())
+    }
+
+    /// Everything but UIDs and versions.
+    pub(crate) fn end_state(&self) -> Vec<String> {
+        let secret = |(name, secret): (&Arc<str>, &StoredSecret)| {
+            format!("{name}: {} {:?} {} {}", secret.content, secret.marks, secret.immutable, secret.mistyped)
+        };
+        let account = |(name, account): (&Arc<str>, &StoredAccount)| format!("{name}: {:?}", account.list);
+        self.secrets.iter().map(secret).chain(self.accounts.iter().map(account)).collect()
+    }
+
+    /// The version of each object: a write changes one.
+    pub(crate) fn versions(&self) -> BTreeMap<&str, u64> {
+        let secrets = self.secrets.iter().map(|(name, secret)| (&**name, secret.version));
+        secrets.chain(self.accounts.iter().map(|(name, account)| (&**name, account.version))).collect()
+    }
+
+    pub(crate) fn is_ours(&self, secret: &str) -> bool {
+        self.secrets.get(secret).is_some_and(|secret| secret.marks.is_some())
+    }
+
+    pub(crate) fn uid_changed(&self, before: &Self, secret: &str) -> bool {
+        let uid = |cluster: &Self| cluster.secrets.get(secret).map(|secret| secret.uid);
+        uid(before).is_some() && uid(self) != uid(before)
+    }
+
+    /// ServiceAccounts that name a Secret, unless a credential of that target leaves lists to others.
+    pub(crate) fn managed_lists_with(&self, secret: &str) -> BTreeSet<&str> {
+        let left_to_others = self.credentials.iter().any(|credential| credential.leaves_lists_alone(secret));
+        let naming =
+            self.accounts.iter().filter(|(_, account)| account.list.iter().any(|name| **name == *secret));
+        if left_to_others { BTreeSet::new() } else { naming.map(|(name, _)| &**name).collect() }
+    }
+}
+
+impl StoredSecret {
+    pub(crate) fn foreign(version: u64, mistyped: bool) -> Self {
+        Self {
+            uid: version,
+            version,
+            content: "theirs".to_owned(),
+            mistyped,
+            immutable: false,
+            owns_data: false,
+            marks: None,
+        }
+    }
+
+    fn observe(&self) -> Secret {
+        Secret {
+            uid: Arc::from(self.uid.to_string()),
+            resource_version: Arc::from(self.version.to_string()),
+            terminating: false,
+            mistyped: self.mistyped,
+            immutable: self.immutable,
+            owns_data: self.owns_data,
+            marks: self.marks.clone().map(Arc::new),
+        }
+    }
+
+    fn meets(&self, over: &Precondition) -> Result<(), StepError> {
+        let met = *over.uid == self.uid.to_string() && *over.resource_version == self.version.to_string();
+        if met { Ok(()) } else { Err(StepError::Conflict) }
+    }
+}
+
+impl StoredAccount {
+    fn observe(&self) -> ServiceAccount {
+        ServiceAccount {
+            uid: Arc::from(self.uid.to_string()),
+            resource_version: Arc::from(self.version.to_string()),
+            labels: Arc::default(),
+            excluded: self.excluded,
+            terminating: false,
+            image_pull_secrets: self.list.clone(),
+            list_manager: None,
+        }
+    }
+}
+
+impl StoredCredential {
+    pub(crate) fn target(&self) -> &str {
+        self.spec.target.name.as_deref().unwrap()
+    }
+
+    fn may_adopt(&self, secret: &str) -> bool {
+        self.target() == secret && self.spec.deletion_policy == DeletionPolicy::Retain
+    }
+
+    fn leaves_lists_alone(&self, secret: &str) -> bool {
+        self.target() == secret
+            && self.spec.service_accounts.from == regcred_api::spec::ServiceAccountsFrom::None
+    }
+
+    fn observe(&self) -> Credential {
+        let (name, uid): (Arc<str>, Arc<str>) =
+            (Arc::from(self.name.as_str()), Arc::from(format!("uid-{}", self.name)));
+        let spec = validate(&self.name, &self.spec, &Settings::default()).map(Arc::new);
+        let copy = spec.as_ref().ok().zip(self.content.as_ref()).map(|(spec, content)| {
+            let payload = Payload {
+                content: SecretBytes::from(content.as_bytes().to_vec()),
+                fingerprint: format!("fp-{content}"),
+                servers: vec!["ghcr.io".to_owned()],
+                expires_at: None,
+            };
+            Arc::new(SecretCopy::new(&name, &uid, spec, payload))
+        });
+        Credential {
+            name,
+            uid,
+            created: jiff::Timestamp::from_second(self.age).unwrap(),
+            deleting: self.deleting,
+            finalized: self.finalized,
+            deletion_policy: self.spec.deletion_policy,
+            spec,
+            copy,
+        }
+    }
+}
