@@ -148,7 +148,7 @@ fn every_prefix_of_a_plan_is_a_legal_state() {
                 assert!(naming.is_empty(), "{naming:?} still name {}", removal.name);
             }
             if let Step::ApplySecret { copy, .. } = step {
-                assert_eq!(cluster.uid_changed(&before, &copy.name), false, "{copy:?}");
+                assert!(!cluster.uid_changed(&before, &copy.name), "{copy:?}");
             }
         }
     });

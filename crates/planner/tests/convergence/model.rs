@@ -188,8 +188,10 @@ impl Cluster {
         match change {
             Change::DeleteSecret(at) => drop(self.secrets.remove(TARGETS[at % 2])),
             Change::EditData(at) => self.edit_secret(*at, |secret| {
-                secret.content = "edited".to_owned();
-                secret.owns_data = false;
+                {
+                    "edited".clone_into(&mut secret.content);
+                    secret.owns_data = false;
+                };
             }),
             Change::TakeLabel(at) => self.edit_secret(*at, |secret| {
                 if let Some(marks) = &mut secret.marks {
@@ -202,7 +204,9 @@ impl Cluster {
                     marks.annotations.remove(names::FINGERPRINT_ANNOTATION);
                 }
             }),
-            Change::Freeze(at) => self.edit_secret(*at, |secret| secret.immutable = true),
+            Change::Freeze(at) => self.edit_secret(*at, |secret| {
+                secret.immutable = true;
+            }),
             Change::CreateForeign { target, mistyped } => {
                 let name = Arc::from(TARGETS[target % 2]);
                 self.secrets.entry(name).or_insert_with(|| StoredSecret::foreign(version, *mistyped));
@@ -210,7 +214,9 @@ impl Cluster {
             Change::AddEntry { account, entry } => self.edit_account(*account, |account| {
                 account.list.insert(0, Arc::from(ENTRIES[entry % 3]));
             }),
-            Change::OptOut(at) => self.edit_account(*at, |account| account.excluded = !account.excluded),
+            Change::OptOut(at) => self.edit_account(*at, |account| {
+                account.excluded = !account.excluded;
+            }),
             Change::DeleteAccount(at) => drop(self.accounts.remove(ACCOUNTS[at % 3])),
             Change::CreateAccount(at) => {
                 let fresh = StoredAccount { uid: version, version, excluded: false, list: Vec::new() };
@@ -218,12 +224,20 @@ impl Cluster {
             }
             Change::FlipLabel => self.labelled = !self.labelled,
             Change::Rotate(at) => {
-                self.edit_credential(*at, |c| c.content = Some(format!("rotated-{version}")))
+                self.edit_credential(*at, |c| c.content = Some(format!("rotated-{version}")));
             }
-            Change::LoseSource(at) => self.edit_credential(*at, |c| c.content = None),
-            Change::DeleteCredential(at) => self.edit_credential(*at, |c| c.deleting = true),
-            Change::Suspend(at) => self.edit_credential(*at, |c| c.spec.suspend = !c.spec.suspend),
-            Change::Finalize(at) => self.edit_credential(*at, |c| c.finalized = true),
+            Change::LoseSource(at) => self.edit_credential(*at, |c| {
+                c.content = None;
+            }),
+            Change::DeleteCredential(at) => self.edit_credential(*at, |c| {
+                c.deleting = true;
+            }),
+            Change::Suspend(at) => self.edit_credential(*at, |c| {
+                c.spec.suspend = !c.spec.suspend;
+            }),
+            Change::Finalize(at) => self.edit_credential(*at, |c| {
+                c.finalized = true;
+            }),
         }
     }
 
