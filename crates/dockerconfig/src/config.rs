@@ -234,9 +234,10 @@ impl DockerConfig {
     pub fn rendered_len(&self) -> usize {
         let entry = |(server, credential): (&Server, &Credential)| {
             let pair = credential.username.expose().len() + 1 + credential.password.expose().len();
-            2 + server.key().len() + ENTRY_HEAD.len() + pair.div_ceil(3) * 4 + ENTRY_TAIL.len()
+            "\"".len() + server.key().len() + ENTRY_HEAD.len() + pair.div_ceil(3) * 4 + ENTRY_TAIL.len()
         };
-        PROLOGUE.len() + self.entries.iter().map(entry).sum::<usize>() + EPILOGUE.len()
+        let commas = self.entries.len().saturating_sub(1);
+        PROLOGUE.len() + self.entries.iter().map(entry).sum::<usize>() + commas + EPILOGUE.len()
     }
 }
 
@@ -297,4 +298,120 @@ fn credential(server: &Server, entry: Value) -> Result<Credential, ConfigError> 
 
 fn text(bytes: &SecretBytes) -> Result<&str, CredentialError> {
     std::str::from_utf8(bytes.expose()).map_err(|_| CredentialError::NotUtf8)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HIDDEN: &str = "hunter2hunter2";
+
+    fn bytes(text: &str) -> SecretBytes {
+        SecretBytes::from(text.as_bytes().to_vec())
+    }
+
+    fn server(text: &str) -> Server {
+        Server::parse(text).unwrap()
+    }
+
+    fn single(name: &str, user: &str, password: &str) -> DockerConfig {
+        DockerConfig::single(server(name), Credential::new(bytes(user), bytes(password)).unwrap())
+    }
+
+    fn parse(text: &str) -> Result<DockerConfig, ConfigError> {
+        DockerConfig::parse_dockerconfigjson(text.as_bytes())
+    }
+
+    fn rendered(config: &DockerConfig) -> String {
+        String::from_utf8(config.render().expose().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn configurations_are_taken_as_people_make_them() {
+        let wanted = single("docker.io", "u", "p:q");
+        for text in [
+            r#"{"auths":{"https://index.docker.io/v1/":{"username":"u","password":"p:q","email":"e","auth":"dTpwOnE="}}}"#,
+            r#"{"auths":{"docker.io":{"username":"u","password":"p:q","email":"e"}}}"#,
+            r#"{"auths":{"index.docker.io":{"auth":"dTpwOnE"}},"credHelpers":{"x":"y"},"HttpHeaders":{"a":"b"}}"#,
+            r#"{"auths":{"registry-1.docker.io":{"auth":"","username":"u","password":"p:q"}}}"#,
+            r#"{"auths":{"docker.io":{"auth":"dTpwOnE="},"index.docker.io":{"auth":"dTpwOnE="}}}"#,
+            "{\"auths\":{\"docker.io\":{\"auth\":\"dTpw\\nOnE=\"}}}",
+        ] {
+            assert!(parse(text).is_ok_and(|config| config == wanted), "{text}");
+        }
+        assert_eq!(rendered(&wanted), r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpwOnE="}}}"#);
+        let legacy = DockerConfig::parse_dockercfg(br#"{"docker.io":{"auth":"dTpwOnE="}}"#);
+        assert!(legacy.is_ok_and(|config| config == wanted));
+    }
+
+    #[test]
+    fn what_would_stop_a_pod_is_refused_with_its_server_and_nothing_else() {
+        let entry = |entry: String| format!(r#"{{"auths":{{"ghcr.io":{entry}}}}}"#);
+        for (text, why) in [
+            (HIDDEN.to_owned(), "not JSON (line 1, column 1)"),
+            (format!("\u{feff}{{\"auths\":\"{HIDDEN}\"}}"), "byte order mark"),
+            (format!(r#"{{"auth":"{HIDDEN}"}}"#), "no object `auths`"),
+            (format!(r#"{{"auths":"{HIDDEN}"}}"#), "no object `auths`"),
+            (r#"{"auths":{}}"#.to_owned(), "`auths` is empty"),
+            (format!(r#"{{"auths":{{"u:{HIDDEN}@ghcr.io":{{}}}}}}"#), "key 1 of `auths`"),
+            (entry(format!(r#"{{"auth":"{HIDDEN}!"}}"#)), "ghcr.io: `auth`"),
+            (entry(r#"{"auth":"bm9jb2xvbg=="}"#.to_owned()), "ghcr.io: `auth`"),
+            (entry(r#"{"auth":"dTr/"}"#.to_owned()), "ghcr.io: `auth`"),
+            (entry(format!(r#"{{"auth":["{HIDDEN}"]}}"#)), "wrong JSON type"),
+            (entry(format!(r#""{HIDDEN}""#)), "wrong JSON type"),
+            (entry(format!(r#"{{"identitytoken":"{HIDDEN}"}}"#)), "no user and password"),
+            (entry("{}".to_owned()), "no user and password"),
+            (
+                r#"{"auths":{"docker.io":{"auth":"dTpw"},"index.docker.io":{"auth":"djpx"}}}"#.to_owned(),
+                "two keys",
+            ),
+        ] {
+            let error = parse(&text).err().map(|error| format!("{error} {error:?}")).unwrap_or_default();
+            assert!(error.contains(why), "{text}: {error}");
+            assert!(!error.contains(HIDDEN), "{error}");
+        }
+        assert!(matches!(DockerConfig::parse_dockerconfigjson(b"{\"\xff\":1}"), Err(ConfigError::NotUtf8)));
+    }
+
+    #[test]
+    fn an_earlier_configuration_wins_and_only_differences_are_conflicts() {
+        let configs = [
+            single("a.io", "u", "p"),
+            single("a.io", "v", "q"),
+            single("b.io", "u", "p"),
+            single("b.io", "u", "p"),
+        ];
+        let merged = merge(configs);
+        assert_eq!(merged.conflicts, [server("a.io")]);
+        assert_eq!(rendered(&merged.config), r#"{"auths":{"a.io":{"auth":"dTpw"},"b.io":{"auth":"dTpw"}}}"#);
+    }
+
+    #[test]
+    fn the_entry_that_covers_a_server_most_closely_is_taken() {
+        let config = merge([
+            single("*.io", "glob", "p"),
+            single("ghcr.io", "host", "p"),
+            single("ghcr.io/acme", "path", "p"),
+        ]);
+        let user = |name| config.config.best_match(&server(name)).map(|c| c.username().expose().to_vec());
+        assert_eq!(user("ghcr.io/acme/app").as_deref(), Some(&b"path"[..]));
+        assert_eq!(user("ghcr.io").as_deref(), Some(&b"host"[..]));
+        assert_eq!(user("quay.io").as_deref(), Some(&b"glob"[..]));
+        assert_eq!(user("quay.com"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_rendered_reads_back_and_is_as_long_as_told(
+            entries in prop::collection::btree_map("[a-z]{1,8}(\\.[a-z]{2,3}){1,2}(:[1-9][0-9]{0,3})?(/[a-z]{1,5})?", ("[^:\\p{C}]{1,12}", "\\P{C}{1,40}"), 1..5)
+        ) {
+            let configs = entries.iter().map(|(name, (user, password))| single(name, user, password));
+            let config = merge(configs).config;
+            let text = rendered(&config);
+            prop_assert_eq!(text.len(), config.rendered_len());
+            prop_assert!(parse(&text).is_ok_and(|read| read == config));
+        }
+    }
 }

@@ -221,7 +221,7 @@ mod tests {
         let shown = |login: &Login| {
             [&login.username, &login.password]
                 .map(|b| String::from_utf8(b.expose().to_vec()).unwrap())
-                .join(":")
+                .join("|")
         };
         Ok(keyring.lookup(repository).into_iter().map(shown).collect())
     }
@@ -230,21 +230,21 @@ mod tests {
     fn the_most_specific_key_is_tried_first_across_all_secrets() {
         let wide = r#"{"auths":{"ghcr.io":{"username":"wide","password":"p"}}}"#;
         let narrow = r#"{"auths":{"https://ghcr.io/acme":{"auth":"bmFycm93OnA6cQ=="}}}"#;
-        assert_eq!(tried(&[wide, narrow], "ghcr.io/acme/app").unwrap(), ["narrow:p:q", "wide:p"]);
-        assert_eq!(tried(&[wide, narrow], "ghcr.io/other/app").unwrap(), ["wide:p"]);
+        assert_eq!(tried(&[wide, narrow], "ghcr.io/acme/app").unwrap(), ["narrow|p:q", "wide|p"]);
+        assert_eq!(tried(&[wide, narrow], "ghcr.io/other/app").unwrap(), ["wide|p"]);
     }
 
     #[test]
     fn docker_hub_is_found_under_its_old_key() {
         let hub = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#;
-        assert_eq!(tried(&[hub], "docker.io/library/nginx").unwrap(), ["u:p"]);
+        assert_eq!(tried(&[hub], "docker.io/library/nginx").unwrap(), ["u|p"]);
         assert!(tried(&[hub], "ghcr.io/nginx").unwrap().is_empty());
     }
 
     #[test]
     fn one_undecodable_entry_spoils_all_and_an_empty_one_still_matches() {
         assert_eq!(tried(&[r#"{"auths":{"a.io":{"auth":"!"},"b.io":{}}}"#], "b.io/x"), Err(Unreadable));
-        assert_eq!(tried(&[r#"{"auths":{"b.io":{"identitytoken":"t"}}}"#], "b.io/x").unwrap(), [":"]);
+        assert_eq!(tried(&[r#"{"auths":{"b.io":{"identitytoken":"t"}}}"#], "b.io/x").unwrap(), ["|"]);
         assert!(tried(&["{}", "", "null"], "b.io/x").unwrap().is_empty());
     }
 }

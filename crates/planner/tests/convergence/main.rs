@@ -229,3 +229,31 @@ fn a_fight_over_an_entry_ends_in_a_pause_that_grows() {
     assert!(gaps.iter().filter(|gap| **gap < SignedDuration::from_mins(10)).count() <= 2, "{gaps:?}");
     assert!(gaps.iter().max().unwrap() >= &SignedDuration::from_hours(1), "{gaps:?}");
 }
+
+#[test]
+fn what_others_take_off_a_copy_is_put_back() {
+    let mut cluster = generate::one_credential();
+    let mut operator = Operator::default();
+    operator.settle(&mut cluster);
+    let whole = cluster.end_state();
+    for damage in [
+        model::Change::EditData(0),
+        model::Change::TakeLabel(0),
+        model::Change::TakeAnnotation(0),
+        model::Change::Freeze(0),
+        model::Change::DeleteSecret(0),
+    ] {
+        cluster.change(&damage);
+        assert_ne!(cluster.end_state(), whole, "{damage:?}");
+        operator.settle(&mut cluster);
+        assert_eq!(cluster.end_state(), whole, "{damage:?}");
+    }
+}
+
+#[test]
+fn attaching_waits_for_no_source() {
+    let mut cluster = generate::one_credential();
+    cluster.drop_all_sources();
+    let plan = Operator::default().plan(&cluster);
+    assert!(matches!(plan.steps.as_slice(), [Step::PatchServiceAccount(_)]), "{plan:#?}");
+}
