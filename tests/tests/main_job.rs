@@ -473,3 +473,47 @@ async fn of_two_replicas_one_works_and_the_other_takes_over() {
     assert!(third.logs().contains("this replica leads"));
     scene.finish().await;
 }
+
+#[tokio::test]
+async fn every_way_to_get_a_source_wrong_is_told_and_quotes_nothing() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let namespace = scene.settled_namespace("n", &[("pull", "wrong")]).await;
+    let config = "kubernetes.io/dockerconfigjson";
+    let two = format!(
+        r#"{{"auths":{{"docker.io":{{"auth":"dTpw"}},"index.docker.io":{{"username":"u","password":"{CANARY}"}}}}}}"#
+    );
+    let token = format!(r#"{{"auths":{{"{SERVER}":{{"identitytoken":"{CANARY}"}}}}}}"#);
+    let big =
+        format!(r#"{{"auths":{{"{SERVER}":{{"username":"u","password":"{}"}}}}}}"#, "p".repeat(800_000));
+    let keys = json!({"usernameKey": "user", "passwordKey": "token"});
+    for (number, (kind, data, extra, why)) in [
+        ("Opaque", vec![("user", CANARY)], json!({}), "name its keys"),
+        ("Opaque", vec![("user", CANARY)], keys.clone(), "no key token"),
+        ("Opaque", vec![("user", "a:b"), ("token", CANARY)], keys.clone(), "colon"),
+        ("Opaque", vec![("user", "u"), ("token", "")], keys, "password is empty"),
+        ("kubernetes.io/basic-auth", vec![("password", CANARY)], json!({}), "no key username"),
+        ("kubernetes.io/dockercfg", vec![(".dockercfg", "{}")], json!({}), "empty"),
+        (config, vec![(".dockerconfigjson", "{}")], json!({}), "no object `auths`"),
+        (config, vec![(".dockerconfigjson", two.as_str())], json!({}), "two keys mean this server"),
+        (config, vec![(".dockerconfigjson", token.as_str())], json!({}), "no user and password"),
+        (config, vec![(".dockerconfigjson", big.as_str())], json!({}), "larger than a Secret may be"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let source = scene.source(&format!("wrong{number}"), kind, &data).await;
+        let mut spec = spec(&source, "wrong");
+        let reference = spec["registries"][0]["source"]["secretRef"].as_object_mut().unwrap();
+        reference.extend(extra.as_object().unwrap().clone());
+        let name = scene.credential(&format!("wrong{number}"), spec).await;
+        eventually(why, SOON, async || match scene.condition(&name, "SourceReady").await {
+            Some(now) if now.reason == "SourceInvalid" && now.message.contains(why) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        assert!(scene.secret(&namespace, &name).await.is_none());
+    }
+    assert!(!operator.metrics().await.unwrap().contains(CANARY));
+    scene.finish().await;
+}

@@ -21,6 +21,8 @@ use crate::{Context, clock, event, watch};
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Changes that come together make one write.
 const SETTLE: Duration = Duration::from_millis(250);
+/// How long a first status waits for the passes to end: most clusters go straight to the result.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// How often an object whose namespaces still have their passes to come is looked at.
 const WATCHFUL: Duration = Duration::from_millis(100);
 
@@ -69,13 +71,14 @@ pub async fn work(context: Arc<Context>) {
     }
 }
 
-/// When to look again instead of writing now. While namespaces still have their passes to come, an
-/// object that already speaks of this spec waits for them, so that a restart writes nothing.
+/// When to look again instead of writing now. While namespaces still have their passes to come, a
+/// status waits for them: one that speaks of this spec already so long that a restart writes nothing.
 fn later(draft: &Draft, pace: &mut Pace) -> Option<Instant> {
     let now = Instant::now();
+    let patience = if draft.first { FIRST_PATIENCE } else { INTERVAL };
     if !draft.in_progress {
         pace.unsettled = None;
-    } else if !draft.first && *pace.unsettled.get_or_insert(now) + INTERVAL > now {
+    } else if *pace.unsettled.get_or_insert(now) + patience > now {
         return Some(now + WATCHFUL);
     }
     let next = pace.written.map(|at| at + INTERVAL).filter(|next| draft.differs && *next > now);
