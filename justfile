@@ -29,7 +29,7 @@ fmt-check:
 lint:
     cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-# Licences, advisories of yanked crates, banned and doubled crates, who may depend on the client
+# Licences, origins, banned and doubled crates, and who may depend on the Kubernetes client
 deny:
     cargo deny check bans licenses sources
 
