@@ -302,6 +302,7 @@ async fn of_two_with_one_target_name_the_older_wins_and_the_other_takes_over_in_
     };
     let older = scene.credential("older", with_target(&first)).await;
     ready(&scene, &older).await;
+    in_a_later_second(&scene, &older).await;
     let newer = scene.credential("newer", with_target(&second)).await;
     scene.wait_condition(&newer, "Stalled", "True", "TargetClaimed").await;
     holds(&scene, &namespace, &target, "first").await;
@@ -312,6 +313,21 @@ async fn of_two_with_one_target_name_the_older_wins_and_the_other_takes_over_in_
     names(&scene, &namespace, "default", &[&target]).await;
     ready(&scene, &newer).await;
     scene.finish().await;
+}
+
+/// Age is told in whole seconds, and of two of the same age the smaller UID wins: waits until anything made now is
+/// younger than this credential.
+async fn in_a_later_second(scene: &Scene, credential: &str) {
+    let born = scene.credentials().get(credential).await.unwrap().metadata.creation_timestamp.unwrap();
+    let mut number = 0;
+    eventually("a later second", SOON, async || {
+        number += 1;
+        let probe = scene.basic_auth_source(&format!("probe{number}"), "bot").await;
+        let made = scene.secret(regcred_tests::install::OPERATOR_NAMESPACE, &probe).await.unwrap();
+        let later = made.metadata.creation_timestamp.is_some_and(|at| at.0 > born.0);
+        if later { Ok(()) } else { Err("the same second".to_owned()) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -376,78 +392,165 @@ async fn deletion_detaches_and_deletes_or_retains() {
     scene.finish().await;
 }
 
+/// What happens while the operator is killed.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Cold,
+    Rotation,
+    Deletion,
+}
+
 #[tokio::test]
-async fn killed_at_any_write_it_ends_the_same_with_at_most_one_write_more() {
+async fn killed_at_any_write_of_a_cold_start_it_ends_the_same() {
+    // Two finalizers, four Secrets, two lists.
+    killed_at_every_write(Act::Cold, 8).await;
+}
+
+#[tokio::test]
+async fn killed_at_any_write_of_a_rotation_it_ends_the_same() {
+    killed_at_every_write(Act::Rotation, 4).await;
+}
+
+#[tokio::test]
+async fn killed_at_any_write_of_a_deletion_it_ends_the_same() {
+    // Two lists, four Secrets, two finalizers.
+    killed_at_every_write(Act::Deletion, 8).await;
+}
+
+async fn killed_at_every_write(act: Act, least: usize) {
     let scene = Scene::new().await;
     let mut number = 1;
-    while crash(&scene, number, Moment::Before).await && crash(&scene, number, Moment::After).await {
+    while crash(&scene, act, number, Moment::Before).await && crash(&scene, act, number, Moment::After).await
+    {
         number += 1;
     }
-    // Two finalizers, four Secrets, two lists: each was a place to be killed at.
-    assert!(number > 8, "only {number} writes");
+    assert!(number > least, "{act:?}: only {} writes", number - 1);
     scene.finish().await;
 }
 
-/// A cold start of two credentials in two namespaces, killed at its n-th write. Returns false once there is no such
-/// write.
-async fn crash(scene: &Scene, number: usize, moment: Moment) -> bool {
-    let label = format!("crash-{number}-{moment:?}").to_lowercase();
+/// Two credentials in two namespaces, killed at the n-th write of an act. Returns false once there is no such write.
+async fn crash(scene: &Scene, act: Act, number: usize, moment: Moment) -> bool {
+    let label = format!("{act:?}-{number}-{moment:?}").to_lowercase();
     let mut namespaces = Vec::new();
     for suffix in ["a", "b"] {
         namespaces.push(scene.settled_namespace(&format!("{label}-{suffix}"), &[("pull", &label)]).await);
     }
-    let source = scene.basic_auth_source("src", "bot").await;
+    let source = scene.basic_auth_source(&label, "bot").await;
     let one = scene.credential(&format!("{label}-one"), spec(&source, &label)).await;
     let two = scene.credential(&format!("{label}-two"), spec(&source, &label)).await;
-    let credentials = [&one, &two];
+    let pairs = Pairs { namespaces, credentials: [one, two], source: label };
+    if !matches!(act, Act::Cold) {
+        let operator = scene.operator(OperatorOptions::default()).await;
+        all_ready(scene, &pairs.credentials).await;
+        operator.kill();
+    }
     let mark = scene.control_plane().audit().mark();
+    pairs.begin(scene, act).await;
     let proxy = Proxy::start(scene.control_plane()).unwrap();
     proxy.halt_at_write(number, moment);
     let options = OperatorOptions { api_url: Some(proxy.url()), ..OperatorOptions::default() };
     let operator = scene.starting_operator(options).await;
     let halted = tokio::select! {
         () = proxy.halted() => true,
-        () = all_ready(scene, &credentials) => false,
+        () = pairs.told(scene, act) => false,
     };
     operator.kill();
     if halted {
         let second = scene.operator(OperatorOptions::default()).await;
-        in_place(scene, &namespaces, &credentials).await;
+        pairs.ended(scene, act).await;
         let writes = scene.control_plane().audit().since(mark).writes_by(second.user()).granted();
         let copies =
             writes.filter(|entry| ["secrets", "serviceaccounts"].contains(&entry.resource.as_str())).counts();
-        assert!(copies.total() <= 6 + 1, "killed {moment:?} write {number}: {copies}");
+        assert!(copies.total() <= 6 + 1, "killed {moment:?} write {number} of {act:?}: {copies}");
     }
-    finish_crash(scene, &credentials).await;
+    pairs.clean_up(scene).await;
     halted
 }
 
-async fn all_ready(scene: &Scene, credentials: &[&String]) {
+/// Two credentials in two namespaces.
+struct Pairs {
+    namespaces: Vec<String>,
+    credentials: [String; 2],
+    source: String,
+}
+
+impl Pairs {
+    /// What happens while no operator runs.
+    async fn begin(&self, scene: &Scene, act: Act) {
+        match act {
+            Act::Cold => {}
+            Act::Rotation => drop(scene.basic_auth_source(&self.source, "rotated").await),
+            Act::Deletion => {
+                for credential in &self.credentials {
+                    scene.delete_credential(credential).await;
+                }
+            }
+        }
+    }
+
+    /// The last write of an act is done: status, or the end of the objects.
+    async fn told(&self, scene: &Scene, act: Act) {
+        match act {
+            Act::Cold => all_ready(scene, &self.credentials).await,
+            Act::Rotation => {
+                let first = scene.status(&self.credentials[0]).await["registries"].clone();
+                self.ended(scene, act).await;
+                for credential in &self.credentials {
+                    eventually("status tells the rotation", SOON, async || {
+                        let now = scene.status(credential).await["registries"].clone();
+                        if now == first { Err("not yet".to_owned()) } else { Ok(()) }
+                    })
+                    .await;
+                }
+            }
+            Act::Deletion => self.ended(scene, act).await,
+        }
+    }
+
+    /// Everything is in place, or gone.
+    async fn ended(&self, scene: &Scene, act: Act) {
+        let user = if matches!(act, Act::Rotation) { "rotated" } else { "bot" };
+        for namespace in &self.namespaces {
+            for credential in &self.credentials {
+                if matches!(act, Act::Deletion) {
+                    gone(scene, namespace, credential).await;
+                } else {
+                    holds(scene, namespace, credential, user).await;
+                }
+            }
+            let wanted = if matches!(act, Act::Deletion) { Vec::new() } else { self.credentials.to_vec() };
+            eventually(&format!("the entries in {namespace}"), SOON, async || {
+                let mut list = scene.pull_secrets(namespace, "default").await;
+                list.sort();
+                if list == wanted { Ok(()) } else { Err(format!("{list:?}")) }
+            })
+            .await;
+        }
+        if matches!(act, Act::Deletion) {
+            eventually("the objects are gone", SOON, async || {
+                let left =
+                    scene.credentials().list(&kube::api::ListParams::default()).await.unwrap().items.len();
+                if left == 0 { Ok(()) } else { Err(format!("{left} left")) }
+            })
+            .await;
+        }
+    }
+
+    async fn clean_up(&self, scene: &Scene) {
+        for credential in &self.credentials {
+            if scene.credentials().get_opt(credential).await.unwrap().is_none() {
+                continue;
+            }
+            let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+            scene.credentials().patch(credential, &PatchParams::default(), &release).await.unwrap();
+            scene.delete_credential(credential).await;
+        }
+    }
+}
+
+async fn all_ready(scene: &Scene, credentials: &[String]) {
     for credential in credentials {
         ready(scene, credential).await;
-    }
-}
-
-async fn in_place(scene: &Scene, namespaces: &[String], credentials: &[&String]) {
-    for namespace in namespaces {
-        for credential in credentials {
-            holds(scene, namespace, credential, "bot").await;
-        }
-        eventually(&format!("both entries in {namespace}"), SOON, async || {
-            let mut list = scene.pull_secrets(namespace, "default").await;
-            list.sort();
-            let wanted: Vec<String> = credentials.iter().map(|name| (*name).clone()).collect();
-            if list == wanted { Ok(()) } else { Err(format!("{list:?}")) }
-        })
-        .await;
-    }
-}
-
-async fn finish_crash(scene: &Scene, credentials: &[&String]) {
-    for credential in credentials {
-        let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-        scene.credentials().patch(credential, &PatchParams::default(), &release).await.unwrap();
-        scene.delete_credential(credential).await;
     }
 }
 

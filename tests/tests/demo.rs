@@ -1,0 +1,35 @@
+//! The demo is a promise too: it ends well, plain when piped, and refuses what it does not know.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+use std::process::{Command, Output};
+
+fn demo(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_demo")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn the_story_ends_as_promised_and_is_plain_when_piped() {
+    let output = demo(&[]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.trim_end().ends_with("Everything was as promised."), "{told}");
+    assert!(!told.contains('\u{1b}'), "colours in a pipe");
+}
+
+#[test]
+fn an_unknown_argument_is_an_error_that_shows_the_usage() {
+    let output = demo(&["--what"]);
+    assert!(!output.status.success());
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        complaint.contains("unknown argument --what") && complaint.contains("Usage: cargo demo"),
+        "{complaint}"
+    );
+}
