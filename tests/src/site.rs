@@ -97,6 +97,8 @@ impl Site {
             flag("initial-cluster", format!("default={peer}")),
             flag("data-dir", self.path("etcd")),
             flag("unsafe-no-fsync", true),
+            // Thirty thousand large Secrets and their history are more than the default of two gigabytes.
+            flag("quota-backend-bytes", 8_u64 << 30),
         ];
         launch("etcd", &binaries.etcd, arguments)
     }

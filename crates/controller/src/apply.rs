@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, ValidationDirective};
 use kube::core::{PartialObjectMeta, Status};
 use regcred_api::{RegistryCredential, names};
 use regcred_planner::error::StepError;
@@ -79,7 +79,7 @@ impl Writer<'_> {
             "imagePullSecrets": patch.list.iter().map(|name| json!({"name": &**name})).collect::<Vec<_>>(),
         });
         let written =
-            api.patch(&patch.name, &merge(), &Patch::Merge(body)).await.map_err(|e| classify(&e))?;
+            api.patch(&patch.name, &as_manager(), &Patch::Merge(body)).await.map_err(|e| classify(&e))?;
         let version = version(written.metadata.resource_version.as_deref());
         let mut index = self.context.index();
         let account = decode::service_account(written, &mut index.interner);
@@ -93,7 +93,7 @@ impl Writer<'_> {
     }
 
     async fn apply_secret(&self, copy: &SecretCopy, over: Option<&Precondition>) -> Result<(), StepError> {
-        let params = PatchParams { force: over.is_some(), ..PatchParams::apply(names::FIELD_MANAGER) };
+        let params = PatchParams { force: over.is_some(), ..as_manager() };
         let body = Patch::Apply(manifest(copy, over));
         let written = self.secrets().patch_metadata(&copy.name, &params, &body).await;
         self.take_in(&copy.name, &written.map_err(|error| classify(&error))?);
@@ -102,7 +102,7 @@ impl Writer<'_> {
 
     async fn release_secret(&self, removal: &Removal) -> Result<(), StepError> {
         let body = Patch::Strategic(unmark(removal));
-        let written = self.secrets().patch_metadata(&removal.name, &merge(), &body).await;
+        let written = self.secrets().patch_metadata(&removal.name, &as_manager(), &body).await;
         self.take_in(&removal.name, &written.map_err(|error| classify(&error))?);
         Ok(())
     }
@@ -135,8 +135,13 @@ impl Writer<'_> {
     }
 }
 
-fn merge() -> PatchParams {
-    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+/// Our bodies are made of typed fields, so the API server need not look for unknown ones.
+fn as_manager() -> PatchParams {
+    PatchParams {
+        field_manager: Some(names::FIELD_MANAGER.to_owned()),
+        field_validation: Some(ValidationDirective::Ignore),
+        ..PatchParams::default()
+    }
 }
 
 /// The whole Secret as server-side apply takes it: what it no longer mentions goes away.

@@ -6,9 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use kube::client::{ClientBuilder, DynBody};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{ClientBuilder, ConfigExt, DynBody};
 use kube::{Client, Config};
+use rustls::pki_types::ServerName;
 use tokio::time::Instant;
+use tower::{BoxError, ServiceBuilder};
 use tower_http::map_response_body::MapResponseBodyLayer;
 
 use crate::Error;
@@ -19,6 +24,7 @@ const WATCH_SILENCE: Duration = Duration::from_secs(65);
 /// The longest time for one request that is no watch, whatever trickles in.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The clients.
 #[derive(Clone)]
@@ -95,11 +101,40 @@ fn watch_client(mut config: Config, pulse: Pulse) -> Result<Client, Error> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&heard).build())
 }
 
+/// Writes travel as streams of one HTTP/2 connection where the server speaks it: kube's own connector
+/// speaks HTTP/1.1 only, and then each write in flight is a connection. There are no retries inside a
+/// call: a namespace that has to wait gives its place to another.
 fn write_client(mut config: Config) -> Result<Client, Error> {
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(CALL_DEADLINE);
-    config.reset_reader_on_write = true;
-    config.default_retry = false;
-    // No retries inside a call: a namespace that has to wait gives its place to another.
-    Ok(ClientBuilder::try_from(config)?.build())
+    if config.proxy_url.is_some() {
+        // kube knows which proxies it was built for, and says so.
+        config.default_retry = false;
+        return Ok(ClientBuilder::try_from(config)?.build());
+    }
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let tls = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
+    let tls = match &config.tls_server_name {
+        Some(name) => tls.with_server_name_resolver(FixedServerNameResolver::new(server_name(name)?)),
+        None => tls,
+    };
+    let client = hyper_util::client::legacy::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        // A connection whose other end is gone without a word is found out by pings.
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(CONNECT_TIMEOUT)
+        .build(tls.enable_http1().enable_http2().wrap_connector(http));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(client);
+    Ok(Client::new(service, config.default_namespace))
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, Error> {
+    let wrong = || Error::Config(format!("tls-server-name {name:?} is no name of a server"));
+    ServerName::try_from(name.to_owned()).map_err(|_| wrong())
 }

@@ -46,8 +46,14 @@ struct State<K> {
     delayed: BTreeMap<(Instant, Ticket), K>,
     due: HashMap<K, (Instant, Ticket)>,
     next_ticket: Ticket,
-    /// Nothing is handed out before.
-    paused_until: Option<Instant>,
+    /// Nothing is handed out before its end.
+    pause: Option<Pause>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    since: Instant,
+    until: Instant,
 }
 
 /// A key that is being worked on; dropping it ends the pass.
@@ -69,7 +75,7 @@ impl<K: Clone + Eq + Hash> Default for Queue<K> {
             delayed: BTreeMap::new(),
             due: HashMap::new(),
             next_ticket: 0,
-            paused_until: None,
+            pause: None,
         };
         Self { state: Mutex::new(state), changed: Notify::new(), finished: Notify::new() }
     }
@@ -136,14 +142,14 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    /// Hands nothing out for a while, so that changes which come together make one pass. A pause
-    /// that is under way is not made longer.
-    pub fn pause(&self, pause: Duration) {
+    /// Hands nothing out for a while, so that changes which come together make one pass. Each further
+    /// one makes a pause under way begin anew, but never longer than `at_most` in all.
+    pub fn pause(&self, pause: Duration, at_most: Duration) {
         let mut state = locked(&self.state);
         let now = Instant::now();
-        if state.paused_until.is_none_or(|until| until <= now) {
-            state.paused_until = Some(now + pause);
-        }
+        let under_way = state.pause.filter(|under_way| under_way.until > now);
+        let since = under_way.map_or(now, |under_way| under_way.since);
+        state.pause = Some(Pause { since, until: (now + pause).min(since + at_most) });
     }
 
     /// How many keys wait for a pass now.
@@ -186,8 +192,8 @@ impl<K: Clone + Eq + Hash> State<K> {
             self.due.remove(&key);
             self.push(key, Lane::Bulk);
         }
-        if let Some(until) = self.paused_until.filter(|until| *until > now) {
-            return (None, Some(until));
+        if let Some(pause) = self.pause.filter(|pause| pause.until > now) {
+            return (None, Some(pause.until));
         }
         while let Some((lane, (key, ticket))) = self.pop() {
             // A key that changed lanes stands in both; the other place no longer counts.
@@ -282,15 +288,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_holds_everything_back_and_is_not_made_longer() {
+    async fn a_pause_holds_everything_back_and_ends_although_changes_go_on() {
         let queue = Queue::default();
         let start = Instant::now();
-        queue.pause(Duration::from_millis(100));
         queue.push("a", Lane::Urgent);
-        tokio::time::advance(Duration::from_millis(60)).await;
-        queue.pause(Duration::from_millis(100));
-        queue.next().await;
-        assert!(start.elapsed() < Duration::from_millis(110), "{:?}", start.elapsed());
+        let changes = async {
+            for _ in 0..10 {
+                queue.pause(Duration::from_millis(100), Duration::from_millis(500));
+                tokio::time::sleep(Duration::from_millis(90)).await;
+            }
+        };
+        let handed_out = async {
+            // The changes come first.
+            tokio::task::yield_now().await;
+            drop(queue.next().await);
+            start.elapsed().as_millis()
+        };
+        let ((), handed_out) = tokio::join!(changes, handed_out);
+        assert!((490..510).contains(&handed_out), "{handed_out}");
     }
 
     #[tokio::test(start_paused = true)]

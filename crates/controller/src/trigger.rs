@@ -14,8 +14,11 @@ use crate::status;
 
 /// A change for no more namespaces than this does not wait behind one for thousands.
 const FEW: usize = 64;
-/// RegistryCredentials that are applied together reach a ServiceAccount in one patch.
+/// RegistryCredentials that are applied together reach a ServiceAccount in one patch: those that follow
+/// each other by no more than this. kubectl and GitOps tools take some ten milliseconds for each.
 const TOGETHER: Duration = Duration::from_millis(100);
+/// The longest that the first of them waits for the rest.
+const ALL_TOGETHER: Duration = Duration::from_millis(500);
 /// The shortest time between two versions of a copy that a changing source sends out.
 const ROTATION_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -26,6 +29,9 @@ pub fn namespace(context: &Context, name: Arc<str>) {
 
 /// A RegistryCredential changed, and these namespaces are concerned.
 pub fn credential(context: &Context, index: &mut Index, name: &Arc<str>, concerned: Vec<Arc<str>>) {
+    if !concerned.is_empty() {
+        context.namespaces.pause(TOGETHER, ALL_TOGETHER);
+    }
     copies(context, index, name, concerned);
     context.credentials.push(name.clone(), Lane::Urgent);
     status::soon(context, name.clone());
@@ -36,7 +42,6 @@ pub fn copies(context: &Context, index: &mut Index, name: &Arc<str>, concerned: 
     if concerned.is_empty() {
         return;
     }
-    context.namespaces.pause(TOGETHER);
     let lane = if concerned.len() <= FEW { Lane::Urgent } else { Lane::Bulk };
     for namespace in concerned {
         context.namespaces.push(namespace, lane);

@@ -1,0 +1,34 @@
+//! What regcred costs, measured from outside: the API server's audit log counts requests, a watch of the
+//! driver's own sees each pair become right, `/proc` tells memory and processor time. Nothing that a subject
+//! says about itself is used.
+//!
+//! Outermost first; each file uses only those below it:
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | [`page`], [`plot`] | `docs/performance.md` and its plots, made from the raw data and nothing else |
+//! | [`goals`] | each goal: what was measured, and whether that is good enough |
+//! | [`suite`] | which workloads run, on which subjects, in which order |
+//! | [`workload`] | W1 to W11, each on one subject |
+//! | [`subject`] | an operator to measure, from its file, and its process |
+//! | [`cluster`] | the control plane, its namespaces, and the other users in it |
+//! | [`observer`] | sees when each Secret and each entry on a ServiceAccount is in place |
+//! | [`least_writes`] | the least writes, as the bare writer sends them |
+//! | [`usage`] | memory and processor time of a process |
+//! | [`record`] | the raw data |
+//! | [`error`] | what can go wrong around a measurement |
+
+pub mod cluster;
+pub mod error;
+pub mod goals;
+pub mod least_writes;
+pub mod observer;
+pub mod page;
+pub mod plot;
+pub mod record;
+pub mod subject;
+pub mod suite;
+pub mod usage;
+pub mod workload;
+
+pub use error::{Error, Result};

@@ -1,0 +1,188 @@
+//! The tables of a run, and `docs/performance.md` with its plots: made from the raw data, and for what a number
+//! cannot say from `bench/notes.yaml`.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use crate::{
+    goals::{self, Figures, Goal, Verdict, float, mebibytes},
+    plot,
+    record::{Run, Sample, median, quantile},
+};
+
+/// The subject whose goals the page speaks of.
+pub const SUBJECT: &str = "regcred";
+const NOTES: &str = include_str!("../notes.yaml");
+const WORKLOADS: [&str; 4] = ["W1", "W2", "W3", "W9"];
+
+/// Every generated file: its path in the repository, and its content.
+pub fn files(run: &Run) -> Vec<(String, String)> {
+    let mut files = vec![("docs/performance.md".to_owned(), page(run))];
+    files.extend(plot::all(run).into_iter().map(|(name, svg)| (format!("bench/results/{name}"), svg)));
+    files
+}
+
+/// Subjects and goals, for a terminal.
+pub fn tables(run: &Run) -> String {
+    format!("{}\n{}", subject_table(run), goal_table(&goals::all(run, SUBJECT)))
+}
+
+fn subjects(run: &Run) -> Vec<&str> {
+    let mut names = Vec::new();
+    for sample in &run.samples {
+        if !names.contains(&sample.subject.as_str()) {
+            names.push(&sample.subject);
+        }
+    }
+    names
+}
+
+fn subject_table(run: &Run) -> String {
+    let figures = Figures::new(run, SUBJECT);
+    let mut rows = vec![header(&[
+        "subject",
+        "workload",
+        "seconds (range)",
+        "/ bare",
+        "requests / pair",
+        "CPU s",
+        "API server CPU s",
+    ])];
+    for workload in WORKLOADS {
+        for subject in subjects(run) {
+            let samples: Vec<&Sample> = figures.of(subject, workload).collect();
+            let Some(first) = samples.first() else { continue };
+            let of = |figure: fn(&Sample) -> f64| samples.iter().map(|s| figure(s)).collect::<Vec<_>>();
+            let against = median(&figures.against_bare(subject, workload, |s| s.seconds));
+            rows.push(row(&[
+                subject,
+                workload,
+                &with_range(&of(|s| s.seconds)),
+                &against.map_or("–".to_owned(), |ratio| format!("{ratio:.2}")),
+                &format!("{:.3}", float(first.all_requests()) / float(first.pairs)),
+                &format!("{:.2}", median(&of(|s| s.cpu_seconds)).unwrap_or_default()),
+                &format!("{:.2}", median(&of(|s| s.api_server_cpu_seconds)).unwrap_or_default()),
+            ]));
+        }
+    }
+    rows.join("\n") + "\n"
+}
+
+fn with_range(values: &[f64]) -> String {
+    let at = |share| quantile(values, share).unwrap_or_default();
+    match values {
+        [only] => format!("{only:.2}"),
+        _ => format!("{:.2} ({:.2} – {:.2})", at(0.5), at(0.0), at(1.0)),
+    }
+}
+
+fn goal_table(goals: &[Goal]) -> String {
+    let mut rows = vec![header(&["goal", "what", "measured", "pass", "stretch", ""])];
+    rows.extend(
+        goals.iter().map(|goal| {
+            row(&[goal.id, goal.what, &goal.measured, goal.pass, goal.stretch, told(goal.verdict)])
+        }),
+    );
+    rows.join("\n") + "\n"
+}
+
+fn told(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Stretch => "stretch",
+        Verdict::Pass => "pass",
+        Verdict::Missed => "**missed**",
+        Verdict::Open => "",
+    }
+}
+
+fn header(cells: &[&str]) -> String {
+    format!("{}\n|{}", row(cells), "---|".repeat(cells.len()))
+}
+
+fn row(cells: &[&str]) -> String {
+    format!("| {} |", cells.join(" | "))
+}
+
+fn page(run: &Run) -> String {
+    let mut page = String::new();
+    let machine = &run.machine;
+    // Writing to a String cannot fail.
+    let _ = write!(
+        page,
+        "<!-- Made by `cargo bench-regcred --render` from bench/results/full.json and bench/notes.yaml. -->\n\
+         # What regcred costs\n\n\
+         Measured {} by `{}` at commit {}: {} namespaces, {} rounds in which subjects take turns; {}, {} cores, \
+         {:.0} GiB, Linux {}, Kubernetes {}.\n\n{}\n",
+        run.began.split('T').next().unwrap_or_default(),
+        run.command,
+        machine.commit,
+        run.namespaces,
+        run.rounds,
+        machine.processor,
+        machine.cores,
+        mebibytes(machine.memory) / 1024.0,
+        machine.kernel,
+        machine.kubernetes,
+        cost(run),
+    );
+    let goals = goals::all(run, SUBJECT);
+    let notes: BTreeMap<String, String> = serde_saphyr::from_str(NOTES).unwrap_or_default();
+    let _ = write!(
+        page,
+        "\n{}\n## Goals\n\n{}\n",
+        notes.get("method").map_or("", String::as_str),
+        goal_table(&goals)
+    );
+    for goal in &goals {
+        if let Some(note) = notes.get(goal.id) {
+            let _ = writeln!(page, "- **{}**: {}", goal.id, note.trim());
+        }
+    }
+    for gap in &run.gaps {
+        let _ = writeln!(page, "- {gap}");
+    }
+    let _ = write!(page, "\n## Subjects\n\nMedians over the rounds.\n\n{}", subject_table(run));
+    let _ = write!(page, "\n## Scale\n\n{}", scale_table(run));
+    for (name, title) in plot::TITLES {
+        let _ = write!(page, "\n![{title}](../bench/results/{name})\n");
+    }
+    page
+}
+
+/// What an admin asks first.
+fn cost(run: &Run) -> String {
+    let figures = Figures::new(run, SUBJECT);
+    let per_thousand = |workload, figure: fn(&Sample) -> f64| {
+        let each = figures.of(SUBJECT, workload).map(|s| figure(s) / float(s.namespaces) * 1000.0);
+        median(&each.collect::<Vec<_>>()).unwrap_or_default()
+    };
+    let mut text = "**For each 1,000 namespaces and one credential**, on this machine:\n\n".to_owned();
+    for (workload, what) in [("W1", "putting it there"), ("W3", "a rotation"), ("W9", "taking it away")] {
+        let _ = writeln!(
+            text,
+            "- {what}: {:.0} requests, {:.1} s, {:.2} s of regcred's processor time, {:.1} s of the API server's",
+            per_thousand(workload, |s| float(s.all_requests())),
+            per_thousand(workload, |s| s.seconds),
+            per_thousand(workload, |s| s.cpu_seconds),
+            per_thousand(workload, |s| s.api_server_cpu_seconds),
+        );
+    }
+    text
+}
+
+fn scale_table(run: &Run) -> String {
+    let cells = ["workload", "namespaces", "credentials", "seconds", "writes / s", "resident", "peak"];
+    let mut rows = vec![header(&cells)];
+    let there = |sample: &&Sample| ["W1", "W1 at scale", "W10"].contains(&sample.workload.as_str());
+    for sample in run.samples.iter().filter(|s| s.subject == SUBJECT).filter(there) {
+        rows.push(row(&[
+            &sample.workload,
+            &sample.namespaces.to_string(),
+            &sample.credentials.to_string(),
+            &format!("{:.1}", sample.seconds),
+            &format!("{:.0}", float(sample.least_writes) / sample.seconds),
+            &format!("{:.1} MiB", mebibytes(sample.resident)),
+            &format!("{:.1} MiB", mebibytes(sample.peak)),
+        ]));
+    }
+    rows.join("\n") + "\n"
+}

@@ -1,0 +1,301 @@
+//! An operator to measure. Its file says how it is started, what it needs in the cluster, and how it is told of
+//! a credential; somebody with another operator's binary adds such a file and nothing else.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use kube::{
+    Api, ResourceExt as _,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
+};
+use regcred_tests::{
+    Identity, plain_http,
+    process::{Launch, Process},
+    wait::try_eventually,
+};
+use serde::Deserialize;
+
+use crate::{
+    Error, Result,
+    cluster::{Cluster, SERVER, USER},
+    error::InFile as _,
+    least_writes::{self, Call},
+};
+
+const SOON: Duration = Duration::from_mins(1);
+
+/// What a subject's file says. In texts, `{kubeconfig}`, `{port}`, `{concurrency}`, `{secrets}`, `{regcred}`,
+/// `{bareWriter}`, `{leastWrites}` and `{leastApplies}` stand for what they name; in manifests `{name}`, `{label}`, `{server}`,
+/// `{user}` and `{password}` do.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Subject {
+    /// Names it in results.
+    pub name: String,
+    /// The program and its arguments. One that names `{leastWrites}` or `{leastApplies}` is started anew for each workload.
+    pub command: Vec<String>,
+    /// Its environment.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Files and folders of this repository, applied as cluster administrator before it first starts.
+    #[serde(default)]
+    pub set_up: Vec<String>,
+    /// Whose rights it has, and under whose name the audit log knows it.
+    pub user: Account,
+    /// The address that answers `/readyz` once it is ready; ready at once if absent.
+    pub readiness: Option<String>,
+    /// Where the credential comes from: a manifest.
+    #[serde(default)]
+    pub source: String,
+    /// What asks for the Secret `{name}` in all namespaces with the label `{label}`: a manifest. Its deletion ends
+    /// that.
+    #[serde(default)]
+    pub credential: String,
+    /// Whether it puts the Secret's name on ServiceAccounts; a pair is done without that if not.
+    pub attaches: bool,
+    /// Makes a subject of each number, as `{concurrency}`.
+    #[serde(default)]
+    pub concurrency: Vec<usize>,
+}
+
+/// A ServiceAccount.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Account {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub service_account: String,
+}
+
+/// The programs of this repository.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// The operator.
+    pub regcred: PathBuf,
+    /// The bare writer.
+    pub bare_writer: PathBuf,
+}
+
+impl Subject {
+    /// Reads a file: one subject, or one for each concurrency.
+    pub fn read(path: &Path) -> Result<Vec<Self>> {
+        let wrong = |reason: String| Error::Subject { path: path.display().to_string(), reason };
+        let text = std::fs::read_to_string(path).in_file(path)?;
+        let subject: Self = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        if subject.command.is_empty() {
+            return Err(wrong("command names no program".to_owned()));
+        }
+        if !subject.is_one_shot() && subject.credential.is_empty() {
+            return Err(wrong("credential says how it is told what to do; it is missing".to_owned()));
+        }
+        if subject.concurrency.is_empty() {
+            return Ok(vec![subject]);
+        }
+        Ok(subject.concurrency.iter().map(|number| subject.with_concurrency(*number)).collect())
+    }
+
+    fn with_concurrency(&self, number: usize) -> Self {
+        let fill = |text: &String| text.replace("{concurrency}", &number.to_string());
+        Self {
+            name: fill(&self.name),
+            command: self.command.iter().map(fill).collect(),
+            concurrency: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether it is the bare writer, or another that is told each request.
+    pub fn is_one_shot(&self) -> bool {
+        self.command.iter().any(|word| word.contains("{leastWrites}")) || self.applies()
+    }
+
+    /// Whether it creates Secrets by server-side apply.
+    pub fn applies(&self) -> bool {
+        self.command.iter().any(|word| word.contains("{leastApplies}"))
+    }
+}
+
+/// A subject with its rights in a cluster, running or not.
+pub struct Session<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// What it is.
+    pub subject: &'a Subject,
+    programs: &'a Programs,
+    identity: Identity,
+    /// The names of all Secrets that it will be asked for.
+    secrets: Vec<String>,
+    process: Option<Process>,
+    readiness: Option<SocketAddr>,
+}
+
+impl<'a> Session<'a> {
+    /// Applies what the subject needs, and takes its token.
+    pub async fn open(
+        cluster: &'a Cluster,
+        subject: &'a Subject,
+        programs: &'a Programs,
+        secrets: Vec<String>,
+    ) -> Result<Self> {
+        for path in &subject.set_up {
+            regcred_tests::install::apply(&cluster.control_plane, path).await?;
+        }
+        let user = &subject.user;
+        let identity = cluster.control_plane.service_account(&user.namespace, &user.service_account).await?;
+        Ok(Self { cluster, subject, programs, identity, secrets, process: None, readiness: None })
+    }
+
+    /// The user name in the audit log.
+    pub fn user(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// The process id; zero while it does not run.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().map_or(0, Process::id)
+    }
+
+    /// Starts it; a one-shot subject is given its requests and does not wait for anything.
+    pub fn start(&mut self, calls: &[Call]) -> Result<()> {
+        let number = self.cluster.control_plane.next_number();
+        let requests = self.cluster.control_plane.folder().join(format!("requests-{number}.jsonl"));
+        if self.subject.applies() {
+            let applies: Vec<Call> = calls.iter().cloned().map(Call::as_apply).collect();
+            least_writes::write(&requests, &applies).in_file(&requests)?;
+        } else if self.subject.is_one_shot() {
+            least_writes::write(&requests, calls).in_file(&requests)?;
+        }
+        let port = free_port()?;
+        let fill = |text: &String| {
+            text.replace("{kubeconfig}", &self.identity.kubeconfig.display().to_string())
+                .replace("{regcred}", &self.programs.regcred.display().to_string())
+                .replace("{bareWriter}", &self.programs.bare_writer.display().to_string())
+                .replace("{leastWrites}", &requests.display().to_string())
+                .replace("{leastApplies}", &requests.display().to_string())
+                .replace("{secrets}", &self.secrets.join(","))
+                .replace("{port}", &port.to_string())
+        };
+        let words: Vec<String> = self.subject.command.iter().map(fill).collect();
+        let launch = Launch {
+            name: format!("subject-{number}"),
+            program: PathBuf::from(&words[0]),
+            arguments: words[1..].to_vec(),
+            environment: self.subject.environment.iter().map(|(k, v)| (k.clone(), fill(v))).collect(),
+        };
+        self.readiness = self.subject.readiness.as_ref().and_then(|address| fill(address).parse().ok());
+        self.process = Some(self.cluster.control_plane.spawn(&launch)?);
+        Ok(())
+    }
+
+    /// Waits until it says it is ready.
+    pub async fn ready(&self) -> Result<()> {
+        let Some(address) = self.readiness else { return Ok(()) };
+        let look = async || match plain_http::get(address, "/readyz").await {
+            Ok(reply) if reply.status == 200 => Ok(()),
+            Ok(reply) => Err(reply.body),
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(try_eventually("the subject to be ready", SOON, look).await?)
+    }
+
+    /// Stops it as a cluster would, by SIGTERM.
+    pub async fn stop(&mut self) -> Result<()> {
+        if let Some(process) = self.process.take()
+            && process.is_running()
+        {
+            process.signal(rustix::process::Signal::TERM)?;
+            process.wait(SOON).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a one-shot subject, and tells whether it went well.
+    pub async fn finished(&mut self) -> Result<()> {
+        let Some(process) = self.process.take() else { return Ok(()) };
+        let status = process.wait(SOON).await?;
+        if status.success() { Ok(()) } else { Err(process.failure(status.to_string()).into()) }
+    }
+
+    /// Applies the source of a credential.
+    pub async fn apply_source(&self, name: &str, password: &str) -> Result<()> {
+        self.apply(&[self.manifest(&self.subject.source, name, "", password)?]).await
+    }
+
+    /// Applies credentials, one after the other as every client does.
+    pub async fn apply_credentials(&self, names: &[String], label: &str) -> Result<()> {
+        self.apply(&self.credentials(names, label)?).await
+    }
+
+    /// Deletes credentials; each may take its time to go.
+    pub async fn delete_credentials(&self, names: &[String], label: &str) -> Result<()> {
+        for manifest in self.credentials(names, label)? {
+            self.api(&manifest)?.delete(&manifest.name_any(), &DeleteParams::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes credentials and waits until they are gone.
+    pub async fn remove_credentials(&self, names: &[String]) -> Result<()> {
+        self.delete_credentials(names, "").await?;
+        for manifest in self.credentials(names, "")? {
+            let api = self.api(&manifest)?;
+            let look = async || match api.get_opt(&manifest.name_any()).await {
+                Ok(None) => Ok(()),
+                Ok(Some(_)) => Err("it is still there".to_owned()),
+                Err(error) => Err(error.to_string()),
+            };
+            try_eventually("a credential to be gone", SOON, look).await?;
+        }
+        Ok(())
+    }
+
+    fn credentials(&self, names: &[String], label: &str) -> Result<Vec<DynamicObject>> {
+        names.iter().map(|name| self.manifest(&self.subject.credential, name, label, "")).collect()
+    }
+
+    fn manifest(&self, template: &str, name: &str, label: &str, password: &str) -> Result<DynamicObject> {
+        let text = template
+            .replace("{name}", name)
+            .replace("{label}", label)
+            .replace("{server}", SERVER)
+            .replace("{user}", USER)
+            .replace("{password}", password);
+        serde_saphyr::from_str(&text).map_err(|error| self.wrong(&format!("{error} in:\n{text}")))
+    }
+
+    fn wrong(&self, reason: &str) -> Error {
+        Error::Subject { path: self.subject.name.clone(), reason: reason.to_owned() }
+    }
+
+    async fn apply(&self, manifests: &[DynamicObject]) -> Result<()> {
+        let params = PatchParams::apply("bench-regcred").force();
+        for manifest in manifests {
+            self.api(manifest)?.patch(&manifest.name_any(), &params, &Patch::Apply(manifest)).await?;
+        }
+        Ok(())
+    }
+
+    /// The plural is that of the CRDs that subjects bring: lower case, and an `s`.
+    fn api(&self, manifest: &DynamicObject) -> Result<Api<DynamicObject>> {
+        let types = manifest.types.as_ref().ok_or_else(|| self.wrong("a manifest has no kind"))?;
+        let kind = GroupVersionKind::try_from(types).map_err(|error| self.wrong(&error.to_string()))?;
+        let plural = format!("{}s", kind.kind.to_lowercase());
+        let resource = ApiResource::from_gvk_with_plural(&kind, &plural);
+        let client = self.cluster.client.clone();
+        Ok(match &manifest.metadata.namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+            None => Api::all_with(client, &resource),
+        })
+    }
+}
+
+/// Free at this moment; the subject takes it a moment later.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).in_file(Path::new("a free port"))?;
+    Ok(listener.local_addr().in_file(Path::new("a free port"))?.port())
+}
