@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::client::CALL_DEADLINE;
 use crate::decode::CredentialObject;
 use crate::shelf::Origin;
-use crate::{Context, clock, status, watch};
+use crate::{Context, clock, status, trigger, watch};
 
 /// How soon a finalizer that could not be written is tried again, and how soon a RegistryCredential
 /// on its way out is looked at again while namespaces still have their passes to come.
@@ -73,8 +73,11 @@ async fn refresh(context: &Context, name: &Arc<str>, planned: &Credential, spec:
     let concerned = index.set_source(name, planned, state, payload);
     if !concerned.is_empty() {
         tracing::info!(credential = %name, namespaces = concerned.len(), "a new credential goes out");
-        crate::trigger::copies(context, &mut index, name, concerned);
-        index.note_sent(name, Instant::now());
+        if planned.copy.is_some() {
+            trigger::rotation(context, &mut index, name, concerned);
+        } else {
+            trigger::new_copies(context, &mut index, name, concerned);
+        }
     }
     drop(index);
     context.credentials.push_at(name.clone(), Instant::now() + spec.refresh_interval);

@@ -68,8 +68,8 @@ pub struct CredentialEntry {
     pub source: Option<SourceState>,
     /// The request for a refresh that was last acted on.
     pub handled_request: Option<String>,
-    /// When its last copy went out.
-    pub sent_at: Option<Instant>,
+    /// When its source last sent out another copy than before.
+    pub rotated_at: Option<Instant>,
     /// Once everything pushed before it is done, every namespace has seen the last change.
     pub settled_after: Ticket,
 }
@@ -173,7 +173,7 @@ impl Index {
         if let Some(old) = same {
             entry.source.clone_from(&old.source);
             entry.handled_request.clone_from(&old.handled_request);
-            entry.sent_at = old.sent_at;
+            entry.rotated_at = old.rotated_at;
             entry.settled_after = old.settled_after;
             let (spec, copy) = (old.planned.spec.clone(), old.planned.copy.clone());
             entry.planned = Arc::new(Credential { spec, copy, ..(*entry.planned).clone() });
@@ -241,10 +241,10 @@ impl Index {
         self.concerned(&[Some(&*after)])
     }
 
-    /// Notes that a new copy went out.
-    pub fn note_sent(&mut self, name: &Arc<str>, at: Instant) {
+    /// Notes that its source sent out another copy than before.
+    pub fn note_rotation(&mut self, name: &Arc<str>, at: Instant) {
         if let Some(entry) = self.credentials.get_mut(&cluster_key(name)) {
-            entry.sent_at = Some(at);
+            entry.rotated_at = Some(at);
         }
     }
 
@@ -342,7 +342,7 @@ impl Index {
             planned: Arc::new(planned),
             source: None,
             handled_request,
-            sent_at: None,
+            rotated_at: None,
             settled_after: 0,
         }
     }

@@ -1,5 +1,6 @@
 //! Work by key. One pass for a key at a time; a change during a pass runs it again; two lanes, so
-//! that what is new goes ahead of what is refreshed; keys that come back at a given time.
+//! that what is new goes ahead of what is refreshed; keys that wait for others to come with them;
+//! keys that come back at a given time.
 //!
 //! kube's own `scheduler` and `applier` were weighed: they pop due keys in arbitrary order and know
 //! one lane, so a new ServiceAccount would wait behind a rotation over ten thousand namespaces.
@@ -26,6 +27,15 @@ pub enum Lane {
 /// The number of a push. Smaller is older.
 pub type Ticket = u64;
 
+/// How long keys wait for others.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From the last that came.
+    pub quiet: Duration,
+    /// From the first that came, whatever goes on coming.
+    pub at_most: Duration,
+}
+
 /// Keys that wait for a pass.
 #[derive(Debug)]
 pub struct Queue<K> {
@@ -38,22 +48,30 @@ pub struct Queue<K> {
 struct State<K> {
     urgent: VecDeque<(K, Ticket)>,
     bulk: VecDeque<(K, Ticket)>,
-    /// Keys that wait, with the lane and ticket under which they do.
-    pending: HashMap<K, (Lane, Ticket)>,
+    gathering: Option<Gathering<K>>,
+    /// Keys that wait, with the place and ticket under which they do.
+    pending: HashMap<K, (Place, Ticket)>,
     running: HashMap<K, Ticket>,
     /// Tickets of everything that waits or runs.
     open: BTreeSet<Ticket>,
     delayed: BTreeMap<(Instant, Ticket), K>,
     due: HashMap<K, (Instant, Ticket)>,
     next_ticket: Ticket,
-    /// Nothing is handed out before its end.
-    pause: Option<Pause>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Pause {
+/// Keys that line up together once no more come.
+#[derive(Debug)]
+struct Gathering<K> {
+    keys: Vec<(K, Lane, Ticket)>,
     since: Instant,
     until: Instant,
+}
+
+/// Where a key waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Place {
+    Lane(Lane),
+    Gathering,
 }
 
 /// A key that is being worked on; dropping it ends the pass.
@@ -69,13 +87,13 @@ impl<K: Clone + Eq + Hash> Default for Queue<K> {
         let state = State {
             urgent: VecDeque::new(),
             bulk: VecDeque::new(),
+            gathering: None,
             pending: HashMap::new(),
             running: HashMap::new(),
             open: BTreeSet::new(),
             delayed: BTreeMap::new(),
             due: HashMap::new(),
             next_ticket: 0,
-            pause: None,
         };
         Self { state: Mutex::new(state), changed: Notify::new(), finished: Notify::new() }
     }
@@ -85,6 +103,13 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     /// Asks for a pass over `key`.
     pub fn push(&self, key: K, lane: Lane) {
         locked(&self.state).push(key, lane);
+        self.changed.notify_one();
+    }
+
+    /// Asks for a pass over each of `keys` once no more have come for a while, so that changes which
+    /// come together make one pass. A key that is asked for otherwise meanwhile does not wait.
+    pub fn gather(&self, keys: Vec<K>, lane: Lane, patience: Patience) {
+        locked(&self.state).gather(keys, lane, patience);
         self.changed.notify_one();
     }
 
@@ -142,16 +167,6 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    /// Hands nothing out for a while, so that changes which come together make one pass. Each further
-    /// one makes a pause under way begin anew, but never longer than `at_most` in all.
-    pub fn pause(&self, pause: Duration, at_most: Duration) {
-        let mut state = locked(&self.state);
-        let now = Instant::now();
-        let under_way = state.pause.filter(|under_way| under_way.until > now);
-        let since = under_way.map_or(now, |under_way| under_way.since);
-        state.pause = Some(Pause { since, until: (now + pause).min(since + at_most) });
-    }
-
     /// How many keys wait for a pass now.
     pub fn len(&self) -> usize {
         locked(&self.state).pending.len()
@@ -165,16 +180,44 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
 impl<K: Clone + Eq + Hash> State<K> {
     fn push(&mut self, key: K, lane: Lane) {
-        let waiting = self.pending.get(&key).copied();
-        let ticket = match waiting {
-            Some((waiting_in, _)) if waiting_in == lane || waiting_in == Lane::Urgent => return,
-            Some((_, ticket)) => ticket,
+        let ticket = match self.pending.get(&key) {
+            Some((Place::Lane(place), _)) if *place == lane || *place == Lane::Urgent => return,
+            Some((_, ticket)) => *ticket,
             None => self.ticket(),
         };
         self.open.insert(ticket);
-        self.pending.insert(key.clone(), (lane, ticket));
+        self.pending.insert(key.clone(), (Place::Lane(lane), ticket));
         if !self.running.contains_key(&key) {
             self.line_up(key, lane, ticket);
+        }
+    }
+
+    fn gather(&mut self, keys: Vec<K>, lane: Lane, patience: Patience) {
+        let now = Instant::now();
+        let mut gathering =
+            self.gathering.take().unwrap_or_else(|| Gathering { keys: Vec::new(), since: now, until: now });
+        gathering.until = (now + patience.quiet).min(gathering.since + patience.at_most);
+        for key in keys {
+            match self.pending.get(&key) {
+                Some((Place::Lane(_), _)) => self.push(key, lane),
+                Some((Place::Gathering, ticket)) => gathering.keys.push((key, lane, *ticket)),
+                None => {
+                    let ticket = self.ticket();
+                    self.open.insert(ticket);
+                    self.pending.insert(key.clone(), (Place::Gathering, ticket));
+                    gathering.keys.push((key, lane, ticket));
+                }
+            }
+        }
+        self.gathering = Some(gathering);
+    }
+
+    /// Lines up what was gathered; one that stands in a lane by now went ahead.
+    fn release(&mut self) {
+        for (key, lane, ticket) in self.gathering.take().map(|gathering| gathering.keys).unwrap_or_default() {
+            if self.pending.get(&key).is_some_and(|(_, waiting)| *waiting == ticket) {
+                self.push(key, lane);
+            }
         }
     }
 
@@ -192,19 +235,22 @@ impl<K: Clone + Eq + Hash> State<K> {
             self.due.remove(&key);
             self.push(key, Lane::Bulk);
         }
-        if let Some(pause) = self.pause.filter(|pause| pause.until > now) {
-            return (None, Some(pause.until));
+        if self.gathering.as_ref().is_some_and(|gathering| gathering.until <= now) {
+            self.release();
         }
         while let Some((lane, (key, ticket))) = self.pop() {
             // A key that changed lanes stands in both; the other place no longer counts.
-            if self.pending.get(&key) == Some(&(lane, ticket)) && !self.running.contains_key(&key) {
+            if self.pending.get(&key) == Some(&(Place::Lane(lane), ticket))
+                && !self.running.contains_key(&key)
+            {
                 self.pending.remove(&key);
                 self.running.insert(key.clone(), ticket);
                 self.forget_delay(&key);
                 return (Some(key), None);
             }
         }
-        (None, self.delayed.keys().next().map(|(at, _)| *at))
+        let due = self.delayed.keys().next().map(|(at, _)| *at);
+        (None, due.into_iter().chain(self.gathering.as_ref().map(|gathering| gathering.until)).min())
     }
 
     fn pop(&mut self) -> Option<(Lane, (K, Ticket))> {
@@ -216,7 +262,7 @@ impl<K: Clone + Eq + Hash> State<K> {
         if let Some(ticket) = self.running.remove(key) {
             self.open.remove(&ticket);
         }
-        if let Some((lane, ticket)) = self.pending.get(key).copied() {
+        if let Some((Place::Lane(lane), ticket)) = self.pending.get(key).copied() {
             self.line_up(key.clone(), lane, ticket);
         }
     }
@@ -287,25 +333,57 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_mins(2), queue.next()).await.is_err());
     }
 
+    const PATIENCE: Patience =
+        Patience { quiet: Duration::from_millis(100), at_most: Duration::from_millis(500) };
+
+    async fn handed_out_after(queue: &Queue<&str>, start: Instant) -> u128 {
+        drop(queue.next().await);
+        start.elapsed().as_millis()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_pause_holds_everything_back_and_ends_although_changes_go_on() {
+    async fn what_is_gathered_makes_one_pass_and_waits_no_longer_than_it_may() {
         let queue = Queue::default();
         let start = Instant::now();
-        queue.push("a", Lane::Urgent);
         let changes = async {
             for _ in 0..10 {
-                queue.pause(Duration::from_millis(100), Duration::from_millis(500));
+                queue.gather(vec!["a"], Lane::Urgent, PATIENCE);
                 tokio::time::sleep(Duration::from_millis(90)).await;
             }
         };
-        let handed_out = async {
-            // The changes come first.
-            tokio::task::yield_now().await;
-            drop(queue.next().await);
-            start.elapsed().as_millis()
-        };
-        let ((), handed_out) = tokio::join!(changes, handed_out);
+        let ((), handed_out) = tokio::join!(changes, handed_out_after(&queue, start));
         assert!((490..510).contains(&handed_out), "{handed_out}");
+        // What came after that made one more.
+        drop(queue.next().await);
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_waits_for_what_is_gathered_but_that_itself() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        queue.gather(vec!["a", "b"], Lane::Bulk, PATIENCE);
+        let gathered = queue.next_ticket();
+        queue.push("c", Lane::Bulk);
+        queue.push("a", Lane::Urgent);
+        assert_eq!(queue.next().await.key, "a");
+        assert_eq!(queue.next().await.key, "c");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert!(!queue.is_done_before(gathered));
+        assert_eq!(queue.next().await.key, "b");
+        assert_eq!(start.elapsed(), PATIENCE.quiet);
+        assert!(queue.is_done_before(gathered) && queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_gathered_during_its_pass_runs_again_once_both_are_over() {
+        let queue = Queue::default();
+        queue.push("a", Lane::Bulk);
+        let pass = queue.next().await;
+        queue.gather(vec!["a"], Lane::Bulk, PATIENCE);
+        assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
+        drop(pass);
+        assert_eq!(queue.next().await.key, "a");
     }
 
     #[tokio::test(start_paused = true)]
