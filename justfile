@@ -1,6 +1,6 @@
 # Every check that CI makes, by the name under which you run it yourself.
 
-packages := "regcred-dockerconfig regcred-api regcred-planner regcred-sources regcred-controller regcred regcred-tests"
+packages := "regcred-dockerconfig regcred-api regcred-planner regcred-sources regcred-controller regcred regcred-tests regcred-bench"
 
 # List the recipes
 default:
@@ -16,6 +16,10 @@ test:
 # Tell the story on an embedded control plane
 demo *ARGS:
     cargo demo {{ARGS}}
+
+# Measure against the bare writer: some minutes with --quick, half an hour without
+bench *ARGS:
+    cargo bench-regcred {{ARGS}}
 
 # Format
 fmt:
@@ -40,10 +44,11 @@ crates:
 # Write the generated files
 generate:
     cargo run --quiet --package regcred -- crd > crds/registrycredentials.regcred.dev.yaml
+    cargo run --quiet --package regcred-bench --bin bench-regcred -- --render
 
 # Fail if regenerating changes anything
 generated: generate
-    git diff --exit-code -- crds
+    git diff --exit-code -- crds docs bench/results
 
 # A static release binary in target/x86_64-unknown-linux-musl/release (needs the musl target of rustup)
 build-release:

@@ -155,7 +155,7 @@ impl Cluster {
         .await
     }
 
-    /// Somebody else who writes: one write each `interval`, foreign Secrets and ConfigMaps in turn. The latency of
+    /// Somebody else who writes: one write each `interval`, foreign Secrets and `ConfigMaps` in turn. The latency of
     /// each write, in milliseconds, comes back when it is stopped.
     pub fn start_foreign_writer(&self, interval: Duration) -> ForeignWriter {
         let client = self.foreign.clone();

@@ -27,18 +27,32 @@ pub struct Call {
 }
 
 impl Call {
-    /// The same write of a Secret by server-side apply, with answers that are metadata alone: what an operator
-    /// sends that may write Secrets by name only.
-    fn applied(mut self, path: String, name: &str) -> Self {
-        let body = self.body.get_or_insert_default();
-        (body["apiVersion"], body["kind"]) = ("v1".into(), "Secret".into());
-        body["metadata"]["name"] = name.into();
-        body["type"] = "kubernetes.io/dockerconfigjson".into();
-        self.accept = Some(METADATA_OF_ONE.to_owned());
-        self.content_type = Some(APPLY.to_owned());
-        self.path = format!("{path}?fieldManager=bare-writer&force=true&fieldValidation=Ignore");
-        self.method = "PATCH".to_owned();
-        self
+    /// The same write of a Secret by server-side apply, with labels and annotations that say whose it is and answers
+    /// that are metadata alone: what an operator sends that may write Secrets by name only and reads none.
+    fn applied(mut self, path: &str, name: &str) -> Self {
+        let data = self.body.take().map(|mut body| body["data"].take());
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "labels": { "app.kubernetes.io/managed-by": "bare-writer", "example.com/credential": name },
+                "annotations": {
+                    "example.com/credential-uid": "00000000-0000-0000-0000-000000000000",
+                    "example.com/servers": crate::cluster::SERVER,
+                    "example.com/fingerprint": "00000000000000000000000000000000",
+                },
+            },
+            "type": "kubernetes.io/dockerconfigjson",
+            "data": data,
+        });
+        Self {
+            method: "PATCH".to_owned(),
+            path: format!("{path}?fieldManager=bare-writer&force=true&fieldValidation=Ignore"),
+            accept: Some(METADATA_OF_ONE.to_owned()),
+            content_type: Some(APPLY.to_owned()),
+            body: Some(body),
+        }
     }
 
     /// As [`Self::applied`], where this creates or patches a Secret; anything else stays.
@@ -49,11 +63,11 @@ impl Call {
             ("POST", Some(_)) => {
                 let name = name.unwrap_or_default();
                 let path = format!("{}/{name}", self.path);
-                self.applied(path, &name)
+                self.applied(&path, &name)
             }
             ("PATCH", Some((_, name))) => {
                 let (path, name) = (self.path.clone(), name.trim_start_matches('/').to_owned());
-                self.applied(path, &name)
+                self.applied(&path, &name)
             }
             _ => self,
         }

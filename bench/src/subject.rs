@@ -18,6 +18,7 @@ use regcred_tests::{
     wait::try_eventually,
 };
 use serde::Deserialize;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Error, Result,
@@ -27,6 +28,7 @@ use crate::{
 };
 
 const SOON: Duration = Duration::from_mins(1);
+const READINESS_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What a subject's file says. In texts, `{kubeconfig}`, `{port}`, `{concurrency}`, `{secrets}`, `{regcred}`,
 /// `{bareWriter}`, `{leastWrites}` and `{leastApplies}` stand for what they name; in manifests `{name}`, `{label}`, `{server}`,
@@ -192,15 +194,22 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Waits until it says it is ready.
+    /// Waits until it says it is ready. Looks often: what is measured may be some ten milliseconds.
     pub async fn ready(&self) -> Result<()> {
         let Some(address) = self.readiness else { return Ok(()) };
-        let look = async || match plain_http::get(address, "/readyz").await {
-            Ok(reply) if reply.status == 200 => Ok(()),
-            Ok(reply) => Err(reply.body),
-            Err(error) => Err(error.to_string()),
-        };
-        Ok(try_eventually("the subject to be ready", SOON, look).await?)
+        let end = Instant::now() + SOON;
+        loop {
+            let reason = match plain_http::get(address, "/readyz").await {
+                Ok(reply) if reply.status == 200 => return Ok(()),
+                Ok(reply) => reply.body,
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() >= end {
+                let what = "the subject to be ready";
+                return Err(Error::Rig(regcred_tests::Error::timeout(what, SOON, reason)));
+            }
+            sleep(READINESS_INTERVAL).await;
+        }
     }
 
     /// Stops it as a cluster would, by SIGTERM.
@@ -231,10 +240,15 @@ impl<'a> Session<'a> {
         self.apply(&self.credentials(names, label)?).await
     }
 
-    /// Deletes credentials; each may take its time to go.
+    /// Deletes those of these credentials that are there; each may take its time to go.
     pub async fn delete_credentials(&self, names: &[String], label: &str) -> Result<()> {
         for manifest in self.credentials(names, label)? {
-            self.api(&manifest)?.delete(&manifest.name_any(), &DeleteParams::default()).await?;
+            match self.api(&manifest)?.delete(&manifest.name_any(), &DeleteParams::default()).await {
+                Ok(_) => {}
+                // A workload that was over early did not come to apply it.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

@@ -113,7 +113,11 @@ impl Suite<'_> {
         let [during, last] = self.parameters.foreign;
         self.foreign_secrets(during, last).await?;
         for size in above {
-            self.scale(size).await?;
+            // Where a machine cannot hold so much, what was measured before still counts.
+            if let Err(error) = self.scale(size).await {
+                self.gaps.push(format!("W1 in {size} namespaces was not measured: {error}"));
+                return Ok(());
+            }
         }
         self.ceiling().await
     }

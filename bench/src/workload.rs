@@ -20,6 +20,8 @@ use crate::{
 const DEADLINE: Duration = Duration::from_mins(20);
 /// The longest that a subject may go on afterwards.
 const REST_DEADLINE: Duration = Duration::from_mins(2);
+/// Longer than operators commonly wait before they write a status again.
+const HELD_BACK: Duration = Duration::from_secs(7);
 /// How many credentials W2 has.
 pub const MANY: usize = 50;
 /// The password that sources begin with, and the one after a rotation.
@@ -227,8 +229,23 @@ impl Session<'_> {
         }
     }
 
+    /// Waits until the subject has sent nothing for a while: what it holds back to send it with more is work left
+    /// over from before.
+    async fn come_to_rest(&self) {
+        let end = Instant::now() + REST_DEADLINE;
+        loop {
+            let mark = self.cluster.control_plane.audit().mark();
+            sleep(HELD_BACK).await;
+            let sent = requests(self.cluster.control_plane.audit().since(mark), self.user());
+            if sent.is_empty() || Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
     /// W4: somebody else writes, and nothing is there to do.
     pub async fn steady(&self, period: Duration) -> Result<Sample> {
+        self.come_to_rest().await;
         let before = self.read_meters()?;
         let foreign = self.cluster.start_foreign_writer(Duration::from_millis(100));
         sleep(period).await;
@@ -319,7 +336,7 @@ impl Session<'_> {
             )));
         }
         for task in creating {
-            created.push(task.await.map_err(|error| self.undone("W6", &lost(error)))??);
+            created.push(task.await.map_err(|error| self.undone("W6", &lost(&error)))??);
         }
         for (namespace, account, sent) in &created {
             attached.push(milliseconds(*sent, self.attached(namespace, account, secret).await?));
@@ -338,6 +355,7 @@ impl Session<'_> {
     /// W7: a restart with everything in sync; beside it, how long a bare list of the same data takes. `seconds` is
     /// the time until it is ready.
     pub async fn restart(&mut self, bare: &mut Session<'_>) -> Result<Sample> {
+        self.come_to_rest().await;
         self.stop().await?;
         let list_began = Instant::now();
         bare.start(&least_writes::lists())?;
@@ -375,6 +393,7 @@ impl Session<'_> {
 
     /// W8: every watch ends and its version is too old to go on from, again and again.
     pub async fn dropped_watches(&self, times: usize) -> Result<Sample> {
+        self.come_to_rest().await;
         // The API server will be another process, so its meter starts over.
         let before = Meters { api_server: Usage::default(), ..self.read_meters()? };
         for number in 0..times {
@@ -405,8 +424,8 @@ impl Session<'_> {
         let during = (sample.seconds / interval.as_secs_f64()) as usize;
         let mut latencies = foreign.stop();
         latencies.truncate(during);
-        sample.workload =
-            if small.is_empty() { "W1 beside a writer" } else { "W1 beside small ones" }.to_owned();
+        let workload = if small.is_empty() { "W1 beside a writer" } else { "W1 beside small ones" };
+        workload.clone_into(&mut sample.workload);
         sample.series.insert("foreignBaselineMilliseconds".to_owned(), baseline);
         sample.series.insert("foreignWriteMilliseconds".to_owned(), latencies);
         Ok(sample)
@@ -466,18 +485,17 @@ impl Session<'_> {
             let pod = loop {
                 match pods.create(&PostParams::default(), &pod).await {
                     Err(kube::Error::Api(status)) if status.code == 403 => {
-                        sleep(Duration::from_millis(10)).await
+                        sleep(Duration::from_millis(10)).await;
                     }
                     answer => break answer?,
                 }
             };
             let entries = pod.spec.and_then(|spec| spec.image_pull_secrets).unwrap_or_default();
             let carries = entries.iter().any(|entry| entry.name == secret);
-            carried.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(if carries {
-                1.0
-            } else {
-                0.0
-            });
+            carried
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push(f64::from(u8::from(carries)));
             Ok(())
         })
         .await?;
@@ -507,7 +525,7 @@ async fn create_account(
     Ok((namespace, name, sent))
 }
 
-fn lost(error: tokio::task::JoinError) -> Error {
+fn lost(error: &tokio::task::JoinError) -> Error {
     Error::Rig(regcred_tests::Error::Unexpected(error.to_string()))
 }
 

@@ -69,9 +69,11 @@ async fn two_hundred_namespaces_cost_the_least_requests() {
     }
 }
 
-/// P1. What was there to change is known exactly; a burst may meet a conflict.
+/// P1. What was there to change is known exactly. Where many come at once, a burst may meet a conflict, and credentials
+/// that the machine holds up on their way may reach a list in a second patch: there the bound is that of the goal.
 fn no_write_too_many(sample: &Sample) {
-    let slack = if ["W5", "W6"].contains(&sample.workload.as_str()) { sample.least_writes / 50 } else { 0 };
+    let slack =
+        if ["W2", "W5", "W6"].contains(&sample.workload.as_str()) { sample.least_writes / 50 } else { 0 };
     let (writes, least) = (sample.writes_in_namespaces(), sample.least_writes);
     let Sample { workload, subject, requests, .. } = sample;
     assert!(

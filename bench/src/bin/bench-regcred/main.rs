@@ -8,12 +8,12 @@ mod programs;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Instant,
 };
 
 use clap::Parser;
 use regcred_bench::{Error, Result, error::InFile as _, page, record::Run, subject::Subject, suite};
 use regcred_tests::install::repository;
+use tokio::time::Instant;
 
 /// Measures regcred against the bare writer on a control plane of its own.
 #[derive(Parser)]
