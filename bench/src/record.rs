@@ -120,6 +120,9 @@ impl Run {
     /// Writes a run.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string(self)?;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).in_file(folder)?;
+        }
         std::fs::write(path, text + "\n").in_file(path)
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct RunArgs {
     pub(crate) target_names: Vec<String>,
 
     /// Namespaces to work on at once
-    #[arg(long, env = "REGCRED_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, env = "REGCRED_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) concurrency: u16,
 
     /// Work without a lease: only for a single replica
