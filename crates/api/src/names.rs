@@ -42,3 +42,7 @@ pub const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
 
 /// The one key in the data of such a Secret.
 pub const SECRET_KEY: &str = ".dockerconfigjson";
+
+/// The chart value without which the shipped admission policy refuses to let a Secret be adopted; the policy's
+/// message names it.
+pub const ADOPT_SETTING: &str = "cage.allowAdopt";

@@ -196,6 +196,7 @@ pub fn classify(error: &kube::Error) -> StepError {
         403 if has_cause(status, "NamespaceTerminating") => StepError::NamespaceTerminating,
         // ResourceQuota has no cause of its own (k8s.io/apiserver, pkg/admission/plugin/resourcequota).
         403 if status.message.contains("exceeded quota") => StepError::QuotaExceeded,
+        403 if status.message.contains(names::ADOPT_SETTING) => StepError::AdoptNotAllowed,
         403 => StepError::Forbidden,
         404 => StepError::Gone,
         409 if conflicts_on(status, ".type") => StepError::TypeMismatch,
@@ -241,6 +242,10 @@ mod tests {
             (refusal(403, "", &[("NamespaceTerminating", "")]), StepError::NamespaceTerminating),
             (refusal(403, "secrets is forbidden: exceeded quota: q", &[]), StepError::QuotaExceeded),
             (refusal(403, "User cannot patch", &[]), StepError::Forbidden),
+            (
+                refusal(403, "policy 'cage' denied request: taking over needs cage.allowAdopt", &[]),
+                StepError::AdoptNotAllowed,
+            ),
             (refusal(404, "", &[]), StepError::Gone),
             (refusal(409, "", &[]), StepError::Conflict),
             (refusal(409, "", &[(conflict, ".data..dockerconfigjson")]), StepError::NameConflict),

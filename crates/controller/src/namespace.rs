@@ -43,6 +43,9 @@ async fn pass(context: &Context, name: &Arc<str>) {
     let results = apply::apply(context, &plan).await;
     let (reports, wake_at) = record(context, &plan, &results);
     report(context, name, reports);
+    if plan.tries_refused {
+        context.namespaces.push(name.clone(), Lane::Urgent);
+    }
     if let Some(at) = wake_at {
         context.namespaces.push_at(name.clone(), at);
     }

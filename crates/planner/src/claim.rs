@@ -134,15 +134,17 @@ fn wanted<'a>(world: &'a World, credential: &'a Arc<Credential>, spec: &'a Valid
 /// (one of another type) shows in the answer to its own write, which memory keeps.
 fn obstacle(world: &World, spec: &Validated) -> Option<StepError> {
     let name = spec.target_name.as_str();
+    let refused = world.memory.hold(&Object::Secret(Arc::from(name))).map(|hold| hold.error);
     let Some(secret) = world.secrets.get(name) else {
-        let hold = world.memory.hold(&Object::Secret(Arc::from(name)))?;
-        return matches!(hold.error, StepError::NameConflict | StepError::TypeMismatch).then_some(hold.error);
+        return refused.filter(|error| matches!(error, StepError::NameConflict | StepError::TypeMismatch));
     };
     if secret.mistyped {
         Some(StepError::TypeMismatch)
-    } else if world.owner_of(secret).is_some() || (spec.adopt && !secret.immutable) {
-        // A foreign Secret that is immutable could only be adopted by deleting it.
+    } else if world.owner_of(secret).is_some() {
         None
+    } else if spec.adopt && !secret.immutable {
+        // One that is immutable could only be adopted by deleting it.
+        refused.filter(|error| *error == StepError::AdoptNotAllowed)
     } else {
         Some(StepError::NameConflict)
     }

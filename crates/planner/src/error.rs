@@ -29,6 +29,12 @@ pub enum StepError {
     /// 409: a Secret that regcred did not make holds the name.
     #[error("Secret exists and is not managed by regcred; delete it, or choose another target.name")]
     NameConflict,
+    /// 403 by the admission policy that ships with regcred: `conflictPolicy: Adopt` is not allowed here.
+    #[error(
+        "Secret exists, is not managed by regcred, and this installation lets none be taken over; delete it, or \
+         set the chart value cage.allowAdopt"
+    )]
+    AdoptNotAllowed,
     /// 409 on the type, which cannot be changed.
     #[error("a Secret of another type holds the name; delete it, or choose another target.name")]
     TypeMismatch,
@@ -66,6 +72,7 @@ impl StepError {
         match self {
             Self::Gone | Self::NamespaceTerminating | Self::Blocked => Class::Wait,
             Self::NameConflict
+            | Self::AdoptNotAllowed
             | Self::TypeMismatch
             | Self::Forbidden
             | Self::QuotaExceeded
@@ -78,7 +85,7 @@ impl StepError {
     /// The reason that status, events and metrics give.
     pub const fn reason(self) -> Reason {
         match self {
-            Self::NameConflict => Reason::NameConflict,
+            Self::NameConflict | Self::AdoptNotAllowed => Reason::NameConflict,
             Self::TypeMismatch => Reason::TypeMismatch,
             Self::Forbidden | Self::Rejected(_) => Reason::Forbidden,
             Self::QuotaExceeded => Reason::QuotaExceeded,

@@ -100,6 +100,8 @@ pub struct Plan {
     pub pairs: Vec<Pair>,
     /// Wanted names that already stand on each ServiceAccount.
     pub present: BTreeMap<Arc<str>, (Uid, BTreeSet<Arc<str>>)>,
+    /// A step tries what was refused before. Its name is attached by the next plan, once it is known how that went.
+    pub tries_refused: bool,
 }
 
 /// What one credential gets in one namespace.
@@ -313,14 +315,18 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// A foreign Secret that the operator sees is left alone. One that only showed in the answer to
-    /// a write is tried again when its time comes: nothing else would tell that it is gone.
+    /// A foreign Secret that the operator sees is left alone. What only showed in the answer to a write is
+    /// tried again when its time comes: nothing else would tell that the Secret is gone, or may be adopted now.
     fn plan_refused(&mut self, name: &Arc<str>, credential: &Credential, error: StepError) -> Goal {
-        let seen = self.world.secrets.contains_key(name);
+        let existing = self.world.secrets.get(name);
+        let try_again = existing.is_none() || error == StepError::AdoptNotAllowed;
         let hold = self.hold(&Object::Secret(name.clone()), None);
-        match (seen, hold, &credential.copy) {
-            (false, None, Some(copy)) => self.push(Step::ApplySecret { copy: copy.clone(), over: None }),
-            (false, Some(waiting), _) => waiting,
+        match (try_again, hold, &credential.copy) {
+            (true, None, Some(copy)) => {
+                self.plan.tries_refused = true;
+                self.push(Step::ApplySecret { copy: copy.clone(), over: existing.map(Secret::precondition) })
+            }
+            (true, Some(waiting), _) => waiting,
             _ => Goal::Refused { reason: error.reason(), message: error.to_string() },
         }
     }
