@@ -18,11 +18,25 @@ use tokio::time::Instant;
 
 use crate::error::{Context as _, Error, Result};
 
-/// The folder of the Go module that declares the programs as tools.
+/// The folder of the Go module that declares the programs of a control plane as tools.
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/controlplane");
 const GO_MOD: &str = include_str!("../controlplane/go.mod");
+/// Helm has a module of its own: the two would not agree on the versions of what they share.
+const HELM_MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/helm");
+const HELM_GO_MOD: &str = include_str!("../helm/go.mod");
+const HELM: &str = "helm.sh/helm/v4";
 
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A program that Go builds.
+#[derive(Clone, Copy)]
+struct Tool<'a> {
+    /// Its name in the cache.
+    name: &'a str,
+    package: &'a str,
+    /// The folder of the module that declares it.
+    module: &'a str,
+}
 
 /// Where the programs of a control plane are.
 #[derive(Debug, Clone)]
@@ -53,7 +67,14 @@ impl Binaries {
 /// The Go program that asks the kubelet's keyring which credentials an image gets; built again whenever its
 /// source has changed.
 pub fn keyring() -> Result<PathBuf> {
-    cached(&format!("keyring-{:016x}", keyring_fingerprint()?), "./keyring")
+    let name = format!("keyring-{:016x}", keyring_fingerprint()?);
+    cached(Tool { name: &name, package: "./keyring", module: MODULE })
+}
+
+/// Helm, in the version that its Go module asks for.
+pub fn helm() -> Result<PathBuf> {
+    let name = format!("helm-{}", required_version(HELM_GO_MOD, HELM));
+    cached(Tool { name: &name, package: &format!("{HELM}/cmd/helm"), module: HELM_MODULE })
 }
 
 /// The operator: `REGCRED_BINARY`, or what `cargo build` makes of this checkout (once per process).
@@ -71,28 +92,33 @@ pub fn operator_binary() -> Result<PathBuf> {
 
 /// The Kubernetes version that the Go module asks for, such as `1.36.4`.
 pub fn kubernetes_version() -> &'static str {
-    let line = GO_MOD.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
-    line.expect("go.mod requires k8s.io/kubernetes")
+    required_version(GO_MOD, "k8s.io/kubernetes")
+}
+
+fn required_version(go_mod: &'static str, module: &str) -> &'static str {
+    let version =
+        |line: &'static str| line.trim().strip_prefix(module)?.strip_prefix(" v")?.split(' ').next();
+    go_mod.lines().find_map(version).expect("go.mod requires the module")
 }
 
 fn locate(name: &str, package: &str) -> Result<PathBuf> {
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join(name));
     match assets {
         Some(path) if path.is_file() => Ok(path),
-        _ => cached(name, package),
+        _ => cached(Tool { name, package, module: MODULE }),
     }
 }
 
-fn cached(name: &str, package: &str) -> Result<PathBuf> {
+fn cached(tool: Tool<'_>) -> Result<PathBuf> {
     let folder = cache_folder()?;
-    let path = folder.join(name);
+    let path = folder.join(tool.name);
     if path.is_file() {
         return Ok(path);
     }
     let _lock = lock(&folder.join("lock"))?;
     // Whoever held the lock before us may have built it.
     if !path.is_file() {
-        build(name, package, &path)?;
+        build(tool, &path)?;
     }
     Ok(path)
 }
@@ -119,32 +145,32 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn build(name: &str, package: &str, path: &Path) -> Result<()> {
-    let version = kubernetes_version();
+fn build(tool: Tool<'_>, path: &Path) -> Result<()> {
+    let Tool { name, package, module } = tool;
     say(&format!(
-        "building {name} ({package}, Kubernetes {version}) into {}; once per version. On two cores \
-         kube-apiserver and kube-controller-manager take 3 to 8 minutes each, the rest a minute",
+        "building {name} ({package}) into {}; once per version. On two cores kube-apiserver, \
+         kube-controller-manager and helm take 3 to 8 minutes each, the rest a minute",
         path.display()
     ));
     let unfinished = path.with_extension("unfinished");
-    let child = go_build(package, &unfinished).spawn().map_err(|error| missing_go(name, &error))?;
+    let child = go_build(tool, &unfinished).spawn().map_err(|error| missing_go(name, &error))?;
     let status = report_progress(name, child)?;
     if !status.success() {
-        let reason = format!("`go build {package}` in {MODULE} failed ({status}); its messages are above");
+        let reason = format!("`go build {package}` in {module} failed ({status}); its messages are above");
         return Err(Error::Missing { program: name.to_owned(), remedy: reason });
     }
     std::fs::rename(&unfinished, path).context(format!("rename to {}", path.display()))
 }
 
-fn go_build(package: &str, output: &Path) -> Command {
+fn go_build(tool: Tool<'_>, output: &Path) -> Command {
     let version = kubernetes_version();
     let (major, minor) = version.split_once('.').unwrap_or((version, ""));
     let minor = minor.split('.').next().unwrap_or_default();
     let stamp = "k8s.io/component-base/version.git";
     let flags = format!("-s -w -X {stamp}Version=v{version} -X {stamp}Major={major} -X {stamp}Minor={minor}");
     let mut command = Command::new("go");
-    command.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(output).arg(package);
-    command.current_dir(MODULE).env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").stdin(Stdio::null());
+    command.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(output).arg(tool.package);
+    command.current_dir(tool.module).env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").stdin(Stdio::null());
     command
 }
 

@@ -1,5 +1,5 @@
-//! Puts our CRD and our manifests into the cluster, as a user would: with kubectl, strictly validated. Tests so
-//! run with exactly the RBAC that we ship. The Deployment is applied too; no node runs it.
+//! Puts regcred into the cluster, as a user would: with kubectl, strictly validated. Tests so run with exactly the
+//! RBAC and the policies that we ship. The Deployment is applied too; no node runs it.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,9 +12,9 @@ use crate::{
     wait::try_eventually,
 };
 
-/// The namespace that the manifests put the operator in; its source Secrets are there too.
+/// The namespace that the manifest puts the operator in; its source Secrets are there too.
 pub const OPERATOR_NAMESPACE: &str = "regcred-system";
-/// The ServiceAccount that the manifests give the operator.
+/// The ServiceAccount that the manifest gives the operator.
 pub const OPERATOR_SERVICE_ACCOUNT: &str = "regcred";
 /// The CRD's name.
 pub const CRD_NAME: &str = "registrycredentials.regcred.dev";
@@ -22,15 +22,27 @@ pub const CRD_NAME: &str = "registrycredentials.regcred.dev";
 const LIST_PATH: &str = "/apis/regcred.dev/v1alpha1/registrycredentials";
 const SERVED_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Applies the CRD, waits until it is served, and applies the manifests.
+/// Applies all of regcred and waits until its kind is served.
 pub async fn install(control_plane: &ControlPlane) -> Result<()> {
-    install_crd(control_plane).await?;
-    apply(control_plane, "deploy/manifests").await
+    apply(control_plane, "deploy/install.yaml").await?;
+    served(control_plane).await
+}
+
+/// As [`install`], as the chart renders it with these values.
+pub async fn install_with(control_plane: &ControlPlane, values: &[&str]) -> Result<()> {
+    let manifest = crate::chart::render(values).await?;
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"];
+    let output = control_plane.kubectl(control_plane.admin_identity(), &arguments, &manifest).await?;
+    output.success().map(drop)
 }
 
 /// Applies the CRD and waits until it is served.
 pub async fn install_crd(control_plane: &ControlPlane) -> Result<()> {
     apply(control_plane, "crds/registrycredentials.regcred.dev.yaml").await?;
+    served(control_plane).await
+}
+
+async fn served(control_plane: &ControlPlane) -> Result<()> {
     let client = control_plane.admin().await?;
     let look = async || is_served(&client).await.map_err(|error| error.to_string());
     try_eventually("the CRD to be served", SERVED_DEADLINE, look).await

@@ -32,6 +32,7 @@
 pub mod audit;
 pub mod binaries;
 pub mod canary;
+pub mod chart;
 pub mod control_plane;
 pub mod error;
 pub mod identity;
@@ -43,6 +44,7 @@ pub mod process;
 pub mod proxy;
 pub mod scene;
 pub mod site;
+pub mod stolen_token;
 pub mod wait;
 
 pub use control_plane::{ControlPlane, Options};

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
-use regcred_tests::install::{OPERATOR_NAMESPACE, apply};
+use regcred_tests::install::{OPERATOR_NAMESPACE, install_with};
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::{Scene, eventually};
 use serde_json::{Value, json};
@@ -285,7 +285,9 @@ async fn failures_are_bounded_and_status_does_not_grow_with_the_cluster() {
 #[tokio::test]
 async fn with_listed_target_names_rbac_by_name_is_enough() {
     let scene = Scene::new().await;
-    apply(scene.control_plane(), "deploy/rbac-by-name.yaml").await.unwrap();
+    install_with(scene.control_plane(), &["attachAtBirth.enabled=false", "targetNames={platform-pull}"])
+        .await
+        .unwrap();
     let options =
         OperatorOptions { target_names: vec!["platform-pull".to_owned()], ..OperatorOptions::default() };
     let operator = scene.operator(options).await;
@@ -371,7 +373,7 @@ async fn every_permission_is_needed() {
 async fn a_permission_that_is_taken_away_is_told_and_its_return_heals() {
     let scene = Scene::new().await;
     let _operator = scene.operator(OperatorOptions::default()).await;
-    let take = json!([{"op": "replace", "path": "/rules/3/verbs", "value": ["list", "watch"]}]);
+    let take = json!([{"op": "replace", "path": "/rules/4/verbs", "value": ["get"]}]);
     kubectl(&scene, &["patch", "clusterrole", "regcred", "--type=json", "-p", &take.to_string()], "").await;
     scene.settled_namespace("n", &[("pull", "revoked")]).await;
     let source = scene.basic_auth_source("src", "bot").await;

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use regcred_tests::install::{CRD_NAME, install_crd};
+use regcred_tests::install::{CRD_NAME, install_crd, install_with};
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::proxy::Action;
 use regcred_tests::{Proxy, Scene, eventually};
@@ -316,6 +316,9 @@ async fn a_label_that_flips_a_hundred_times_ends_as_it_ends() {
 #[tokio::test]
 async fn adopting_takes_over_in_place_and_leaving_gives_back() {
     let scene = Scene::new().await;
+    install_with(scene.control_plane(), &["attachAtBirth.enabled=false", "cage.allowAdopt=true"])
+        .await
+        .unwrap();
     let _operator = scene.operator(OperatorOptions::default()).await;
     let source = scene.basic_auth_source("src", "bot").await;
     let namespace = scene.settled_namespace("n", &[("pull", "adopt")]).await;
@@ -344,6 +347,7 @@ async fn adopting_takes_over_in_place_and_leaving_gives_back() {
         "Retain keeps the entry"
     );
     assert!(scene.docker_config(&namespace, &name).await.unwrap()["auths"]["ghcr.io"].is_object());
+    scene.reinstall().await;
     scene.finish().await;
 }
 

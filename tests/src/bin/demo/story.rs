@@ -57,15 +57,13 @@ async fn refuse_to_touch_others(stage: &Stage) -> Result<()> {
 async fn install(stage: &Stage) -> Result<()> {
     stage.step(
         "Install",
-        "The CustomResourceDefinition, a namespace, a ServiceAccount and its permissions. The operator runs as \
-         a process here,\nwith the token of that ServiceAccount and no other rights.",
+        "The CustomResourceDefinition, a namespace, a ServiceAccount, its permissions and the policies that cage it. \
+         The operator runs as\na process here, in the place of its Deployment, with the token of that ServiceAccount \
+         and no other rights.",
     );
-    stage.show("apply --server-side -f crds/").await?;
+    stage.show("apply --server-side -f deploy/install.yaml").await?;
+    stage.quietly("scale deployment regcred --namespace regcred-system --replicas=0").await?;
     stage.quietly("wait --for=condition=Established crd/registrycredentials.regcred.dev").await?;
-    stage.show("apply --server-side -f deploy/manifests/00-namespace.yaml").await?;
-    let own = ["10-service-account", "20-rbac", "21-rbac-own-namespace"]
-        .map(|f| format!("-f deploy/manifests/{f}.yaml"));
-    stage.show(&format!("apply --server-side {}", own.join(" "))).await?;
     stage.start_operator().await
 }
 
@@ -211,7 +209,5 @@ async fn clean_up(stage: &Stage) -> Result<()> {
     let names: Vec<&str> = NAMESPACES.iter().map(|(name, ..)| *name).chain([LATE]).collect();
     stage.show(&format!("delete namespace {}", names.join(" "))).await?;
     stage.show("delete -f deploy/examples/source-secret.yaml").await?;
-    let rbac =
-        ["20-rbac", "21-rbac-own-namespace", "00-namespace"].map(|f| format!("-f deploy/manifests/{f}.yaml"));
-    stage.show(&format!("delete {} -f crds/", rbac.join(" "))).await.map(drop)
+    stage.show("delete -f deploy/install.yaml").await.map(drop)
 }

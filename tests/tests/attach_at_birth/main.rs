@@ -1,0 +1,407 @@
+//! The admission policy that puts pull secrets on ServiceAccounts as they are made, on the real API server: it
+//! selects as the planner does, first Pods carry the entries while no operator runs, it blocks nobody whatever is
+//! wrong with it, and it holds the entries against writers that own the list.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+mod cases;
+mod planner;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingAdmissionPolicy,
+    core::v1::{Namespace, Pod, ServiceAccount},
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+        PostParams,
+    },
+};
+use regcred_tests::{
+    ControlPlane, Operator, OperatorOptions, Options, eventually, install, wait::throughout,
+};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use crate::cases::{Cases, Seen};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// The cluster of this file for one test alone, with the policy in force and no RegistryCredential.
+struct Birth {
+    control_plane: &'static ControlPlane,
+    client: Client,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Birth {
+    async fn new() -> Self {
+        static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+        static ALONE: Mutex<()> = Mutex::const_new(());
+        let alone = ALONE.lock().await;
+        let control_plane = SHARED.get_or_init(async || ControlPlane::start(options()).await.unwrap()).await;
+        let client = control_plane.admin().await.unwrap();
+        let birth = Self { control_plane, client, _alone: alone };
+        birth.install().await;
+        birth
+    }
+
+    async fn install(&self) {
+        install::install(self.control_plane).await.unwrap();
+        install::apply(self.control_plane, "deploy/attach-at-birth.yaml").await.unwrap();
+        for object in self.credentials().list(&ListParams::default()).await.unwrap() {
+            let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+            let _ = self.credentials().patch(&object.name_any(), &PatchParams::default(), &free).await;
+            let _ = self.credentials().delete(&object.name_any(), &DeleteParams::default()).await;
+        }
+        self.until_in_force().await;
+    }
+
+    /// The API server takes a moment to take a policy, a CRD or its objects in.
+    async fn until_in_force(&self) {
+        self.namespace("probe", json!({})).await;
+        self.credential("probe", selecting(&["probe"])).await;
+        eventually("the policy to be in force", SOON, async || {
+            let made = self.make_account("probe", "probe", json!({})).await.unwrap();
+            self.accounts("probe").delete("probe", &DeleteParams::default()).await.unwrap();
+            if names(&made) == ["probe"] { Ok(()) } else { Err(format!("{:?}", names(&made))) }
+        })
+        .await;
+        self.credentials().delete("probe", &DeleteParams::default()).await.unwrap();
+        eventually("and its end to be seen", SOON, async || {
+            let made = self.make_account("probe", "probe", json!({})).await.unwrap();
+            self.accounts("probe").delete("probe", &DeleteParams::default()).await.unwrap();
+            if names(&made).is_empty() { Ok(()) } else { Err(format!("{:?}", names(&made))) }
+        })
+        .await;
+    }
+
+    fn credentials(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("regcred.dev", "v1alpha1", "RegistryCredential");
+        Api::all_with(self.client.clone(), &ApiResource::from_gvk_with_plural(&kind, "registrycredentials"))
+    }
+
+    fn accounts(&self, namespace: &str) -> Api<ServiceAccount> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn credential(&self, name: &str, spec: Value) {
+        let object = json!({
+            "apiVersion": "regcred.dev/v1alpha1", "kind": "RegistryCredential",
+            "metadata": { "name": name }, "spec": spec,
+        });
+        let params = PatchParams::apply("test").force();
+        let applied = self.credentials().patch(name, &params, &Patch::Apply(&object)).await;
+        applied.unwrap_or_else(|error| panic!("{name}: {error}: {spec}"));
+    }
+
+    /// Makes a namespace, or gives the one that is there these labels and annotations and no others.
+    async fn namespace(&self, name: &str, metadata: Value) {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let mut object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
+        object["metadata"]["name"] = json!(name);
+        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
+    }
+
+    async fn make_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        metadata: Value,
+    ) -> kube::Result<ServiceAccount> {
+        let mut account: ServiceAccount = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+        account.metadata.name = Some(name.to_owned());
+        self.accounts(namespace).create(&PostParams::default(), &account).await
+    }
+
+    /// Makes a ServiceAccount and takes it away again; returns what the policy put on it. The one that each
+    /// namespace has anyway is rewritten.
+    async fn born(&self, namespace: &str, account: &Seen) -> BTreeSet<String> {
+        let metadata = metadata(account);
+        let api = self.accounts(namespace);
+        if account.name != "default" {
+            let made = self.make_account(namespace, &account.name, metadata).await.unwrap();
+            api.delete(&account.name, &DeleteParams::default()).await.unwrap();
+            return names(&made).into_iter().collect();
+        }
+        let mut there = eventually("ServiceAccount default", SOON, async || {
+            api.get("default").await.map_err(|error| error.to_string())
+        })
+        .await;
+        there.metadata.labels = serde_json::from_value(metadata["labels"].clone()).unwrap();
+        there.metadata.annotations = serde_json::from_value(metadata["annotations"].clone()).unwrap();
+        there.image_pull_secrets = None;
+        there.metadata.resource_version = None;
+        names(&api.replace("default", &PostParams::default(), &there).await.unwrap()).into_iter().collect()
+    }
+
+    async fn operator(&self) -> Operator {
+        let operator = Operator::start(self.control_plane, OperatorOptions::default()).await.unwrap();
+        operator.wait_ready().await.unwrap();
+        operator
+    }
+
+    async fn list(&self, namespace: &str, name: &str) -> Vec<String> {
+        names(&self.accounts(namespace).get(name).await.unwrap())
+    }
+}
+
+/// With the controller that checks the types in policies.
+fn options() -> Options {
+    let checks = "--controllers=validatingadmissionpolicy-status-controller".to_owned();
+    Options { controller_manager_flags: vec![checks], ..Options::default() }
+}
+
+fn names(account: &ServiceAccount) -> Vec<String> {
+    account.image_pull_secrets.iter().flatten().map(|entry| entry.name.clone()).collect()
+}
+
+fn metadata(seen: &Seen) -> Value {
+    let excluded = seen.excluded.then(|| json!({ "regcred.dev/exclude": "true" }));
+    json!({ "labels": seen.labels, "annotations": excluded.unwrap_or_else(|| json!({})) })
+}
+
+fn selecting(namespaces: &[&str]) -> Value {
+    json!({
+        "dockerConfigSecretRefs": [{ "name": "none" }],
+        "namespaces": { "matchNames": namespaces },
+        "serviceAccounts": { "from": "All" },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_and_the_planner_agree_on_every_case() {
+    let birth = Birth::new().await;
+    let Cases { specs, namespaces, accounts } = Cases::all();
+    assert!(specs.len() * namespaces.len() * accounts.len() > 1000);
+    let mut credentials = Vec::new();
+    for (number, spec) in specs.iter().enumerate() {
+        let name = format!("case-{number:03}");
+        birth.credential(&name, spec.clone()).await;
+        credentials.push(planner::credential(&name, spec));
+    }
+    let mut attached = 0;
+    for (number, namespace) in namespaces.iter().enumerate() {
+        birth.namespace(&namespace.name, metadata(namespace)).await;
+        // Each account meets some namespaces, so that a run takes seconds; all of them meet all specs.
+        for account in accounts.iter().skip(number % 3).step_by(3) {
+            let planned = planner::attached(&credentials, namespace, account);
+            eventually(&format!("{namespace:?} {account:?}"), SOON, async || {
+                let born = birth.born(&namespace.name, account).await;
+                let differ: Vec<_> = born.symmetric_difference(&planned).collect();
+                if differ.is_empty() { Ok(()) } else { Err(format!("{differ:?}, planned {planned:?}")) }
+            })
+            .await;
+            attached += planned.len();
+        }
+    }
+    assert!(attached > 1000, "{attached}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_first_pods_carry_three_entries_while_no_operator_runs() {
+    let birth = Birth::new().await;
+    let targets = BTreeSet::from(["first-a", "first-b", "first-c"].map(str::to_owned));
+    for name in &targets {
+        birth.credential(name, selecting(&["race-*"])).await;
+    }
+    eventually("all three to be known", SOON, async || {
+        birth.namespace("race-probe", json!({})).await;
+        let probe = Seen { name: "probe".to_owned(), ..Seen::default() };
+        let born = birth.born("race-probe", &probe).await;
+        if born == targets { Ok(()) } else { Err(format!("{born:?}")) }
+    })
+    .await;
+    let pods =
+        stream::iter(0..1000).map(|number| first_pod(birth.client.clone(), format!("race-{number:04}")));
+    let carried: Vec<BTreeSet<String>> = pods.buffer_unordered(32).collect().await;
+    let without = carried.iter().filter(|entries| **entries != targets).count();
+    assert_eq!(without, 0, "of {} first Pods", carried.len());
+    let namespaces: Api<Namespace> = Api::all(birth.client.clone());
+    stream::iter(0..1000)
+        .for_each_concurrent(32, |number| {
+            let namespaces = namespaces.clone();
+            async move {
+                namespaces.delete(&format!("race-{number:04}"), &DeleteParams::default()).await.unwrap();
+            }
+        })
+        .await;
+}
+
+/// Makes a namespace and at once a Pod in it, as often as a controller would, and returns the Pod's entries.
+async fn first_pod(client: Client, namespace: String) -> BTreeSet<String> {
+    let object: Namespace = serde_json::from_value(json!({ "metadata": { "name": namespace } })).unwrap();
+    Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "first" },
+        "spec": { "containers": [{ "name": "main", "image": "registry.example.com/app" }] },
+    }))
+    .unwrap();
+    let pods: Api<Pod> = Api::namespaced(client, &namespace);
+    let pod = eventually("the Pod to be taken", SOON, async || {
+        pods.create(&PostParams::default(), &pod).await.map_err(|error| error.to_string())
+    })
+    .await;
+    pod.spec.unwrap().image_pull_secrets.unwrap_or_default().into_iter().map(|entry| entry.name).collect()
+}
+
+/// A spec with everything as large as the CRD lets it be.
+fn largest(number: usize) -> Value {
+    let globs = |count: usize, length: usize| {
+        let glob = |at: usize| format!("*{}*{at:03}", "a?".repeat((length - 5) / 2));
+        (0..count).map(glob).collect::<Vec<_>>()
+    };
+    let values: Vec<String> = (0..64).map(|at| format!("{}{at:02}", "v".repeat(61))).collect();
+    let expressions: Vec<Value> = (0..32)
+        .map(|at| json!({ "key": format!("example.com/{}{at:02}", "k".repeat(60)), "operator": "NotIn", "values": values }))
+        .collect();
+    let labels: serde_json::Map<String, Value> =
+        (0..32).map(|at| (format!("example.com/l{at}"), json!("v".repeat(63)))).collect();
+    let selector = json!({ "matchLabels": labels, "matchExpressions": expressions });
+    let selection = |count, length| json!({ "matchNames": globs(count, length), "selector": selector, "exclude": globs(count, length) });
+    json!({
+        "dockerConfigSecretRefs": [{ "name": "none" }],
+        "namespaces": selection(256, 63),
+        "serviceAccounts": selection(64, 253),
+        "target": { "name": format!("{}-{number}", "t".repeat(200)) },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_wrong_with_policy_or_parameters_serviceaccounts_can_be_made() {
+    let birth = Birth::new().await;
+    birth.namespace("unblocked", json!({})).await;
+    let mut number = 0;
+    let mut can_be_made = async |what: &str| {
+        number += 1;
+        let made = birth.make_account("unblocked", &format!("made-{number}"), json!({})).await;
+        names(&made.unwrap_or_else(|error| panic!("{what}: {error}")))
+    };
+    can_be_made("no RegistryCredential").await;
+    for at in 0..32 {
+        birth.credential(&format!("large-{at}"), largest(at)).await;
+    }
+    birth
+        .credential(
+            "small",
+            json!({ "dockerConfigSecretRefs": [{ "name": "n" }], "namespaces": { "from": "All" } }),
+        )
+        .await;
+    birth.credential("plain", selecting(&["unblocked"])).await;
+    eventually("a plain one among 32 large ones to be attached", SOON, async || {
+        let entries = can_be_made("32 RegistryCredentials at every bound").await;
+        if entries == ["plain"] { Ok(()) } else { Err(format!("{entries:?}")) }
+    })
+    .await;
+    let admin = birth.control_plane.admin_identity();
+    let arguments = ["delete", "crd", install::CRD_NAME];
+    birth.control_plane.kubectl(admin, &arguments, "").await.unwrap().success().unwrap();
+    throughout("ServiceAccounts can be made without the CRD", Duration::from_secs(3), async || {
+        can_be_made("no CRD").await;
+        Ok(())
+    })
+    .await;
+    // Whatever comes next in this file needs the CRD again.
+    birth.install().await;
+}
+
+/// Somebody else who writes the whole list of `default`, without our entry.
+#[derive(Clone, Copy, Debug)]
+enum Writer {
+    MergePatch,
+    ServerSideApply,
+    Put,
+}
+
+impl Writer {
+    async fn write(self, accounts: &Api<ServiceAccount>) -> ServiceAccount {
+        let mut theirs = json!({ "imagePullSecrets": [{ "name": "theirs" }] });
+        let written = match self {
+            Self::MergePatch => {
+                accounts.patch("default", &PatchParams::default(), &Patch::Merge(&theirs)).await
+            }
+            Self::ServerSideApply => {
+                theirs["apiVersion"] = json!("v1");
+                theirs["kind"] = json!("ServiceAccount");
+                let params = PatchParams::apply("their-tool").force();
+                accounts.patch("default", &params, &Patch::Apply(&theirs)).await
+            }
+            Self::Put => {
+                let mut now = accounts.get("default").await.unwrap();
+                now.image_pull_secrets = serde_json::from_value(theirs["imagePullSecrets"].take()).unwrap();
+                accounts.replace("default", &PostParams::default(), &now).await
+            }
+        };
+        written.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_that_own_the_list_keep_our_entry_and_no_fight_costs_a_write() {
+    let birth = Birth::new().await;
+    birth.namespace("held", json!({})).await;
+    birth.credential("held", selecting(&["held"])).await;
+    let operator = birth.operator().await;
+    eventually("the entry", SOON, async || {
+        let list = birth.list("held", "default").await;
+        if list == ["held"] { Ok(()) } else { Err(format!("{list:?}")) }
+    })
+    .await;
+    let writers = [Writer::MergePatch, Writer::ServerSideApply, Writer::Put];
+    let accounts = birth.accounts("held");
+    let mark = birth.control_plane.audit().mark();
+    for writer in writers {
+        // The first may change what is stored, if only who is said to own the list; from then on nothing may.
+        writer.write(&accounts).await;
+        let settled = writer.write(&accounts).await;
+        assert_eq!(names(&settled), ["theirs", "held"], "{writer:?}");
+        for _ in 0..10 {
+            let written = writer.write(&accounts).await;
+            assert_eq!(names(&written), ["theirs", "held"], "{writer:?}");
+            assert_eq!(written.resource_version(), settled.resource_version(), "{writer:?}");
+        }
+    }
+    let ours =
+        birth.control_plane.audit().since(mark).writes_by(operator.user()).of("serviceaccounts").counts();
+    assert_eq!(ours.total(), 0, "the operator has nothing to repair");
+    for (what, spec) in [
+        ("suspended", json!({ "suspend": true })),
+        ("excluded", json!({ "suspend": false, "namespaces": { "exclude": ["held"] } })),
+    ] {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        birth.credentials().patch("held", &PatchParams::default(), &patch).await.unwrap();
+        eventually(&format!("a list without our entry to stay so while {what}"), SOON, async || {
+            let list = names(&Writer::MergePatch.write(&accounts).await);
+            if list == ["theirs"] { Ok(()) } else { Err(format!("{list:?}")) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_ships_is_refused_by_type_checks() {
+    let birth = Birth::new().await;
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(birth.client.clone());
+    eventually("every policy to be checked", SOON, async || {
+        for policy in policies.list(&ListParams::default()).await.unwrap() {
+            let status = policy.status.clone().unwrap_or_default();
+            if status.observed_generation.is_none() {
+                return Err(format!("{} is not checked yet", policy.name_any()));
+            }
+            let warnings = status.type_checking.and_then(|checked| checked.expression_warnings);
+            assert_eq!(warnings.unwrap_or_default(), [], "{}", policy.name_any());
+        }
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,240 @@
+//! The chart and what is rendered from it: wrong values are refused in clear words, each value does what it says, what
+//! is committed is what the chart gives, and a release can be upgraded and removed without a trace too many or too few.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::{Api, ResourceExt as _};
+use regcred_tests::{
+    ControlPlane, Operator, OperatorOptions, Options,
+    chart::{self, RELEASE, helm},
+    eventually,
+    install::{self, OPERATOR_NAMESPACE, repository},
+};
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn what_is_committed_is_what_the_chart_renders() {
+    for (path, content) in chart::generated_files().await.unwrap() {
+        let committed = std::fs::read_to_string(repository().join(path)).unwrap_or_default();
+        assert!(committed == content, "{path} is out of date: run `just generate`");
+    }
+}
+
+#[tokio::test]
+async fn the_chart_passes_lint() {
+    let report =
+        helm(None, &["lint", "--strict", "deploy/chart", "--namespace", OPERATOR_NAMESPACE]).await.unwrap();
+    assert!(report.contains("0 chart(s) failed"), "{report}");
+}
+
+#[tokio::test]
+async fn wrong_values_are_refused_and_named() {
+    for (value, named) in [
+        ("targetName={x}", "targetName"),
+        ("targetNames=x", "targetNames"),
+        ("targetNames={Upper}", "targetNames"),
+        ("targetNames={a,a}", "targetNames"),
+        ("replicas=0", "replicas"),
+        ("replicas=two", "replicas"),
+        ("concurrency=1000", "concurrency"),
+        ("log.level=loud", "level"),
+        ("image.digest=abc", "digest"),
+        ("attachAtBirth.enabled=sometimes", "enabled"),
+        ("cage.enabled=maybe", "enabled"),
+        ("networkPolicy.apiServerPorts={0}", "apiServerPorts"),
+    ] {
+        let refusal = chart::render(&[value]).await.expect_err(value).to_string();
+        assert!(refusal.contains(named), "{value}: {refusal}");
+    }
+}
+
+/// Values, what they bring, and what they take away.
+#[tokio::test]
+async fn each_value_does_what_it_says() {
+    for (values, there, absent) in [
+        (
+            &[][..],
+            &["kind: CustomResourceDefinition", "replicas: 2", "regcred-cage-secrets", "kind: NetworkPolicy"]
+                [..],
+            &["--target-name", "ServiceMonitor"][..],
+        ),
+        (
+            &["targetNames={a,b}"],
+            &[
+                "--target-name=a",
+                "--target-name=b",
+                r#"resourceNames: ["a","b"]"#,
+                "variables.target in ['a', 'b']",
+            ],
+            &[],
+        ),
+        (&["serviceAccountNames={default}"], &[r#"resourceNames: ["default"]"#], &[]),
+        (&["crd.install=false"], &["kind: Deployment"], &["CustomResourceDefinition"]),
+        (&["cage.enabled=false"], &["kind: Deployment"], &["ValidatingAdmissionPolicy"]),
+        (&["attachAtBirth.enabled=false"], &["kind: Deployment"], &["MutatingAdmissionPolicy"]),
+        (&["attachAtBirth.hold=false"], &["operations: [CREATE]"], &["operations: [CREATE, UPDATE]\n"]),
+        (&["replicas=1"], &["replicas: 1"], &["PodDisruptionBudget"]),
+        (&["networkPolicy.enabled=false"], &[], &["NetworkPolicy"]),
+        (&["serviceMonitor.enabled=true"], &["kind: ServiceMonitor", "kind: Service\n"], &[]),
+        (
+            &["nameOverride=other"],
+            &["name: other-cage-secrets", "system:serviceaccount:regcred-system:other'"],
+            &["name: regcred\n  namespace"],
+        ),
+        (&["image.repository=r/regcred,image.tag=v9"], &["image: \"r/regcred:v9\""], &[]),
+        (&["extraArgs={--no-lease}"], &["\"--no-lease\""], &[]),
+        (
+            &["priorityClassName=system-cluster-critical"],
+            &["priorityClassName: system-cluster-critical"],
+            &[],
+        ),
+        (&["sourceNamespaceRole=false"], &["regcred-events"], &["regcred-fingerprint-key]"]),
+    ] {
+        let text = chart::render(values).await.unwrap();
+        for part in there {
+            assert!(text.contains(part), "{values:?}: {part} is missing in\n{text}");
+        }
+        for part in absent {
+            assert!(!text.contains(part), "{values:?}: {part} is in\n{text}");
+        }
+    }
+}
+
+/// An admin's look at what runs: nothing may be writable, privileged or root.
+#[tokio::test]
+async fn pods_keep_the_restricted_standard() {
+    let text = chart::render(&[]).await.unwrap();
+    for part in [
+        "runAsNonRoot: true",
+        "readOnlyRootFilesystem: true",
+        "drop: [ALL]",
+        "type: RuntimeDefault",
+        "allowPrivilegeEscalation: false",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kustomize_builds_the_folder_as_it_stands() {
+    let control_plane = ControlPlane::start(Options::default()).await.unwrap();
+    install::install_crd(&control_plane).await.unwrap();
+    let folder = repository().join("deploy").display().to_string();
+    let admin = control_plane.admin_identity();
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", &folder];
+    let output = control_plane.kubectl(admin, &arguments, "").await.unwrap().success().unwrap();
+    assert!(
+        output.contains("mutatingadmissionpolicy") && output.contains("deployment.apps/regcred"),
+        "{output}"
+    );
+}
+
+async fn kubectl(control_plane: &ControlPlane, arguments: &[&str], input: &str) -> String {
+    control_plane.kubectl(control_plane.admin_identity(), arguments, input).await.unwrap().success().unwrap()
+}
+
+async fn operator(control_plane: &ControlPlane) -> Operator {
+    let options = OperatorOptions { lease: true, ..OperatorOptions::default() };
+    let operator = Operator::start(control_plane, options).await.unwrap();
+    operator.wait_ready().await.unwrap();
+    operator
+}
+
+/// Installs, serves the namespace `default` with the examples' kind of objects, and returns the copies.
+async fn serve(control_plane: &ControlPlane) -> Api<Secret> {
+    let source = [
+        "create",
+        "secret",
+        "docker-registry",
+        "my-registry",
+        "-n",
+        OPERATOR_NAMESPACE,
+        "--docker-server=registry.example.com",
+        "--docker-username=bot",
+        "--docker-password=x",
+    ];
+    kubectl(control_plane, &source, "").await;
+    let credential = "apiVersion: regcred.dev/v1alpha1\nkind: RegistryCredential\nmetadata: {name: my-registry}\n\
+        spec: {dockerConfigSecretRefs: [{name: my-registry}], namespaces: {matchNames: [default]}}\n";
+    kubectl(control_plane, &["apply", "-f", "-"], credential).await;
+    kubectl(control_plane, &["wait", "regcred/my-registry", "--for=condition=Ready", "--timeout=30s"], "")
+        .await;
+    Api::namespaced(control_plane.admin().await.unwrap(), "default")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_with_a_new_operator_writes_no_copy_again() {
+    let control_plane = ControlPlane::start(Options::default()).await.unwrap();
+    chart::install(&control_plane, &[]).await.unwrap();
+    let old = operator(&control_plane).await;
+    let copies = serve(&control_plane).await;
+    let before = copies.get_metadata("my-registry").await.unwrap();
+    old.terminate(SOON).await.unwrap();
+    let upgrade = ["upgrade", RELEASE, "deploy/chart", "-n", OPERATOR_NAMESPACE, "--set", "replicas=3"];
+    helm(Some(&control_plane), &upgrade).await.unwrap();
+    let mark = control_plane.audit().mark();
+    let new = operator(&control_plane).await;
+    // It is at work: a new ServiceAccount is served.
+    kubectl(&control_plane, &["annotate", "regcred/my-registry", "regcred.dev/requestedAt=now"], "").await;
+    let handled =
+        ["wait", "regcred/my-registry", "--for=jsonpath={.status.lastHandledRequest}=now", "--timeout=30s"];
+    kubectl(&control_plane, &handled, "").await;
+    let after = copies.get_metadata("my-registry").await.unwrap();
+    assert_eq!((before.uid(), before.resource_version()), (after.uid(), after.resource_version()));
+    let written = control_plane.audit().since(mark).writes_by(new.user());
+    assert_eq!(written.of("secrets").counts().total(), 0, "nothing changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removed_in_the_documented_order_nothing_is_left_and_nothing_hangs() {
+    let control_plane = ControlPlane::start(Options::default()).await.unwrap();
+    chart::install(&control_plane, &[]).await.unwrap();
+    let operator = operator(&control_plane).await;
+    let copies = serve(&control_plane).await;
+    kubectl(&control_plane, &["delete", "regcred", "--all", "--timeout=30s"], "").await;
+    eventually("the copy to be gone", SOON, async || match copies.get_opt("my-registry").await.unwrap() {
+        None => Ok(()),
+        Some(_) => Err("there".to_owned()),
+    })
+    .await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(control_plane.admin().await.unwrap(), "default");
+    assert_eq!(accounts.get("default").await.unwrap().image_pull_secrets.unwrap_or_default(), []);
+    operator.terminate(SOON).await.unwrap();
+    helm(Some(&control_plane), &["uninstall", RELEASE, "-n", OPERATOR_NAMESPACE]).await.unwrap();
+    kubectl(&control_plane, &["delete", "crd", install::CRD_NAME, "--timeout=30s"], "").await;
+    let left = [
+        "get",
+        "clusterroles,clusterrolebindings,validatingadmissionpolicies,mutatingadmissionpolicies",
+        "-o",
+        "name",
+    ];
+    let left = kubectl(&control_plane, &left, "").await;
+    assert!(!left.contains("regcred"), "{left}");
+}
+
+/// A release that goes first leaves the copies, so that Pods keep pulling; installed again, it takes up its work.
+#[tokio::test(flavor = "multi_thread")]
+async fn removed_without_the_order_pods_keep_pulling_and_a_new_install_clears_up() {
+    let control_plane = ControlPlane::start(Options::default()).await.unwrap();
+    chart::install(&control_plane, &[]).await.unwrap();
+    let first = operator(&control_plane).await;
+    let copies = serve(&control_plane).await;
+    first.terminate(SOON).await.unwrap();
+    helm(Some(&control_plane), &["uninstall", RELEASE, "-n", OPERATOR_NAMESPACE]).await.unwrap();
+    assert!(copies.get_opt("my-registry").await.unwrap().is_some());
+    kubectl(&control_plane, &["get", "regcred", "my-registry"], "").await;
+    chart::install(&control_plane, &[]).await.unwrap();
+    let _second = operator(&control_plane).await;
+    kubectl(&control_plane, &["delete", "regcred", "--all", "--timeout=30s"], "").await;
+    assert!(copies.get_opt("my-registry").await.unwrap().is_none());
+}

@@ -1,0 +1,140 @@
+//! What GitOps tools make of a RegistryCredential: the files of `deploy/gitops`, read and run as Argo CD and Flux do.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mlua::{Lua, LuaOptions, StdLib, Table, Value as LuaValue};
+use regcred_api::RegistryCredential;
+use regcred_tests::install::repository;
+use serde::Deserialize;
+use serde_json::Value;
+
+const SCRIPT: &str = include_str!("../../../deploy/gitops/argocd/health.lua");
+const CONFIG_MAP: &str = include_str!("../../../deploy/gitops/argocd/argocd-cm.yaml");
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    object: Value,
+    health: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// What the script answers: the status and the message. Each run has a state of its own with the libraries that Argo CD
+/// gives: the base and `table` (its `util/lua/lua.go`), no `string`.
+fn health(object: &Value) -> (String, String) {
+    let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default()).unwrap();
+    lua.globals().set("obj", to_lua(&lua, object)).unwrap();
+    let answer: Table = lua.load(SCRIPT).set_name("health.lua").call(()).unwrap();
+    let text = |key: &str| match answer.get::<LuaValue>(key).unwrap() {
+        LuaValue::String(text) => text.to_string_lossy(),
+        LuaValue::Nil => String::new(),
+        other => panic!("{key} is {other:?}, which Argo CD cannot read"),
+    };
+    (text("status"), text("message"))
+}
+
+/// As Argo CD's `decodeValue`: null is nil, every number a float, and a list has no holes.
+fn to_lua(lua: &Lua, value: &Value) -> LuaValue {
+    match value {
+        Value::Null => LuaValue::Nil,
+        Value::Bool(value) => LuaValue::Boolean(*value),
+        Value::Number(number) => LuaValue::Number(number.as_f64().unwrap()),
+        Value::String(text) => LuaValue::String(lua.create_string(text).unwrap()),
+        Value::Array(items) => {
+            let items = items.iter().filter(|item| !item.is_null());
+            let items: Vec<LuaValue> = items.map(|item| to_lua(lua, item)).collect();
+            LuaValue::Table(lua.create_sequence_from(items).unwrap())
+        }
+        Value::Object(members) => {
+            let members = members.iter().map(|(key, member)| (key.clone(), to_lua(lua, member)));
+            let members: Vec<(String, LuaValue)> = members.collect();
+            LuaValue::Table(lua.create_table_from(members).unwrap())
+        }
+    }
+}
+
+#[test]
+fn argo_cd_says_of_each_state_what_it_should() {
+    let cases: Vec<Case> = serde_saphyr::from_str(include_str!("health.yaml")).unwrap();
+    let wrong: Vec<String> = cases.iter().filter_map(wrong_answer).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let seen: BTreeSet<&str> = cases.iter().map(|case| case.health.as_str()).collect();
+    assert_eq!(seen, BTreeSet::from(["Degraded", "Healthy", "Progressing", "Suspended"]));
+    assert!(cases.len() >= 20, "only {} cases", cases.len());
+}
+
+/// What is wrong with the answer to this case, if anything is. A message is always wanted.
+fn wrong_answer(case: &Case) -> Option<String> {
+    let (status, message) = health(&case.object);
+    let right = status == case.health && !message.is_empty() && message.contains(&case.message);
+    let Case { name, health, message: wanted, .. } = case;
+    (!right).then(|| format!("{name}: {status} ({message}), not {health} ({wanted})"))
+}
+
+#[test]
+fn the_config_map_holds_the_script_byte_for_byte() {
+    let map: Value = serde_saphyr::from_str(CONFIG_MAP).unwrap();
+    let key = format!("resource.customizations.health.{}_RegistryCredential", regcred_api::names::GROUP);
+    assert_eq!(map["data"][key].as_str(), Some(SCRIPT), "copy health.lua into argocd-cm.yaml");
+}
+
+#[test]
+fn every_document_of_deploy_gitops_can_be_read() {
+    let documents = documents();
+    let credentials = documents.iter().filter(|(_, document)| document["kind"] == "RegistryCredential");
+    for (place, document) in &documents {
+        for pointer in ["/apiVersion", "/kind", "/metadata/name"] {
+            let text = document.pointer(pointer).and_then(Value::as_str);
+            assert!(text.is_some(), "{place}: no {pointer} in {document}");
+        }
+    }
+    let mut found = 0;
+    for (place, document) in credentials {
+        let read = serde_json::from_value::<RegistryCredential>(document.clone());
+        assert!(read.is_ok(), "{place}: {} in {document}", read.unwrap_err());
+        found += 1;
+    }
+    assert!(found > 0, "no RegistryCredential among {} documents", documents.len());
+}
+
+/// Every YAML document of `deploy/gitops`, with its place: the files, and what stands between ```` ```yaml ```` and
+/// ```` ``` ```` in the pages.
+fn documents() -> Vec<(String, Value)> {
+    let mut documents = Vec::new();
+    for path in files(&repository().join("deploy/gitops")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let parts = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("yaml" | "yml") => vec![text.as_str()],
+            Some("md") => text.split("```yaml\n").skip(1).map(until_fence).collect(),
+            _ => Vec::new(),
+        };
+        for (number, part) in parts.into_iter().enumerate() {
+            let place = format!("{}, part {number}", path.display());
+            let read = serde_saphyr::from_multiple::<Value>(part);
+            let read = read.unwrap_or_else(|error| panic!("{place}: {error}"));
+            documents.extend(read.into_iter().map(|document| (place.clone(), document)));
+        }
+    }
+    documents
+}
+
+fn until_fence(text: &str) -> &str {
+    text.split_once("```").expect("a block of code that ends").0
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
