@@ -49,9 +49,9 @@ impl Parameters {
             scale: vec![1000, 10_000],
             foreign: [5000, 30_000],
             ceiling: vec![5],
-            steady: Duration::from_mins(1),
+            steady: Duration::from_secs(30),
             quiet_accounts: 200,
-            drops: 3,
+            drops: 2,
         }
     }
 
