@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`scene`] | what a test holds: namespaces, source Secrets, operators, and a look at the result |
 //! | [`operator`] | the operator as a child process: start, kill, pause, ready, metrics, logs |
-//! | [`install`] | puts our CRD and our manifests into the cluster, as a user would |
+//! | [`install`] | puts regcred into the cluster, as a user would |
+//! | [`chart`], [`stolen_token`] | the chart by Helm, and what is rendered from it; what a thief of the token can do |
 //! | [`proxy`] | stands between an operator and the API server and breaks things on purpose |
 //! | [`control_plane`] | etcd, kube-apiserver and kube-controller-manager: start, restart, users, compaction |
 //! | [`site`] | the folder of one control plane: keys, policy, ports, and each program's command line |

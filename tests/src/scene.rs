@@ -73,7 +73,7 @@ pub struct Condition {
 }
 
 impl Scene {
-    /// Waits for the scene before. If there was none, or it failed, installs the CRD and the manifests and tidies
+    /// Waits for the scene before. If there was none, or it failed, installs regcred and tidies
     /// up: a failed test may have left anything, even the API server stopped.
     pub async fn new() -> Self {
         static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -91,7 +91,7 @@ impl Scene {
         scene
     }
 
-    /// Applies the CRD and the manifests again, for tests that took something of them away.
+    /// Installs regcred again, for tests that took something of them away.
     pub async fn reinstall(&self) {
         install::install(self.control_plane).await.unwrap_or_else(|error| panic!("{error}"));
     }

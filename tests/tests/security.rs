@@ -14,7 +14,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
 use regcred_tests::{
     ControlPlane, Identity, Operator, OperatorOptions, Options, chart, eventually,
@@ -42,7 +42,32 @@ impl Site {
         let notes = chart::install(&control_plane, values).await.unwrap();
         assert!(notes.contains("kubectl apply -f -"), "{notes}");
         let client = control_plane.admin().await.unwrap();
-        Self { control_plane, client }
+        let site = Self { control_plane, client };
+        // A Secret of the target name that is not regcred's, to probe with; it goes before anything is tested.
+        let probe = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": TARGET, "namespace": "default" } });
+        site.apply(probe).await;
+        site.until_caged().await;
+        let secrets: Api<Secret> = Api::namespaced(site.client.clone(), "default");
+        secrets.delete(TARGET, &DeleteParams::default()).await.unwrap();
+        site
+    }
+
+    /// The API server takes a moment to take policies in.
+    async fn until_caged(&self) {
+        let thief = self.own_identity().await.client().await.unwrap();
+        for probe in [
+            "{what: x, any: cage, listed: cage, request: MERGE /api/v1/namespaces/default/serviceaccounts/default?dryRun=All, \
+             body: {metadata: {annotations: {probe: x}}}}",
+            "{what: x, any: cage, listed: cage, request: MERGE /api/v1/namespaces/default/secrets/platform-pull?dryRun=All, \
+             body: {metadata: {labels: {probe: x}}}}",
+        ] {
+            let probe: Attack = serde_saphyr::from_str(probe).unwrap();
+            eventually("the cage to be closed", SOON, async || match probe.attempt(&thief).await {
+                Ok(Stop::Cage) => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .await;
+        }
     }
 
     async fn apply(&self, object: Value) {
