@@ -17,7 +17,7 @@ test:
 demo *ARGS:
     cargo demo {{ARGS}}
 
-# Measure against the bare writer: some minutes with --quick, half an hour without
+# Measure against the bare writer: some minutes with --quick, a quarter of an hour without
 bench *ARGS:
     cargo bench-regcred {{ARGS}}
 

@@ -2,7 +2,7 @@
 //! change is stamped when its event arrives.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -41,6 +41,9 @@ pub struct Seen {
     /// The names on each ServiceAccount, and when each was first seen there.
     accounts: HashMap<Key, BTreeMap<String, Instant>>,
     last_event: Option<Instant>,
+    /// While a list comes in: what it has not mentioned yet.
+    unlisted_secrets: HashSet<Key>,
+    unlisted_accounts: HashSet<Key>,
 }
 
 impl Seen {
@@ -75,6 +78,7 @@ impl Seen {
         match event {
             Event::Apply(secret) | Event::InitApply(secret) => {
                 let key = key(&secret);
+                self.unlisted_secrets.remove(&key);
                 let password = password(&secret);
                 let same = self.secrets.get(&key).is_some_and(|(held, _)| *held == password);
                 if !same {
@@ -84,7 +88,13 @@ impl Seen {
             Event::Delete(secret) => {
                 self.secrets.remove(&key(&secret));
             }
-            Event::Init | Event::InitDone => return,
+            // A list tells of no deletion: what was there before it and is not in it is gone.
+            Event::Init => self.unlisted_secrets = self.secrets.keys().cloned().collect(),
+            Event::InitDone => {
+                for key in std::mem::take(&mut self.unlisted_secrets) {
+                    self.secrets.remove(&key);
+                }
+            }
         }
         self.last_event = Some(now);
     }
@@ -93,13 +103,19 @@ impl Seen {
         match event {
             Event::Apply(account) | Event::InitApply(account) => {
                 let names = account.image_pull_secrets.iter().flatten().map(|entry| entry.name.clone());
+                self.unlisted_accounts.remove(&key(&account));
                 let seen = self.accounts.entry(key(&account)).or_default();
                 *seen = names.map(|name| (seen.get(&name).copied().unwrap_or(now), name)).map(swap).collect();
             }
             Event::Delete(account) => {
                 self.accounts.remove(&key(&account));
             }
-            Event::Init | Event::InitDone => return,
+            Event::Init => self.unlisted_accounts = self.accounts.keys().cloned().collect(),
+            Event::InitDone => {
+                for key in std::mem::take(&mut self.unlisted_accounts) {
+                    self.accounts.remove(&key);
+                }
+            }
         }
         self.last_event = Some(now);
     }

@@ -41,7 +41,7 @@ async fn measure() -> Vec<Sample> {
     let regcred = tokio::task::spawn_blocking(operator_binary).await.unwrap().unwrap();
     let subjects = [
         subject("bare-writer-http2.yaml", "bare-http2-c16"),
-        subject("bare-writer-http1.yaml", "bare-http1-c16"),
+        subject("bare-writer-http1.yaml", "bare-http1-c32"),
         subject("regcred.yaml", "regcred"),
         subject("regcred-listed.yaml", "regcred-listed"),
     ];
