@@ -184,7 +184,7 @@ async fn an_upgrade_with_a_new_operator_writes_no_copy_again() {
     helm(Some(&control_plane), &upgrade).await.unwrap();
     let mark = control_plane.audit().mark();
     let new = operator(&control_plane).await;
-    // It is at work: a new ServiceAccount is served.
+    // It is at work: it acts on a request.
     kubectl(&control_plane, &["annotate", "regcred/my-registry", "regcred.dev/requestedAt=now"], "").await;
     let handled =
         ["wait", "regcred/my-registry", "--for=jsonpath={.status.lastHandledRequest}=now", "--timeout=30s"];

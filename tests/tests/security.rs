@@ -278,7 +278,7 @@ async fn an_adoption_that_is_allowed_later_comes_about_and_is_attached() {
         "cage.allowAdopt=true",
     ];
     chart::helm(Some(&site.control_plane), &upgrade).await.unwrap();
-    eventually("both namespaces", Duration::from_secs(90), async || {
+    eventually("both namespaces", Duration::from_secs(150), async || {
         let list = site.list("other").await;
         if list == [TARGET] { Ok(()) } else { Err(format!("{list:?}")) }
     })

@@ -197,6 +197,7 @@ pub fn classify(error: &kube::Error) -> StepError {
         // ResourceQuota has no cause of its own (k8s.io/apiserver, pkg/admission/plugin/resourcequota).
         403 if status.message.contains("exceeded quota") => StepError::QuotaExceeded,
         403 if status.message.contains(names::ADOPT_SETTING) => StepError::AdoptNotAllowed,
+        403 if status.message.contains("ValidatingAdmissionPolicy") => StepError::Rejected(403),
         403 => StepError::Forbidden,
         404 => StepError::Gone,
         409 if conflicts_on(status, ".type") => StepError::TypeMismatch,
@@ -246,6 +247,7 @@ mod tests {
                 refusal(403, "policy 'cage' denied request: taking over needs cage.allowAdopt", &[]),
                 StepError::AdoptNotAllowed,
             ),
+            (refusal(403, "ValidatingAdmissionPolicy 'p' denied request: no", &[]), StepError::Rejected(403)),
             (refusal(404, "", &[]), StepError::Gone),
             (refusal(409, "", &[]), StepError::Conflict),
             (refusal(409, "", &[(conflict, ".data..dockerconfigjson")]), StepError::NameConflict),

@@ -24,7 +24,9 @@ const WATCH_SILENCE: Duration = Duration::from_secs(65);
 /// The longest time for one request that is no watch, whatever trickles in.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// A connection whose other end is gone without a word is given up within twice this: before a leader's lease is
+/// lost, as the lease travels on it too.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The clients.
 #[derive(Clone)]
@@ -43,7 +45,7 @@ impl std::fmt::Debug for Clients {
     }
 }
 
-/// When a watch last received anything, bookmarks included.
+/// When a watch last received anything, bookmarks and refusals included.
 #[derive(Clone, Debug)]
 pub struct Pulse {
     started: Instant,
@@ -62,7 +64,8 @@ impl Pulse {
         self.started.elapsed().saturating_sub(last)
     }
 
-    fn beat(&self) {
+    /// A watch received something, or was refused: the process is not stuck.
+    pub(crate) fn beat(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_beat.store(now, Ordering::Relaxed);
     }
@@ -107,6 +110,9 @@ fn watch_client(mut config: Config, pulse: Pulse) -> Result<Client, Error> {
 fn write_client(mut config: Config) -> Result<Client, Error> {
     if config.proxy_url.is_some() {
         // kube knows which proxies it was built for, and says so.
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = Some(CALL_DEADLINE);
+        config.reset_reader_on_write = true;
         config.default_retry = false;
         return Ok(ClientBuilder::try_from(config)?.build());
     }
@@ -121,9 +127,8 @@ fn write_client(mut config: Config) -> Result<Client, Error> {
     };
     let client = hyper_util::client::legacy::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        // A connection whose other end is gone without a word is found out by pings.
         .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_timeout(PING_INTERVAL)
         .build(tls.enable_http1().enable_http2().wrap_connector(http));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())

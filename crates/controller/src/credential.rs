@@ -36,6 +36,7 @@ pub async fn work(context: Arc<Context>) {
             work = context.credentials.next() => work,
         };
         visit(&context, &work.key).await;
+        work.done();
     }
 }
 
@@ -65,19 +66,17 @@ async fn visit(context: &Context, name: &Arc<str>) {
 /// Resolves the sources, and wakes the namespaces if the copy is another.
 async fn refresh(context: &Context, name: &Arc<str>, planned: &Credential, spec: &Validated) {
     let (state, payload) = resolve(context, spec).await;
+    let (had_copy, has_copy) = (planned.copy.is_some(), payload.is_some());
     context.metrics.source_resolved(matches!(state, SourceState::Resolved { .. }));
     if let SourceState::Failed { reason, message } = &state {
         tracing::info!(credential = %name, %reason, message, "the source gives no credential; copies stay as they are");
     }
     let mut index = context.index();
     let concerned = index.set_source(name, planned, state, payload);
-    if !concerned.is_empty() {
-        tracing::info!(credential = %name, namespaces = concerned.len(), "a new credential goes out");
-        if planned.copy.is_some() {
-            trigger::rotation(context, &mut index, name, concerned);
-        } else {
-            trigger::new_copies(context, &mut index, name, concerned);
-        }
+    if had_copy && has_copy && !concerned.is_empty() {
+        trigger::rotation(context, &mut index, name, concerned);
+    } else {
+        trigger::new_copies(context, &mut index, name, concerned);
     }
     drop(index);
     context.credentials.push_at(name.clone(), Instant::now() + spec.refresh_interval);

@@ -13,6 +13,7 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 
+use crate::client::CALL_DEADLINE;
 use crate::{Error, Options};
 
 /// The Secret, in the operator's own namespace, that holds the key.
@@ -64,11 +65,11 @@ pub async fn load(client: &Client, options: &Options) -> Result<FingerprintKey, 
     SystemRandom::new().fill(&mut fresh).map_err(|_| Error::NoRandomness)?;
     let mut pause = FIRST_PAUSE;
     loop {
-        match read_or_make(&api, &fresh).await {
-            Ok(Some(key)) => return Ok(key),
-            Ok(None) => tracing::debug!("another replica made the fingerprint key"),
-            Err(error) => {
-                let code = crate::error::code(&error);
+        match tokio::time::timeout(CALL_DEADLINE, read_or_make(&api, &fresh)).await {
+            Ok(Ok(Some(key))) => return Ok(key),
+            Ok(Ok(None)) => tracing::debug!("another replica made the fingerprint key"),
+            failed => {
+                let code = failed.map_or(0, |answer| answer.err().as_ref().map_or(0, crate::error::code));
                 tracing::warn!(secret = KEY_SECRET, namespace = %options.source_namespace, code, "waiting for the fingerprint key");
             }
         }

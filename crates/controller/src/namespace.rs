@@ -29,6 +29,7 @@ pub async fn work(context: Arc<Context>) {
             work = context.namespaces.next() => work,
         };
         pass(&context, &work.key).await;
+        work.done();
     }
 }
 

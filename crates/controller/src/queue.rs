@@ -62,7 +62,7 @@ struct State<K> {
 /// Keys that line up together once no more come.
 #[derive(Debug)]
 struct Gathering<K> {
-    keys: Vec<(K, Lane, Ticket)>,
+    keys: Vec<(K, Ticket)>,
     since: Instant,
     until: Instant,
 }
@@ -71,15 +71,18 @@ struct Gathering<K> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Place {
     Lane(Lane),
-    Gathering,
+    /// Among others that are gathered for this lane.
+    Gathering(Lane),
 }
 
-/// A key that is being worked on; dropping it ends the pass.
+/// A key that is being worked on. Dropped before it is done, it waits for a pass again: work is cut off where a
+/// lease is lost.
 #[derive(Debug)]
 pub struct Work<'a, K: Clone + Eq + Hash> {
     /// The key.
     pub key: K,
     queue: &'a Queue<K>,
+    done: bool,
 }
 
 impl<K: Clone + Eq + Hash> Default for Queue<K> {
@@ -135,7 +138,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             if let Some(key) = key {
                 // Whoever waits next may find more.
                 self.changed.notify_one();
-                return Work { key, queue: self };
+                return Work { key, queue: self, done: false };
             }
             match wake_at {
                 Some(at) => {
@@ -198,14 +201,15 @@ impl<K: Clone + Eq + Hash> State<K> {
             self.gathering.take().unwrap_or_else(|| Gathering { keys: Vec::new(), since: now, until: now });
         gathering.until = (now + patience.quiet).min(gathering.since + patience.at_most);
         for key in keys {
-            match self.pending.get(&key) {
+            match self.pending.get_mut(&key) {
                 Some((Place::Lane(_), _)) => self.push(key, lane),
-                Some((Place::Gathering, ticket)) => gathering.keys.push((key, lane, *ticket)),
+                Some((Place::Gathering(gathered_for), _)) if lane == Lane::Urgent => *gathered_for = lane,
+                Some(_) => {}
                 None => {
                     let ticket = self.ticket();
                     self.open.insert(ticket);
-                    self.pending.insert(key.clone(), (Place::Gathering, ticket));
-                    gathering.keys.push((key, lane, ticket));
+                    self.pending.insert(key.clone(), (Place::Gathering(lane), ticket));
+                    gathering.keys.push((key, ticket));
                 }
             }
         }
@@ -214,9 +218,10 @@ impl<K: Clone + Eq + Hash> State<K> {
 
     /// Lines up what was gathered; one that stands in a lane by now went ahead.
     fn release(&mut self) {
-        for (key, lane, ticket) in self.gathering.take().map(|gathering| gathering.keys).unwrap_or_default() {
-            if self.pending.get(&key).is_some_and(|(_, waiting)| *waiting == ticket) {
-                self.push(key, lane);
+        for (key, ticket) in self.gathering.take().map(|gathering| gathering.keys).unwrap_or_default() {
+            match self.pending.get(&key) {
+                Some((Place::Gathering(lane), waiting)) if *waiting == ticket => self.push(key, *lane),
+                _ => {}
             }
         }
     }
@@ -267,6 +272,21 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
     }
 
+    /// A pass that was cut off: its key waits again, under the ticket that it had.
+    fn abandon(&mut self, key: &K) {
+        let Some(ticket) = self.running.remove(key) else { return };
+        let place = match self.pending.remove(key) {
+            Some((place, newer)) => {
+                self.open.remove(&newer);
+                place
+            }
+            None => Place::Lane(Lane::Bulk),
+        };
+        let (Place::Lane(lane) | Place::Gathering(lane)) = place;
+        self.pending.insert(key.clone(), (Place::Lane(lane), ticket));
+        self.line_up(key.clone(), lane, ticket);
+    }
+
     fn forget_delay(&mut self, key: &K) {
         if let Some(at) = self.due.remove(key) {
             self.delayed.remove(&at);
@@ -279,9 +299,22 @@ impl<K: Clone + Eq + Hash> State<K> {
     }
 }
 
+impl<K: Clone + Eq + Hash> Work<'_, K> {
+    /// The pass came to its end, whatever it found.
+    pub fn done(mut self) {
+        self.done = true;
+    }
+}
+
 impl<K: Clone + Eq + Hash> Drop for Work<'_, K> {
     fn drop(&mut self) {
-        locked(&self.queue.state).finish(&self.key);
+        let mut state = locked(&self.queue.state);
+        if self.done {
+            state.finish(&self.key);
+        } else {
+            state.abandon(&self.key);
+        }
+        drop(state);
         self.queue.changed.notify_one();
         self.queue.finished.notify_waiters();
     }
@@ -299,10 +332,10 @@ mod tests {
         queue.push("a", Lane::Bulk);
         queue.push("a", Lane::Bulk);
         assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
-        drop(first);
+        first.done();
         let second = queue.next().await;
         assert_eq!(second.key, "a");
-        drop(second);
+        second.done();
         assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
     }
 
@@ -315,7 +348,9 @@ mod tests {
         queue.push("c", Lane::Urgent);
         let mut order = Vec::new();
         for _ in 0..3 {
-            order.push(queue.next().await.key);
+            let work = queue.next().await;
+            order.push(work.key);
+            work.done();
         }
         assert_eq!(order, ["c", "a", "b"]);
         assert!(queue.is_empty());
@@ -328,7 +363,7 @@ mod tests {
         queue.push_at("a", start + Duration::from_mins(1));
         queue.push_at("a", start + Duration::from_secs(5));
         queue.push_at("a", start + Duration::from_secs(30));
-        drop(queue.next().await);
+        queue.next().await.done();
         assert_eq!(start.elapsed(), Duration::from_secs(5));
         assert!(tokio::time::timeout(Duration::from_mins(2), queue.next()).await.is_err());
     }
@@ -336,8 +371,15 @@ mod tests {
     const PATIENCE: Patience =
         Patience { quiet: Duration::from_millis(100), at_most: Duration::from_millis(500) };
 
+    async fn handed_out<'a>(queue: &Queue<&'a str>) -> &'a str {
+        let work = queue.next().await;
+        let key = work.key;
+        work.done();
+        key
+    }
+
     async fn handed_out_after(queue: &Queue<&str>, start: Instant) -> u128 {
-        drop(queue.next().await);
+        queue.next().await.done();
         start.elapsed().as_millis()
     }
 
@@ -354,7 +396,7 @@ mod tests {
         let ((), handed_out) = tokio::join!(changes, handed_out_after(&queue, start));
         assert!((490..510).contains(&handed_out), "{handed_out}");
         // What came after that made one more.
-        drop(queue.next().await);
+        queue.next().await.done();
         assert!(queue.is_empty());
     }
 
@@ -366,11 +408,11 @@ mod tests {
         let gathered = queue.next_ticket();
         queue.push("c", Lane::Bulk);
         queue.push("a", Lane::Urgent);
-        assert_eq!(queue.next().await.key, "a");
-        assert_eq!(queue.next().await.key, "c");
+        assert_eq!(handed_out(&queue).await, "a");
+        assert_eq!(handed_out(&queue).await, "c");
         assert_eq!(start.elapsed(), Duration::ZERO);
         assert!(!queue.is_done_before(gathered));
-        assert_eq!(queue.next().await.key, "b");
+        assert_eq!(handed_out(&queue).await, "b");
         assert_eq!(start.elapsed(), PATIENCE.quiet);
         assert!(queue.is_done_before(gathered) && queue.is_empty());
     }
@@ -382,8 +424,21 @@ mod tests {
         let pass = queue.next().await;
         queue.gather(vec!["a"], Lane::Bulk, PATIENCE);
         assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
-        drop(pass);
+        pass.done();
         assert_eq!(queue.next().await.key, "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_was_cut_off_is_made_again_and_its_ticket_stays_open() {
+        let queue = Queue::default();
+        queue.push("a", Lane::Bulk);
+        let ticket = queue.next_ticket();
+        let cut_off = queue.next().await;
+        queue.push("a", Lane::Urgent);
+        drop(cut_off);
+        assert!(!queue.is_done_before(ticket));
+        assert_eq!(handed_out(&queue).await, "a");
+        assert!(queue.is_done_before(ticket) && queue.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -395,9 +450,9 @@ mod tests {
         queue.push("c", Lane::Bulk);
         let a = queue.next().await;
         let b = queue.next().await;
-        drop(a);
+        a.done();
         assert!(!queue.is_done_before(ticket));
-        drop(b);
+        b.done();
         assert!(queue.is_done_before(ticket));
     }
 }

@@ -57,17 +57,22 @@ pub async fn work(context: Arc<Context>) {
             () = crate::wait_for(&context.stage.stopping) => return,
             work = context.statuses.next() => work,
         };
-        let Some(draft) = draft(&context, &work.key) else {
-            paces.remove(&work.key);
-            continue;
-        };
-        let pace = paces.entry(work.key.clone()).or_default();
-        if let Some(at) = later(&draft, pace) {
-            context.statuses.push_at(work.key.clone(), at);
-        } else if draft.differs {
-            pace.written = Some(Instant::now());
-            write(&context, &work.key, draft).await;
-        }
+        visit(&context, &work.key, &mut paces).await;
+        work.done();
+    }
+}
+
+async fn visit(context: &Context, name: &Arc<str>, paces: &mut HashMap<Arc<str>, Pace>) {
+    let Some(draft) = draft(context, name) else {
+        paces.remove(name);
+        return;
+    };
+    let pace = paces.entry(name.clone()).or_default();
+    if let Some(at) = later(&draft, pace) {
+        context.statuses.push_at(name.clone(), at);
+    } else if draft.differs {
+        pace.written = Some(Instant::now());
+        write(context, name, draft).await;
     }
 }
 

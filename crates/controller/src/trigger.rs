@@ -45,6 +45,7 @@ pub fn new_copies(context: &Context, index: &mut Index, name: &Arc<str>, concern
 /// waits for nothing.
 pub fn rotation(context: &Context, index: &mut Index, name: &Arc<str>, concerned: Vec<Arc<str>>) {
     let lane = lane(&concerned);
+    tracing::info!(credential = %name, namespaces = concerned.len(), "a new credential goes out");
     for namespace in concerned {
         context.namespaces.push(namespace, lane);
     }

@@ -320,6 +320,7 @@ async fn follow<T, S>(
                 }
                 Err(error) => {
                     context.metrics.watch_failed(kind);
+                    context.clients.pulse.beat();
                     report(kind, &error);
                     tokio::time::sleep(jittered(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);

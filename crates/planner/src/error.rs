@@ -44,7 +44,7 @@ pub enum StepError {
     /// 403 by a ResourceQuota.
     #[error("a ResourceQuota leaves no room for it; raise the quota")]
     QuotaExceeded,
-    /// 400 or 422, for example by an admission policy.
+    /// 400, 422, or 403 by an admission policy.
     #[error("the API server or an admission policy rejected it (HTTP {0})")]
     Rejected(u16),
     /// 413: more than the API server takes.

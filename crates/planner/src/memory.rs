@@ -154,6 +154,10 @@ impl Memory {
         let object = step.object();
         let earlier = self.holds.remove(&object);
         let attempts = earlier.as_ref().map_or(0, |hold| hold.attempts) + 1;
+        // What was refused is not allowed because the API server was busy when it was tried again.
+        let refused =
+            |hold: &&Hold| hold.error == StepError::AdoptNotAllowed && error.class() == Class::Retry;
+        let error = earlier.as_ref().filter(refused).map_or(error, |hold| hold.error);
         let since = earlier.filter(|hold| hold.error == error).map_or(now, |hold| hold.since);
         let retry_at = now + backoff(namespace, error, attempts);
         let planned_from = step.planned_from().cloned();

@@ -52,10 +52,11 @@ impl Cases {
         let of_accounts =
             table.service_accounts.iter().map(|row| with(&json!({ "from": "All" }), &row.selection));
         let generated: Vec<Value> = (0..40).map(|_| spec(&mut random)).collect();
-        let objects = |rows: &[Row]| {
+        // Namespaces are labels of DNS, ServiceAccounts names with dots.
+        let objects = |rows: &[Row], dots: bool| {
             let all = rows.iter().flat_map(|row| row.selected.iter().chain(&row.unselected));
             let mut all: Vec<Seen> =
-                all.filter(|seen| !seen.terminating && is_name(&seen.name)).cloned().collect();
+                all.filter(|seen| !seen.terminating && is_name(&seen.name, dots)).cloned().collect();
             all.sort();
             all.dedup();
             all
@@ -63,8 +64,8 @@ impl Cases {
         let more = |random: &mut fastrand::Rng| (0..20).map(|_| seen(random)).collect::<Vec<_>>();
         Self {
             specs: of_namespaces.chain(of_accounts).chain(by_hand()).chain(generated).collect(),
-            namespaces: [objects(&table.namespaces), more(&mut random)].concat(),
-            accounts: [objects(&table.service_accounts), more(&mut random)].concat(),
+            namespaces: [objects(&table.namespaces, false), more(&mut random)].concat(),
+            accounts: [objects(&table.service_accounts, true), more(&mut random)].concat(),
         }
     }
 }
@@ -102,9 +103,12 @@ const GLOBS: [&str; 9] = ["*", "team-*", "*-a", "?", "app-?", "payments", "defau
 const KEYS: [&str; 3] = ["pull", "tier", "example.com/team"];
 const VALUES: [&str; 3] = ["private", "gold", ""];
 
-fn is_name(name: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    !name.is_empty() && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+fn is_name(name: &str, dots: bool) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (dots && c == '.');
+    !name.is_empty()
+        && name.chars().all(inner)
+        && !name.starts_with(['-', '.'])
+        && !name.ends_with(['-', '.'])
 }
 
 fn some<'a>(random: &mut fastrand::Rng, from: &[&'a str], most: usize) -> Vec<&'a str> {
