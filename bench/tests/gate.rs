@@ -89,8 +89,9 @@ fn statuses_on_the_way(sample: &Sample) -> usize {
     intervals
 }
 
-/// P3. Watches that the API server ends are followed anew, and cost the same whatever is written. With 200 namespaces, W2 has twenty for each of fifty credentials: the ratio says more about the objects of
-/// the credentials than about pairs, so they are counted instead.
+/// P3. Watches that the API server ends are followed anew, and cost the same whatever is written. With 200 namespaces,
+/// W2 has twenty for each of fifty credentials: the ratio says more about the objects of the credentials than about
+/// pairs, so they are counted instead.
 fn no_request_too_many(sample: &Sample) {
     let watches: usize =
         sample.requests.iter().filter(|(key, _)| key.starts_with("watch ")).map(|(_, count)| count).sum();
