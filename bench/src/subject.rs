@@ -25,6 +25,7 @@ use crate::{
     cluster::{Cluster, SERVER, USER},
     error::InFile as _,
     least_writes::{self, Call},
+    workload::DEADLINE,
 };
 
 const SOON: Duration = Duration::from_mins(1);
@@ -240,30 +241,25 @@ impl<'a> Session<'a> {
         self.apply(&self.credentials(names, label)?).await
     }
 
-    /// Deletes those of these credentials that are there; each may take its time to go.
-    pub async fn delete_credentials(&self, names: &[String], label: &str) -> Result<()> {
-        for manifest in self.credentials(names, label)? {
-            match self.api(&manifest)?.delete(&manifest.name_any(), &DeleteParams::default()).await {
+    /// Deletes those of these credentials that are there, and waits until they are gone.
+    pub async fn remove_credentials(&self, names: &[String]) -> Result<()> {
+        let manifests = self.credentials(names, "")?;
+        for manifest in &manifests {
+            match self.api(manifest)?.delete(&manifest.name_any(), &DeleteParams::default()).await {
                 Ok(_) => {}
                 // A workload that was over early did not come to apply it.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
-    }
-
-    /// Deletes credentials and waits until they are gone.
-    pub async fn remove_credentials(&self, names: &[String]) -> Result<()> {
-        self.delete_credentials(names, "").await?;
-        for manifest in self.credentials(names, "")? {
-            let api = self.api(&manifest)?;
+        for manifest in &manifests {
+            let api = self.api(manifest)?;
             let look = async || match api.get_opt(&manifest.name_any()).await {
                 Ok(None) => Ok(()),
                 Ok(Some(_)) => Err("it is still there".to_owned()),
                 Err(error) => Err(error.to_string()),
             };
-            try_eventually("a credential to be gone", SOON, look).await?;
+            try_eventually("a credential to be gone", DEADLINE, look).await?;
         }
         Ok(())
     }

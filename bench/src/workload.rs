@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The longest that a workload may take.
-const DEADLINE: Duration = Duration::from_mins(20);
+pub const DEADLINE: Duration = Duration::from_mins(20);
 /// The longest that a subject may go on afterwards.
 const REST_DEADLINE: Duration = Duration::from_mins(2);
 /// Longer than operators commonly wait before they write a status again.
@@ -183,7 +183,8 @@ impl Session<'_> {
         self.run(&task, trigger, done).await
     }
 
-    /// W9: nothing is left. `workload` names it, as it also clears up after others.
+    /// W9: nothing is left, the credentials neither: one applied anew while it is on its way out would go with it.
+    /// `workload` names it, as it also clears up after others.
     pub async fn deletion(&mut self, workload: &'static str, of: &Task) -> Result<Sample> {
         let task = Task::deletion(workload, of);
         let pairs = task.pairs();
@@ -197,7 +198,7 @@ impl Session<'_> {
             }
             Ok(seen.last_event().into_iter().collect())
         };
-        let trigger = async |this: &mut Self| this.delete_credentials(&task.secrets, task.label).await;
+        let trigger = async |this: &mut Self| this.remove_credentials(&task.secrets).await;
         self.run(&task, trigger, done).await
     }
 

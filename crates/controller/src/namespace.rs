@@ -28,13 +28,17 @@ pub async fn work(context: Arc<Context>) {
             () = crate::wait_for(&context.stage.stopping) => return,
             work = context.namespaces.next() => work,
         };
-        pass(&context, &work.key).await;
+        let deleting = pass(&context, &work.key).await;
         work.done();
+        // A RegistryCredential may go once all passes are done, this one too.
+        for credential in deleting {
+            context.credentials.push(credential, Lane::Urgent);
+        }
     }
 }
 
-/// One pass over a namespace.
-async fn pass(context: &Context, name: &Arc<str>) {
+/// One pass over a namespace. Returns the RegistryCredentials on their way out of which less is left than before.
+async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
     context.metrics.passes.inc();
     let now = clock::now();
     let Some(world) = context.index().observe(name, now) else {
@@ -43,13 +47,14 @@ async fn pass(context: &Context, name: &Arc<str>) {
     let plan = plan(&world, now);
     let results = apply::apply(context, &plan).await;
     let (reports, wake_at) = record(context, &plan, &results);
-    report(context, name, reports);
+    let deleting = report(context, name, reports);
     if plan.tries_refused {
         context.namespaces.push(name.clone(), Lane::Urgent);
     }
     if let Some(at) = wake_at {
         context.namespaces.push_at(name.clone(), at);
     }
+    deleting
 }
 
 /// Takes the results into memory. Returns what became of each pair, and when to come back.
@@ -67,19 +72,19 @@ fn record(
     (reports, wake_at)
 }
 
-fn report(context: &Context, namespace: &Arc<str>, reports: Vec<PairReport>) {
+/// Takes the reports into the ledger. Returns the RegistryCredentials on their way out whose numbers changed.
+fn report(context: &Context, namespace: &Arc<str>, reports: Vec<PairReport>) -> Vec<Arc<str>> {
     let changed = context.ledger().replace(namespace, reports);
     if changed.is_empty() {
-        return;
+        return Vec::new();
     }
     let index = context.index();
-    let concerned = index.credentials.iter().filter(|(_, entry)| changed.contains(&entry.planned.uid));
-    for ((_, name), entry) in concerned {
-        status::soon(context, name.clone());
-        if entry.planned.deleting {
-            context.credentials.push(name.clone(), Lane::Urgent);
-        }
+    let entries = index.credentials.iter().map(|((_, name), entry)| (name, &entry.planned));
+    let concerned: Vec<_> = entries.filter(|(_, planned)| changed.contains(&planned.uid)).collect();
+    for (name, _) in &concerned {
+        status::soon(context, (*name).clone());
     }
+    concerned.into_iter().filter(|(_, planned)| planned.deleting).map(|(name, _)| name.clone()).collect()
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {
