@@ -51,26 +51,21 @@ generate:
 generated: generate
     git diff --exit-code -- crds deploy docs bench/results
 
-# A static release binary for x86_64 or aarch64, with the list of its dependencies inside (cargo-auditable)
-build-release arch="x86_64":
-    rustup target add {{arch}}-unknown-linux-musl
-    cargo install --quiet --locked cargo-auditable@0.7.7
-    RUSTFLAGS="--remap-path-prefix={{justfile_directory()}}=/regcred --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
-    CC_x86_64_unknown_linux_musl=gcc CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=aarch64-linux-gnu-gcc \
-    CFLAGS="-ffile-prefix-map={{justfile_directory()}}=/regcred -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
-    cargo auditable build --release --package regcred --target {{arch}}-unknown-linux-musl
-
 # The image as an OCI layout in target/image, for amd64 and arm64 (needs gcc-aarch64-linux-gnu); prints its digest
-image: (build-release "x86_64") (build-release "aarch64")
-    rm -rf target/image
-    cargo run --quiet --package regcred-image -- \
-        --amd64 target/x86_64-unknown-linux-musl/release/regcred --arm64 target/aarch64-unknown-linux-musl/release/regcred
+image *ARGS:
+    cargo run --quiet --package regcred-image -- {{ARGS}}
 
-# The same for amd64 alone
-image-amd64: (build-release "x86_64")
-    rm -rf target/image
-    cargo run --quiet --package regcred-image -- --amd64 target/x86_64-unknown-linux-musl/release/regcred
+# Fail unless the image built in another folder has the same digest
+reproducible:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    git ls-files -z | tar --null --files-from - --create | tar --extract --directory "$copy"
+    here=$(just image --architecture amd64 --output target/image-here | cut -d' ' -f2)
+    there=$(cd "$copy" && just image --architecture amd64 --output target/image-there | cut -d' ' -f2)
+    echo "here $here, there $there"
+    test "$here" = "$there"
 
 # What regcred is made of, as CycloneDX, in target/regcred.cdx.json
 sbom:

@@ -1,6 +1,8 @@
 //! regcred's container image as an OCI layout (opencontainers/image-spec, image-layout.md): one layer with a static
 //! binary, the certificates of public authorities, and a user that is not root. No shell, no package manager, no
-//! clock: the same binaries give the same digest.
+//! clock: the same binaries give the same digest, and the same source the same binaries.
+
+pub mod build;
 
 use std::{
     io::Write as _,
@@ -40,15 +42,37 @@ pub enum Error {
         /// As Go names it, like the OCI specification.
         architecture: Architecture,
     },
+    /// A binary could not be built.
+    #[error("`{command}`: {reason}")]
+    Build {
+        /// What was run.
+        command: String,
+        /// Why it failed.
+        reason: String,
+    },
 }
 
 /// An architecture, named as the OCI specification does, which follows Go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Architecture {
     /// `x86_64`.
     Amd64,
     /// `aarch64`.
     Arm64,
+}
+
+impl Architecture {
+    /// Of the machine that this runs on, if an image can be made for it.
+    pub fn of_this_machine() -> Option<Self> {
+        [Self::Amd64, Self::Arm64].into_iter().find(|each| each.rust_name() == std::env::consts::ARCH)
+    }
+
+    fn rust_name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
 }
 
 impl std::fmt::Display for Architecture {
@@ -64,6 +88,7 @@ impl std::fmt::Display for Architecture {
 /// index, which is what to pin.
 pub fn write(folder: &Path, version: &str, binaries: &[(Architecture, PathBuf)]) -> Result<String, Error> {
     let layout = Layout { folder };
+    layout.clear()?;
     let mut manifests = Vec::new();
     for (architecture, path) in binaries {
         let binary = std::fs::read(path).map_err(|source| Error::File { path: path.clone(), source })?;
@@ -89,6 +114,15 @@ struct Layout<'a> {
 }
 
 impl Layout<'_> {
+    /// Takes an earlier layout away; a folder that holds none is left alone.
+    fn clear(&self) -> Result<(), Error> {
+        let blobs = self.folder.join("blobs");
+        if self.folder.join("oci-layout").is_file() && blobs.is_dir() {
+            std::fs::remove_dir_all(&blobs).map_err(|source| Error::File { path: blobs, source })?;
+        }
+        Ok(())
+    }
+
     /// Returns the descriptor of its manifest.
     fn image(&self, version: &str, architecture: Architecture, binary: &[u8]) -> Result<Value, Error> {
         let layer = self.in_memory(layer(binary))?;

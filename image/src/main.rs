@@ -1,39 +1,32 @@
-//! Writes the image from binaries that are there: see `just image`, which builds them.
+//! Builds the operator and writes its image: see `just image`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
-use regcred_image::{Architecture, write};
+use regcred_image::{Architecture, Error, build, write};
 
-/// Writes regcred's container image as an OCI layout.
+/// Builds regcred for Linux and writes its container image as an OCI layout.
 #[derive(Parser)]
 struct Arguments {
-    /// Static binary for linux/amd64
-    #[arg(long, value_name = "FILE")]
-    amd64: Option<PathBuf>,
-    /// Static binary for linux/arm64
-    #[arg(long, value_name = "FILE")]
-    arm64: Option<PathBuf>,
+    /// For which machines; arm64 needs gcc-aarch64-linux-gnu on others
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "amd64,arm64")]
+    architecture: Vec<Architecture>,
     /// Folder of the layout
     #[arg(long, value_name = "FOLDER", default_value = "target/image")]
     output: PathBuf,
     /// Tag
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
-    version: String,
+    tag: String,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let amd64 = arguments.amd64.map(|path| (Architecture::Amd64, path));
-    let arm64 = arguments.arm64.map(|path| (Architecture::Arm64, path));
-    let binaries: Vec<_> = amd64.into_iter().chain(arm64).collect();
-    if binaries.is_empty() {
-        eprintln!("regcred-image: give --amd64 or --arm64, or both");
-        return ExitCode::FAILURE;
-    }
-    match write(&arguments.output, &arguments.version, &binaries) {
+    match make(&arguments) {
         Ok(digest) => {
             println!("{} {digest}", arguments.output.display());
             ExitCode::SUCCESS
@@ -43,4 +36,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns the digest to pin.
+fn make(arguments: &Arguments) -> Result<String, Error> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let repository = repository.canonicalize().map_err(|source| Error::File { path: repository, source })?;
+    let binary =
+        |architecture: &Architecture| Ok((*architecture, build::binary(&repository, *architecture)?));
+    let binaries = arguments.architecture.iter().map(binary).collect::<Result<Vec<_>, _>>()?;
+    write(&arguments.output, &arguments.tag, &binaries)
 }

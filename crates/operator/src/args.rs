@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Keeps image pull secrets right in every namespace of a Kubernetes cluster.
 #[derive(Debug, Parser)]
-#[command(name = "regcred", about)]
+#[command(name = "regcred")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -1,0 +1,65 @@
+//! Builds the static binary of the operator for an image: for musl, with the list of its dependencies inside
+//! (cargo-auditable), and with no path of this machine in it, so that every folder gives the same bytes. Where cargo
+//! has its home must be the same: the path of cargo-auditable there is part of what cargo hashes into symbols.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{Architecture, Error};
+
+const AUDITABLE: &str = "cargo-auditable@0.7.7";
+/// Rust brings this linker and musl along, so that no C library of the target is needed.
+const LINKER: &str = "rust-lld";
+
+/// Builds the operator of the repository in this folder; returns the path of the binary. Takes some minutes the
+/// first time, and fetches the target's standard library (by rustup) and cargo-auditable where they are missing.
+pub fn binary(repository: &Path, architecture: Architecture) -> Result<PathBuf, Error> {
+    let target = format!("{}-unknown-linux-musl", architecture.rust_name());
+    let folder = repository.join("target");
+    run(Command::new("rustup").args(["target", "add", &target]).current_dir(repository))?;
+    run(cargo(repository).args(["install", "--quiet", "--locked", AUDITABLE]))?;
+    let variable = target.replace('-', "_");
+    let mut build = cargo(repository);
+    build
+        .args(["auditable", "build", "--release", "--locked", "--package", "regcred", "--target", &target])
+        .arg("--target-dir")
+        .arg(&folder)
+        .env(format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), LINKER)
+        .env("CARGO_ENCODED_RUSTFLAGS", remapped(repository, "--remap-path-prefix").join("\u{1f}"))
+        .env(format!("CC_{variable}"), c_compiler(architecture))
+        .env(format!("CFLAGS_{variable}"), remapped(repository, "-ffile-prefix-map").join(" "));
+    run(&mut build)?;
+    Ok(folder.join(target).join("release/regcred"))
+}
+
+fn cargo(repository: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(repository);
+    command
+}
+
+fn run(command: &mut Command) -> Result<(), Error> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let text = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let reason = match command.status() {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => format!("{status}; what it says is above"),
+        Err(error) => error.to_string(),
+    };
+    Err(Error::Build { command: text, reason })
+}
+
+/// ring holds C and assembly. Debian's names of its cross compilers.
+fn c_compiler(architecture: Architecture) -> String {
+    let name = architecture.rust_name();
+    if name == std::env::consts::ARCH { "cc".to_owned() } else { format!("{name}-linux-gnu-gcc") }
+}
+
+/// What compilers are told so that they write the same paths everywhere.
+fn remapped(repository: &Path, flag: &str) -> [String; 2] {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    [(repository, "/regcred"), (&cargo, "/cargo")].map(|(from, to)| format!("{flag}={}={to}", from.display()))
+}
