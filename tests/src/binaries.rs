@@ -30,12 +30,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A program that Go builds.
 #[derive(Clone, Copy)]
-struct Tool<'a> {
+pub(crate) struct Tool<'a> {
     /// Its name in the cache.
-    name: &'a str,
-    package: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) package: &'a str,
     /// The folder of the module that declares it.
-    module: &'a str,
+    pub(crate) module: &'a str,
 }
 
 /// Where the programs of a control plane are.
@@ -54,7 +54,6 @@ pub struct Binaries {
 impl Binaries {
     /// Finds the programs, and builds those that are nowhere. Blocks, for minutes if it builds.
     pub fn locate() -> Result<Self> {
-        let kubernetes = |name| locate(name, &format!("k8s.io/kubernetes/cmd/{name}"));
         Ok(Self {
             etcd: locate("etcd", "go.etcd.io/etcd/server/v3")?,
             kube_apiserver: kubernetes("kube-apiserver")?,
@@ -101,6 +100,11 @@ fn required_version(go_mod: &'static str, module: &str) -> &'static str {
     go_mod.lines().find_map(version).expect("go.mod requires the module")
 }
 
+/// A program of Kubernetes.
+pub(crate) fn kubernetes(name: &str) -> Result<PathBuf> {
+    locate(name, &format!("k8s.io/kubernetes/cmd/{name}"))
+}
+
 fn locate(name: &str, package: &str) -> Result<PathBuf> {
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join(name));
     match assets {
@@ -109,7 +113,8 @@ fn locate(name: &str, package: &str) -> Result<PathBuf> {
     }
 }
 
-fn cached(tool: Tool<'_>) -> Result<PathBuf> {
+/// The program, from the cache or built into it.
+pub(crate) fn cached(tool: Tool<'_>) -> Result<PathBuf> {
     let folder = cache_folder()?;
     let path = folder.join(tool.name);
     if path.is_file() {
@@ -123,7 +128,8 @@ fn cached(tool: Tool<'_>) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn cache_folder() -> Result<PathBuf> {
+/// Where programs are kept.
+pub(crate) fn cache_folder() -> Result<PathBuf> {
     let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = home("REGCRED_CACHE")
         .or_else(|| home("XDG_CACHE_HOME").map(|cache| cache.join("regcred")))
@@ -136,7 +142,8 @@ fn cache_folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn lock(path: &Path) -> Result<File> {
+/// Waits until nobody else builds.
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).context(format!("create {}", path.display()))?;
     if file.try_lock().is_err() {
         say(&format!("waiting for another build: {} is locked", path.display()));

@@ -27,6 +27,8 @@ use crate::{
 
 /// Reads process ids until we are gone, kills the processes, latest first, and removes the folder.
 ///
+/// What lies outside of the folder is removed by a `finally.sh` in it.
+///
 /// KILL at once: the data goes too, so there is nothing to save. A process is known by its id and its start time,
 /// so that a stranger who got the same id later is left alone.
 const SUPERVISOR: &str = r#"
@@ -44,6 +46,7 @@ for process in $processes; do
   tries=0
   while alive "$process" && [ "$tries" -lt 60 ]; do tries=$((tries + 1)); sleep 0.05; done
 done
+[ ! -f "$1/finally.sh" ] || /bin/sh "$1/finally.sh"
 [ -n "${REGCRED_KEEP:-}" ] || rm -rf "$1"
 "#;
 

@@ -1,0 +1,145 @@
+//! A token server (distribution, "Token Authentication Specification"): clients show it a user and password, and get a
+//! token that the registry takes. Compares passwords whole, which bcrypt in a registry's own file does not.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::TokioIo;
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::registry::{Login, basic, settings};
+use crate::{
+    error::{Context as _, Error, Result},
+    pki::{Authority, Pair},
+};
+
+const SERVICE: &str = "registry";
+const ISSUER: &str = "regcred-tests";
+const LIFETIME_SECONDS: u64 = 300;
+
+/// A running token server; dropping it ends it.
+pub struct TokenServer {
+    address: SocketAddr,
+    authority: Authority,
+    signer: Arc<Signer>,
+    task: JoinHandle<()>,
+}
+
+impl TokenServer {
+    /// Starts one that gives tokens to these, for whatever they ask.
+    pub async fn start(logins: Vec<Login>) -> Result<Self> {
+        let authority = Authority::new()?;
+        let signer = Arc::new(Signer::new(&authority.client(ISSUER, &[])?)?);
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("listen for token requests")?;
+        let address = listener.local_addr().context("listen for token requests")?;
+        let task = tokio::spawn(serve(listener, Arc::new(logins), signer.clone()));
+        Ok(Self { address, authority, signer, task })
+    }
+
+    /// What `Authorization` says for somebody who may push to a repository.
+    pub fn pusher(&self, repository: &str) -> Result<String> {
+        let access = json!([{ "type": "repository", "name": repository, "actions": ["pull", "push"] }]);
+        Ok(format!("Bearer {}", self.signer.token(&access)?))
+    }
+
+    /// How a registry's configuration names this server. Writes its certificate to `folder`.
+    pub(super) fn registry_settings(&self, folder: &Path) -> Result<Value> {
+        let certificates = folder.join("token-authority.crt");
+        std::fs::write(&certificates, self.authority.certificate()).context("write a certificate")?;
+        Ok(settings(&format!("http://{}/token", self.address), SERVICE, ISSUER, &certificates))
+    }
+}
+
+impl Drop for TokenServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, logins: Arc<Vec<Login>>, signer: Arc<Signer>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (logins, signer) = (logins.clone(), signer.clone());
+        let service = hyper::service::service_fn(move |request| {
+            let reply = reply(&request, &logins, &signer);
+            async { Ok::<_, Infallible>(reply) }
+        });
+        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+fn reply(request: &Request<Incoming>, logins: &[Login], signer: &Signer) -> Response<Full<Bytes>> {
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let is_known = logins.iter().any(|login| shown == Some(&basic(login)));
+    let token = is_known.then(|| signer.token(&asked_for(request.uri().query().unwrap_or_default())));
+    let (status, body) = match token {
+        Some(Ok(token)) => (StatusCode::OK, json!({ "token": token, "expires_in": LIFETIME_SECONDS })),
+        Some(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, json!({ "details": error.to_string() })),
+        None => (StatusCode::UNAUTHORIZED, json!({ "details": "incorrect username or password" })),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    response
+}
+
+/// The access that a query asks for: `scope=repository:acme/app:pull`, colons and slashes escaped or not.
+fn asked_for(query: &str) -> Value {
+    let query = query.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
+    let scopes = query.split('&').filter_map(|parameter| parameter.strip_prefix("scope="));
+    let access = scopes.filter_map(|scope| {
+        let (kind, rest) = scope.split_once(':')?;
+        let (name, actions) = rest.rsplit_once(':')?;
+        Some(json!({ "type": kind, "name": name, "actions": actions.split(',').collect::<Vec<_>>() }))
+    });
+    access.collect()
+}
+
+/// Signs tokens (RFC 7519) with ECDSA; the certificate travels along.
+struct Signer {
+    key: EcdsaKeyPair,
+    certificate: String,
+}
+
+impl Signer {
+    fn new(pair: &Pair) -> Result<Self> {
+        let key = STANDARD.decode(pem_body(&pair.key)).map_err(|error| Error::Unexpected(error.to_string()))?;
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, &SystemRandom::new());
+        let key = key.map_err(|error| Error::Unexpected(format!("a key for tokens: {error}")))?;
+        Ok(Self { key, certificate: pem_body(&pair.certificate) })
+    }
+
+    fn token(&self, access: &Value) -> Result<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let header = json!({ "typ": "JWT", "alg": "ES256", "x5c": [self.certificate] });
+        let claims = json!({
+            "iss": ISSUER, "aud": SERVICE, "sub": "somebody", "jti": now.to_string(),
+            "iat": now, "nbf": now.saturating_sub(60), "exp": now + LIFETIME_SECONDS, "access": access,
+        });
+        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let signed = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes());
+        let signature = signature.map_err(|error| Error::Unexpected(format!("sign a token: {error}")))?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+}
+
+/// The base64 between the first and last line.
+fn pem_body(pem: &str) -> String {
+    pem.lines().filter(|line| !line.starts_with("-----")).collect()
+}
