@@ -23,10 +23,9 @@ pub fn layout() -> Result<PathBuf> {
     let failed = |error: regcred_image::Error| Error::Unexpected(format!("the image: {error}"));
     let architecture = Architecture::of_this_machine()
         .ok_or_else(|| Error::Unexpected(format!("no image for {}", std::env::consts::ARCH)))?;
-    let repository = repository().canonicalize().map_err(|source| Error::Io {
-        context: "find the repository".to_owned(),
-        source,
-    })?;
+    let repository = repository()
+        .canonicalize()
+        .map_err(|source| Error::Io { context: "find the repository".to_owned(), source })?;
     let binary = build::binary(&repository, architecture).map_err(failed)?;
     let folder = repository.join("target/image-of-tests");
     write(&folder, TAG, &[(architecture, binary)]).map_err(failed)?;

@@ -44,8 +44,10 @@ use crate::{
     wait::try_eventually,
 };
 
-/// Set in the program that runs in the namespace, to the folder of the operator's image.
-const INSIDE: &str = "REGCRED_NODE_IMAGE";
+/// Set in the program that runs in the namespace.
+const INSIDE: &str = "REGCRED_INSIDE_NODE";
+/// The folder of the operator's image, if it is built already.
+const IMAGE: &str = "REGCRED_NODE_IMAGE";
 /// Host names need no DNS where the node is called so.
 const NODE: &str = "localhost";
 const ADDRESS: &str = "10.99.0.1";
@@ -89,33 +91,60 @@ pub fn enter() -> Result<()> {
     Binaries::locate()?;
     binaries::helm()?;
     Programs::locate()?;
-    let image = image::layout()?;
+    let image = std::env::var_os(IMAGE).map_or_else(image::layout, |image| Ok(image.into()))?;
     let program = std::env::current_exe().context("find this program")?;
     let error = Command::new("unshare")
         .args(["--net", "--kill-child", "--"])
         .arg(program)
         .args(std::env::args_os().skip(1))
-        .env(INSIDE, image)
+        .env(INSIDE, "yes")
+        .env(IMAGE, image)
         .exec();
     Err(error).context("start unshare")
+}
+
+/// A command that starts this program once more, to be a node of its own beside this one.
+pub fn another() -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("find this program")?);
+    command.env_remove(INSIDE);
+    Ok(command)
+}
+
+/// The cgroup of the node that this process, or another, started: a name below each hierarchy.
+pub fn cgroup(process: u32) -> String {
+    format!("regcred-{process}")
 }
 
 /// Tries what a node does, in a child that ends at once.
 fn ensure_namespaces() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        return Err(Error::Unexpected("a node needs root: containers, mounts and network devices".to_owned()));
+        return Err(Error::Unexpected(
+            "a node needs root: containers, mounts and network devices".to_owned(),
+        ));
     }
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let trial = "ip link add node0 type bridge && mount -t tmpfs tmpfs /run && mkdir -p /run/a /run/b /run/c && \
                  mount -t overlay -o lowerdir=/run/a,upperdir=/run/b,workdir=/run/c overlay /run/a";
-    let arguments =
-        ["--net", "--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private", "sh", "-c", trial];
-    let output = Command::new("unshare").args(arguments).stdin(Stdio::null()).output().context("start unshare")?;
+    let arguments = [
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        trial,
+    ];
+    let output =
+        Command::new("unshare").args(arguments).stdin(Stdio::null()).output().context("start unshare")?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let overlay = if filesystems.contains("overlay") { "" } else { " (the kernel has no overlay file system)" };
+    let overlay =
+        if filesystems.contains("overlay") { "" } else { " (the kernel has no overlay file system)" };
     Err(Error::Unexpected(format!(
         "a node needs network, mount and pid namespaces, a bridge, and overlay mounts; a trial failed: {said}{overlay}"
     )))
@@ -142,10 +171,11 @@ fn prepare_network() -> Result<()> {
 impl Node {
     /// Starts a control plane and a node, and returns once the node is ready. Only after [`enter`].
     pub async fn start() -> Result<Self> {
-        let operator_image = std::env::var_os(INSIDE)
+        let operator_image = std::env::var_os(IMAGE)
             .map(PathBuf::from)
             .ok_or_else(|| Error::Unexpected("node::enter was not called".to_owned()))?;
-        let programs = tokio::task::spawn_blocking(Programs::locate).await.expect("locating programs panicked")?;
+        let programs =
+            tokio::task::spawn_blocking(Programs::locate).await.expect("locating programs panicked")?;
         let control_plane = ControlPlane::start(Options {
             api_server_flags: vec![
                 "--authorization-mode=Node".to_owned(),
@@ -184,7 +214,8 @@ impl Node {
     }
 
     async fn start_registry(&self, host: &str, authentication: &Authentication<'_>) -> Result<Registry> {
-        let folder = self.control_plane.folder().join(format!("registry-{}", self.control_plane.next_number()));
+        let folder =
+            self.control_plane.folder().join(format!("registry-{}", self.control_plane.next_number()));
         let spawn = |launch: &Launch| self.control_plane.spawn(launch);
         let registry = Registry::start(&self.programs.registry, folder, authentication, spawn).await?;
         self.route(host, &registry)?;
@@ -192,11 +223,12 @@ impl Node {
     }
 
     /// Lets containerd find this host name at that registry (containerd, docs/hosts.md).
-    fn route(&self, host: &str, registry: &Registry) -> Result<()> {
+    pub fn route(&self, host: &str, registry: &Registry) -> Result<()> {
         let folder = self.folder().join("hosts").join(host);
         std::fs::create_dir_all(&folder).context(format!("create {}", folder.display()))?;
         let url = format!("http://{}", registry.address());
-        let hosts = format!("server = \"{url}\"\n[host.\"{url}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
+        let hosts =
+            format!("server = \"{url}\"\n[host.\"{url}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
         std::fs::write(folder.join("hosts.toml"), hosts).context(format!("write the hosts of {host}"))
     }
 
@@ -250,7 +282,7 @@ impl Node {
         let folder = self.folder();
         std::fs::create_dir_all(folder.join("cni")).context("make the node's folder")?;
         std::fs::create_dir_all(folder.join("hosts")).context("make the node's folder")?;
-        let cgroup = format!("regcred-{}", std::process::id());
+        let cgroup = cgroup(std::process::id());
         Image::new(&self.programs.app, "pause")?.write_archive(PAUSE, &folder.join("pause.tar"))?;
         let [address] = free_addresses()?;
         let files = [
@@ -272,7 +304,8 @@ impl Node {
     fn launch_node(&self, folder: &Path, cgroup: &str) -> Result<Launch> {
         let kubelet = self.control_plane.user(&format!("system:node:{NODE}"), &["system:nodes"])?;
         let programs = &self.programs;
-        let beside = |path: &Path| path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+        let beside =
+            |path: &Path| path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
         let path = [&programs.containerd, &programs.runc].map(|program| beside(program)).join(":");
         let environment = [
             ("FOLDER", folder.display().to_string()),
@@ -287,8 +320,16 @@ impl Node {
             ("LD_LIBRARY_PATH", programs.libraries.display().to_string()),
             ("PATH", format!("{path}:{}", std::env::var("PATH").unwrap_or_default())),
         ];
-        let arguments =
-            ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "/bin/sh"];
+        let arguments = [
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--propagation",
+            "private",
+            "/bin/sh",
+        ];
         Ok(Launch {
             name: "node".to_owned(),
             program: PathBuf::from("unshare"),
@@ -384,7 +425,9 @@ state = "/run/containerd"
         .await;
         match ready {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::Unexpected(format!("a program of the node ended: {}", self.kubelet_log()))),
+            Ok(false) => {
+                Err(Error::Unexpected(format!("a program of the node ended: {}", self.kubelet_log())))
+            }
             Err(error) => Err(Error::Unexpected(format!("{error}\n{}", self.kubelet_log()))),
         }
     }
@@ -429,6 +472,7 @@ async fn succeed(mut command: tokio::process::Command) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     Err(Error::Unexpected(format!("{text}: {}", said.trim())))
 }

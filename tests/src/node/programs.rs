@@ -52,7 +52,10 @@ impl Programs {
             ctr: runtime("ctr", "usr/bin")?,
             runc: runtime("runc", "usr/sbin")?,
             registry: runtime("docker-registry", "usr/bin")?,
-            libraries: cache_folder()?.join(DEBIAN).join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH)),
+            libraries: cache_folder()?
+                .join(DEBIAN)
+                .join("usr/lib")
+                .join(format!("{}-linux-gnu", std::env::consts::ARCH)),
             plugins: plugins()?,
             app: app()?,
         })

@@ -24,19 +24,27 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 /// The least that bcrypt allows: a registry checks it at each request.
 const BCRYPT_COST: u32 = 4;
 
-/// Who may pull and push.
+/// Who may pull, and from where.
 #[derive(Debug, Clone)]
 pub struct Login {
     /// The user.
     pub user: String,
     /// The password.
     pub password: String,
+    /// What the names of repositories must begin with; only a token server can hold somebody to that.
+    pub repositories: String,
 }
 
 impl Login {
-    /// A user and a password.
+    /// A user and a password, for all repositories.
     pub fn new(user: &str, password: &str) -> Self {
-        Self { user: user.to_owned(), password: password.to_owned() }
+        Self { user: user.to_owned(), password: password.to_owned(), repositories: String::new() }
+    }
+
+    /// The same for those whose names begin so.
+    #[must_use]
+    pub fn only(self, repositories: &str) -> Self {
+        Self { repositories: repositories.to_owned(), ..self }
     }
 }
 
@@ -175,7 +183,8 @@ fn relative(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
 
 fn write_passwords(path: &Path, logins: &[Login]) -> Result<()> {
     let line = |login: &Login| {
-        let hash = bcrypt::hash(&login.password, BCRYPT_COST).map_err(|error| unexpected(&error.to_string()))?;
+        let hash =
+            bcrypt::hash(&login.password, BCRYPT_COST).map_err(|error| unexpected(&error.to_string()))?;
         // Go knows the prefix of 2011; 2y and 2b mean the same.
         Ok(format!("{}:{hash}\n", login.user))
     };

@@ -34,7 +34,7 @@ const SERVICE: &str = "registry";
 const ISSUER: &str = "regcred-tests";
 const LIFETIME_SECONDS: u64 = 300;
 
-/// A running token server; dropping it ends it.
+/// A running token server, which lets each pull what its login says; dropping it ends it.
 pub struct TokenServer {
     address: SocketAddr,
     authority: Authority,
@@ -43,7 +43,7 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    /// Starts one that gives tokens to these, for whatever they ask.
+    /// Starts one that gives tokens to these.
     pub async fn start(logins: Vec<Login>) -> Result<Self> {
         let authority = Authority::new()?;
         let signer = Arc::new(Signer::new(&authority.client(ISSUER, &[])?)?);
@@ -80,14 +80,17 @@ async fn serve(listener: TcpListener, logins: Arc<Vec<Login>>, signer: Arc<Signe
             let reply = reply(&request, &logins, &signer);
             async { Ok::<_, Infallible>(reply) }
         });
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+        );
     }
 }
 
 fn reply(request: &Request<Incoming>, logins: &[Login], signer: &Signer) -> Response<Full<Bytes>> {
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let is_known = logins.iter().any(|login| shown == Some(&basic(login)));
-    let token = is_known.then(|| signer.token(&asked_for(request.uri().query().unwrap_or_default())));
+    let login = logins.iter().find(|login| shown == Some(&basic(login)));
+    let token = login
+        .map(|login| signer.token(&granted(request.uri().query().unwrap_or_default(), &login.repositories)));
     let (status, body) = match token {
         Some(Ok(token)) => (StatusCode::OK, json!({ "token": token, "expires_in": LIFETIME_SECONDS })),
         Some(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, json!({ "details": error.to_string() })),
@@ -98,13 +101,14 @@ fn reply(request: &Request<Incoming>, logins: &[Login], signer: &Signer) -> Resp
     response
 }
 
-/// The access that a query asks for: `scope=repository:acme/app:pull`, colons and slashes escaped or not.
-fn asked_for(query: &str) -> Value {
+/// What a query asks for and somebody with these repositories gets: `scope=repository:acme/app:pull`, colons and
+/// slashes escaped or not.
+fn granted(query: &str, repositories: &str) -> Value {
     let query = query.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
     let scopes = query.split('&').filter_map(|parameter| parameter.strip_prefix("scope="));
     let access = scopes.filter_map(|scope| {
         let (kind, rest) = scope.split_once(':')?;
-        let (name, actions) = rest.rsplit_once(':')?;
+        let (name, actions) = rest.rsplit_once(':').filter(|(name, _)| name.starts_with(repositories))?;
         Some(json!({ "type": kind, "name": name, "actions": actions.split(',').collect::<Vec<_>>() }))
     });
     access.collect()
@@ -118,7 +122,8 @@ struct Signer {
 
 impl Signer {
     fn new(pair: &Pair) -> Result<Self> {
-        let key = STANDARD.decode(pem_body(&pair.key)).map_err(|error| Error::Unexpected(error.to_string()))?;
+        let key =
+            STANDARD.decode(pem_body(&pair.key)).map_err(|error| Error::Unexpected(error.to_string()))?;
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, &SystemRandom::new());
         let key = key.map_err(|error| Error::Unexpected(format!("a key for tokens: {error}")))?;
         Ok(Self { key, certificate: pem_body(&pair.certificate) })

@@ -1,0 +1,97 @@
+//! The whole story on a real node: Pods that cannot pull, and then can. One node and one installation of the chart
+//! serve all tests, one after the other; the last ones take it away.
+//!
+//! Needs root on Linux. Where a node cannot be, one line says so and why, and nothing has failed; with
+//! `REGCRED_NODE_TESTS=required` that is a failure.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests may fail loudly"
+)]
+
+mod credentials;
+mod end;
+mod operator;
+mod pulls;
+mod stage;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, Mutex},
+};
+
+use libtest_mimic::{Arguments, Trial};
+use regcred_tests::node;
+use stage::Stage;
+use tokio::runtime::Runtime;
+
+const REQUIRED: &str = "REGCRED_NODE_TESTS";
+
+fn main() -> ExitCode {
+    let arguments = std::env::args().nth(1);
+    if let Err(error) = node::enter() {
+        let required = std::env::var_os(REQUIRED).is_some_and(|value| value == "required");
+        let outcome = if required { "failed" } else { "skipped" };
+        eprintln!("node tests {outcome}: {error}");
+        return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    let runtime = Runtime::new().unwrap();
+    if arguments.as_deref() == Some(end::HOLD) {
+        return runtime.block_on(end::hold());
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let runtime = Arc::new(runtime);
+    let stage = Arc::new(Mutex::new(None));
+    let conclusion = libtest_mimic::run(&arguments, trials(&runtime, &stage));
+    // The node ends before its runtime does.
+    drop(stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+    conclusion.exit_code()
+}
+
+macro_rules! trials {
+    ($runtime:expr, $stage:expr, $($module:ident::$test:ident),* $(,)?) => {
+        vec![$(trial(stringify!($test), $runtime, $stage, |runtime, stage| {
+            runtime.block_on($module::$test(stage));
+        })),*]
+    };
+}
+
+fn trials(runtime: &Arc<Runtime>, stage: &Arc<Mutex<Option<Stage>>>) -> Vec<Trial> {
+    trials![
+        runtime,
+        stage,
+        operator::two_replicas_run_restricted_and_one_leads,
+        pulls::a_pod_that_named_the_secret_before_it_was_there_heals_by_itself,
+        pulls::a_deployment_that_could_not_pull_does_with_its_next_pod,
+        credentials::every_form_of_credential_pulls,
+        credentials::a_wrong_password_does_not_pull,
+        credentials::several_registries_pull_with_one_secret,
+        pulls::a_rotation_keeps_what_was_pulled_and_pulls_anew,
+        pulls::a_source_that_breaks_stops_nobody_and_the_same_bytes_by_hand_do,
+        operator::the_leader_a_rollout_and_a_drain_lose_nothing,
+        pulls::fifty_namespaces_with_their_deployments_in_one_apply,
+        end::removed_in_the_documented_order_pods_go_on_and_nothing_is_left,
+        end::a_killed_program_leaves_nothing_of_its_node,
+    ]
+}
+
+fn trial(
+    name: &str,
+    runtime: &Arc<Runtime>,
+    stage: &Arc<Mutex<Option<Stage>>>,
+    test: fn(&Runtime, &Stage),
+) -> Trial {
+    let (runtime, stage) = (runtime.clone(), stage.clone());
+    Trial::test(name, move || {
+        let mut stage = stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stage = stage.get_or_insert_with(|| runtime.block_on(Stage::open()));
+        test(&runtime, stage);
+        Ok(())
+    })
+}
