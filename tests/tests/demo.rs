@@ -8,7 +8,10 @@
     reason = "tests may fail loudly"
 )]
 
-use std::process::{Command, Output};
+use std::{
+    io::Write as _,
+    process::{Command, Output},
+};
 
 fn demo(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_demo")).args(arguments).output().unwrap()
@@ -21,6 +24,24 @@ fn the_story_ends_as_promised_and_is_plain_when_piped() {
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(told.trim_end().ends_with("Everything was as promised."), "{told}");
     assert!(!told.contains('\u{1b}'), "colours in a pipe");
+}
+
+/// Where a node cannot be, this is told in a line, as the node tests do.
+#[test]
+fn the_story_on_a_node_ends_as_promised() {
+    let output = demo(&["--node"]);
+    let (told, complaint) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let required = std::env::var_os("REGCRED_NODE_TESTS").is_some_and(|value| value == "required");
+    if !output.status.success() && complaint.contains("a node needs") && !required {
+        let _ = writeln!(std::io::stderr(), "demo --node skipped: {}", complaint.trim());
+        return;
+    }
+    assert!(output.status.success(), "{told}\n{complaint}");
+    assert!(
+        told.contains("ImagePullBackOff") && told.trim_end().ends_with("Everything was as promised."),
+        "{told}"
+    );
 }
 
 #[test]

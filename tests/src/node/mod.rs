@@ -391,6 +391,8 @@ state = "/run/containerd"
             "authorization": { "mode": "AlwaysAllow" },
             "oomScoreAdj": 0,
             "containerRuntimeEndpoint": format!("unix://{}", self.socket().display()),
+            // Nobody answers there; without one the kubelet warns at each Pod.
+            "clusterDNS": ["10.0.0.10"],
             "resolvConf": folder.join("resolv.conf"),
             "podLogsDir": folder.join("kubelet/pod-logs"),
             "makeIPTablesUtilChains": false,

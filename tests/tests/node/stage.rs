@@ -230,8 +230,6 @@ pub(crate) fn deployment(namespace: &str, name: &str, image: &str) -> Value {
 fn pod_spec(image: &str) -> Value {
     json!({
         "terminationGracePeriodSeconds": 1,
-        // Without a DNS of the cluster; the kubelet would warn at each Pod.
-        "dnsPolicy": "Default",
         "containers": [{ "name": "app", "image": image, "imagePullPolicy": "IfNotPresent" }],
     })
 }

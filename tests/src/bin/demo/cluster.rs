@@ -1,16 +1,20 @@
-//! The cluster that the story plays on: an embedded control plane, or one of the user's.
+//! The cluster that the story plays on: an embedded control plane, with a node or without, or one of the user's.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use regcred_tests::{
     ControlPlane, Options,
     binaries::operator_binary,
     error::{Context as _, Error, Result},
     install::{OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT, repository},
+    node::Node,
     process::{Launch, Process, Supervisor},
 };
 use serde_json::{Value, json};
-use tokio::{process::Command, task::spawn_blocking};
+use tokio::{io::AsyncWriteExt as _, process::Command, task::spawn_blocking};
 
 /// A cluster, and the kubectl to speak to it as its administrator.
 pub(crate) struct Cluster {
@@ -22,6 +26,7 @@ pub(crate) struct Cluster {
 /// Who ends what the story starts.
 enum Home {
     Embedded(Box<ControlPlane>),
+    WithNode(Box<Node>),
     Yours(Supervisor, tempfile::TempDir),
 }
 
@@ -41,9 +46,25 @@ impl Cluster {
         Ok(Self { kubectl: PathBuf::from("kubectl"), kubeconfig, home })
     }
 
+    /// A new cluster with a node, on which Pods run. Only after [`node::enter`](regcred_tests::node::enter).
+    pub(crate) async fn with_node() -> Result<Self> {
+        let node = Node::start().await?;
+        let kubectl = node.control_plane().binaries().kubectl.clone();
+        let kubeconfig = node.control_plane().admin_identity().kubeconfig.clone();
+        Ok(Self { kubectl, kubeconfig, home: Home::WithNode(Box::new(node)) })
+    }
+
+    /// The node, if the cluster has one of ours.
+    pub(crate) fn node(&self) -> Option<&Node> {
+        match &self.home {
+            Home::WithNode(node) => Some(node),
+            Home::Embedded(_) | Home::Yours(..) => None,
+        }
+    }
+
     /// Whether the cluster ends with the story.
     pub(crate) fn is_embedded(&self) -> bool {
-        matches!(self.home, Home::Embedded(_))
+        !matches!(self.home, Home::Yours(..))
     }
 
     /// The administrator's kubeconfig.
@@ -53,9 +74,20 @@ impl Cluster {
 
     /// What kubectl prints for these arguments, run in the repository.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_with(arguments, "").await
+    }
+
+    /// The same, with text on standard input.
+    pub(crate) async fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).current_dir(repository()).env("KUBECONFIG", &self.kubeconfig);
-        let output = command.output().await.context("run kubectl")?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("start kubectl")?;
+        if let Some(mut pipe) = child.stdin.take() {
+            // A kubectl that does not read its input closes the pipe; that is no failure of ours.
+            let _ = pipe.write_all(input.as_bytes()).await;
+        }
+        let output = child.wait_with_output().await.context("run kubectl")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() {
             return Ok(text(&output.stdout));
@@ -88,6 +120,7 @@ impl Cluster {
         };
         match &self.home {
             Home::Embedded(control_plane) => control_plane.spawn(&launch),
+            Home::WithNode(node) => node.control_plane().spawn(&launch),
             Home::Yours(supervisor, _) => supervisor.spawn(&launch),
         }
     }
@@ -110,6 +143,7 @@ impl Cluster {
         config["users"][0]["user"] = json!({ "token": token.trim() });
         let folder = match &self.home {
             Home::Embedded(control_plane) => control_plane.folder(),
+            Home::WithNode(node) => node.control_plane().folder(),
             Home::Yours(_, folder) => folder.path(),
         };
         let path = folder.join("operator.kubeconfig");
@@ -121,7 +155,7 @@ impl Cluster {
     pub(crate) fn keep(self, operator: Process) -> Result<Option<u32>> {
         let keeper = match &self.home {
             Home::Embedded(control_plane) => Some(control_plane.keep()?),
-            Home::Yours(..) => None,
+            Home::WithNode(_) | Home::Yours(..) => None,
         };
         if keeper.is_some() {
             // Dropping them would end them.

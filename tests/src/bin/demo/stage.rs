@@ -8,7 +8,9 @@ use std::{
 };
 
 use regcred_tests::{
+    chart,
     error::{Error, Result},
+    node::Node,
     process::Process,
     wait::try_eventually,
 };
@@ -48,6 +50,33 @@ impl Stage {
         Ok(output)
     }
 
+    /// Applies YAML, and shows it as somebody would type it.
+    pub(crate) async fn show_apply(&self, yaml: &str) -> Result<()> {
+        let output = self.cluster.kubectl_with(&["apply", "-f", "-"], yaml).await?;
+        println!("{}", self.style("36", &format!("$ kubectl apply -f - <<'EOF'\n{}\nEOF", yaml.trim())));
+        println!("{}", output.trim_end());
+        Ok(())
+    }
+
+    /// Applies what another kubectl prints, and shows both as a pipe.
+    pub(crate) async fn show_piped(&self, command: &str) -> Result<()> {
+        let manifest = self.quietly(command).await?;
+        let apply = "apply --server-side --force-conflicts -f -";
+        let words: Vec<&str> = apply.split(' ').collect();
+        let output = self.cluster.kubectl_with(&words, &manifest).await?;
+        println!("{}", self.style("36", &format!("$ kubectl {command} | kubectl {apply}")));
+        println!("{}", output.trim_end());
+        Ok(())
+    }
+
+    /// Runs Helm and shows what was typed; what it prints is long.
+    pub(crate) async fn helm(&self, command: &str) -> Result<()> {
+        println!("{}", self.style("36", &format!("$ helm {command}")));
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let control_plane = self.cluster.node().map(Node::control_plane);
+        chart::helm(control_plane, &words).await.map(drop)
+    }
+
     /// Runs kubectl without showing it. Words are separated by blanks, as nothing here needs quotes.
     pub(crate) async fn quietly(&self, command: &str) -> Result<String> {
         let words: Vec<&str> = command.split_whitespace().collect();
@@ -66,6 +95,17 @@ impl Stage {
         command: &str,
         kept: impl Fn(&str) -> bool,
     ) -> Result<String> {
+        self.expect_within(SOON, promise, command, kept).await
+    }
+
+    /// The same, for what takes its time.
+    pub(crate) async fn expect_within(
+        &self,
+        within: Duration,
+        promise: &str,
+        command: &str,
+        kept: impl Fn(&str) -> bool,
+    ) -> Result<String> {
         let look = async || {
             self.ensure_operator().await?;
             match self.quietly(command).await {
@@ -74,7 +114,7 @@ impl Stage {
                 Err(error) => Err(error.to_string()),
             }
         };
-        let output = try_eventually(promise, SOON, look).await?;
+        let output = try_eventually(promise, within, look).await?;
         println!("{}", self.style("32", &format!("✓ {promise}")));
         Ok(output)
     }
