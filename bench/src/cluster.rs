@@ -115,6 +115,15 @@ impl Cluster {
         Ok(sent)
     }
 
+    /// The names on a ServiceAccount that is made and taken away again.
+    pub async fn account_names(&self, namespace: &str, name: &str) -> Result<Vec<String>> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let account = object(json!({ "metadata": { "name": name } }))?;
+        let made: ServiceAccount = api.create(&PostParams::default(), &account).await?;
+        api.delete(name, &DeleteParams::default()).await?;
+        Ok(made.image_pull_secrets.into_iter().flatten().map(|entry| entry.name).collect())
+    }
+
     /// Puts a name on a ServiceAccount, as an operator would have to.
     pub async fn attach(&self, namespace: &str, account: &str, secret: &str) -> Result<()> {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);

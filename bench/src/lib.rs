@@ -10,6 +10,7 @@
 //! | [`goals`] | each goal: what was measured, and whether that is good enough |
 //! | [`suite`] | which workloads run, on which subjects, in which order |
 //! | [`workload`] | W1 to W11, each on one subject |
+//! | [`birth`] | an admission policy that attaches at birth: first Pods, and what it costs |
 //! | [`subject`] | an operator to measure, from its file, and its process |
 //! | [`cluster`] | the control plane, its namespaces, and the other users in it |
 //! | [`observer`] | sees when each Secret and each entry on a ServiceAccount is in place |
@@ -18,6 +19,7 @@
 //! | [`record`] | the raw data |
 //! | [`error`] | what can go wrong around a measurement |
 
+pub mod birth;
 pub mod cluster;
 pub mod error;
 pub mod goals;

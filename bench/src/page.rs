@@ -142,6 +142,7 @@ fn page(run: &Run) -> String {
     }
     let _ = write!(page, "\n## Subjects\n\nMedians over the rounds.\n\n{}", subject_table(run));
     let _ = write!(page, "\n## Scale\n\n{}", scale_table(run));
+    let _ = write!(page, "\n## At birth\n\n{}", birth_table(run));
     for (name, title) in plot::TITLES {
         let _ = write!(page, "\n![{title}](../bench/results/{name})\n");
     }
@@ -167,6 +168,22 @@ fn cost(run: &Run) -> String {
         );
     }
     text
+}
+
+/// What the policy that attaches at birth costs whoever makes a ServiceAccount that no credential selects.
+fn birth_table(run: &Run) -> String {
+    let cells = ["a ServiceAccount is made", "median ms", "p99 ms", "API server resident"];
+    let mut rows = vec![header(&cells)];
+    for sample in run.samples.iter().filter(|sample| sample.workload.starts_with("births")) {
+        let latencies = sample.series("createMilliseconds");
+        let at = |share| format!("{:.2}", quantile(latencies, share).unwrap_or_default());
+        let what = match sample.workload.as_str() {
+            "births without a policy" => "without the policy".to_owned(),
+            _ => format!("with it, beside {} RegistryCredentials", sample.credentials),
+        };
+        rows.push(row(&[&what, &at(0.5), &at(0.99), &format!("{:.0} MiB", mebibytes(sample.resident))]));
+    }
+    rows.join("\n") + "\n"
 }
 
 fn scale_table(run: &Run) -> String {

@@ -60,6 +60,9 @@ pub struct Subject {
     pub credential: String,
     /// Whether it puts the Secret's name on ServiceAccounts; a pair is done without that if not.
     pub attaches: bool,
+    /// Files of this repository with an admission policy that attaches at birth; applied for W11 alone.
+    #[serde(default)]
+    pub at_birth: Vec<String>,
     /// Makes a subject of each number, as `{concurrency}`.
     #[serde(default)]
     pub concurrency: Vec<usize>,

@@ -17,6 +17,8 @@ const SMALL: [&str; 10] = [
     "small-0", "small-1", "small-2", "small-3", "small-4", "small-5", "small-6", "small-7", "small-8",
     "small-9",
 ];
+/// Beside how many credentials the policy that attaches at birth is timed.
+const BIRTHS_BESIDE: [usize; 3] = [0, 10, 100];
 const REST_DEADLINE: Duration = Duration::from_mins(2);
 
 /// How much is measured.
@@ -222,11 +224,13 @@ impl Suite<'_> {
             let mut bare = self.open(bare).await?;
             samples.push(session.restart(&mut bare).await?);
         }
-        samples.push(session.first_pods(self.parameters.namespaces / 20, secret).await?);
+        samples.push(session.first_pods("W11", self.parameters.namespaces / 20, secret).await?);
         samples.push(session.dropped_watches(self.parameters.drops).await?);
         session.remove_marker().await?;
         session.deletion("W9", &all).await?;
         session.stop().await?;
+        let Parameters { namespaces, quiet_accounts, .. } = self.parameters;
+        samples.extend(session.at_birth(namespaces / 20, secret, *quiet_accounts, &BIRTHS_BESIDE).await?);
         Ok(samples)
     }
 

@@ -466,7 +466,7 @@ impl Session<'_> {
     }
 
     /// W11: namespaces and their Pods, made together. The share of Pods that carry the name is in the series.
-    pub async fn first_pods(&self, count: usize, secret: &str) -> Result<Sample> {
+    pub async fn first_pods(&self, workload: &str, count: usize, secret: &str) -> Result<Sample> {
         use k8s_openapi::api::core::v1::{Namespace, Pod};
         use kube::{Api, api::PostParams};
         let before = self.read_meters()?;
@@ -500,7 +500,7 @@ impl Session<'_> {
             Ok(())
         })
         .await?;
-        let mut sample = self.sample("W11", &before).await?;
+        let mut sample = self.sample(workload, &before).await?;
         sample.namespaces = count;
         let carried = carried.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         sample.series.insert("carriesTheName".to_owned(), carried);
@@ -530,7 +530,7 @@ fn lost(error: &tokio::task::JoinError) -> Error {
     Error::Rig(regcred_tests::Error::Unexpected(error.to_string()))
 }
 
-fn milliseconds(from: Instant, to: Instant) -> f64 {
+pub(crate) fn milliseconds(from: Instant, to: Instant) -> f64 {
     to.saturating_duration_since(from).as_secs_f64() * 1000.0
 }
 

@@ -74,6 +74,13 @@ pub async fn apply(control_plane: &ControlPlane, path: &str) -> Result<()> {
     output.success().map(drop)
 }
 
+/// Deletes what a file of this repository holds, as admin.
+pub async fn remove(control_plane: &ControlPlane, path: &str) -> Result<()> {
+    let full = repository().join(path).display().to_string();
+    let arguments = ["delete", "--ignore-not-found", "-f", &full];
+    control_plane.kubectl(control_plane.admin_identity(), &arguments, "").await?.success().map(drop)
+}
+
 /// The root of this repository.
 pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -192,7 +192,7 @@ async fn drift_is_mended_also_when_nobody_was_looking() {
     let mut operator = scene.operator(OperatorOptions::default()).await;
     let source = scene.basic_auth_source("src", "bot").await;
     let mut namespaces = Vec::new();
-    for name in ["deleted", "edited", "label", "annotation", "frozen"] {
+    for name in ["deleted", "edited", "label", "labels", "annotation", "frozen"] {
         namespaces.push(scene.settled_namespace(name, &[("pull", "drift")]).await);
     }
     let credential = scene.credential("pull", spec(&source, "drift")).await;
@@ -218,13 +218,15 @@ async fn read_all(scene: &Scene, namespaces: &[String], name: &str) -> Vec<Strin
 }
 
 async fn damage(scene: &Scene, namespaces: &[String], name: &str) {
-    let [deleted, edited, label, annotation, frozen] = namespaces else { panic!("five namespaces") };
+    let [deleted, edited, label, labels, annotation, frozen] = namespaces else { panic!("six namespaces") };
     scene.secrets(deleted).delete(name, &DeleteParams::default()).await.unwrap();
     let patch = async |namespace: &str, body: Value| {
         scene.secrets(namespace).patch(name, &PatchParams::default(), &Patch::Merge(body)).await.unwrap();
     };
     patch(edited, json!({"data": {".dockerconfigjson": "e30="}})).await;
     patch(label, json!({"metadata": {"labels": {"regcred.dev/credential": null}}})).await;
+    let both = json!({"regcred.dev/credential": null, "app.kubernetes.io/managed-by": null});
+    patch(labels, json!({"metadata": {"labels": both}})).await;
     patch(annotation, json!({"metadata": {"annotations": {"regcred.dev/credential-uid": null}}})).await;
     patch(frozen, json!({"immutable": true})).await;
 }
@@ -236,6 +238,7 @@ async fn mended(scene: &Scene, namespaces: &[String], name: &str, before: &[Stri
         eventually(&format!("{namespace}/{name} is whole"), SOON, async || {
             let Some(secret) = scene.secret(namespace, name).await else { return Err("absent".to_owned()) };
             let marked = secret.labels().contains_key("regcred.dev/credential")
+                && secret.labels().contains_key("app.kubernetes.io/managed-by")
                 && secret.annotations().contains_key("regcred.dev/credential-uid");
             let same = secret.uid().as_deref() == Some(old.as_str());
             if marked && same != recreated && secret.immutable.is_none() {
@@ -246,6 +249,26 @@ async fn mended(scene: &Scene, namespaces: &[String], name: &str, before: &[Stri
         })
         .await;
     }
+}
+
+/// The cage knows a copy by any of its marks: whoever takes some off must not keep the operator from leaving.
+#[tokio::test]
+async fn a_copy_that_lost_its_labels_while_nobody_looked_goes_with_its_credential() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let namespace = scene.settled_namespace("n", &[("pull", "unmarked")]).await;
+    let credential = scene.credential("pull", spec(&source, "unmarked")).await;
+    ready(&scene, &credential).await;
+    operator.kill();
+    let both = json!({"regcred.dev/credential": null, "app.kubernetes.io/managed-by": null});
+    let patch = Patch::Merge(json!({"metadata": {"labels": both}}));
+    scene.secrets(&namespace).patch(&credential, &PatchParams::default(), &patch).await.unwrap();
+    scene.credentials().delete(&credential, &DeleteParams::default()).await.unwrap();
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    gone(&scene, &namespace, &credential).await;
+    names(&scene, &namespace, "default", &[]).await;
+    scene.finish().await;
 }
 
 #[tokio::test]

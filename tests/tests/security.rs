@@ -17,7 +17,9 @@ use kube::{
     api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
 use regcred_tests::{
-    ControlPlane, Identity, Operator, OperatorOptions, Options, chart, eventually,
+    ControlPlane, Identity, Operator, OperatorOptions, Options,
+    canary::{CANARY, assert_no_canary},
+    chart, eventually,
     install::{OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT},
     stolen_token::{Attack, Stop, attacks},
 };
@@ -46,7 +48,10 @@ impl Site {
         // A Secret of the target name that is not regcred's, to probe with; it goes before anything is tested.
         let probe = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": TARGET, "namespace": "default" } });
         site.apply(probe).await;
+        site.apply(credential(&json!({ "matchNames": ["none"] }))).await;
         site.until_caged().await;
+        let probe: Api<DynamicObject> = Api::all_with(site.client.clone(), &registry_credentials());
+        probe.delete(TARGET, &DeleteParams::default()).await.unwrap();
         let secrets: Api<Secret> = Api::namespaced(site.client.clone(), "default");
         secrets.delete(TARGET, &DeleteParams::default()).await.unwrap();
         site
@@ -59,6 +64,8 @@ impl Site {
             "{what: x, any: cage, listed: cage, request: MERGE /api/v1/namespaces/default/serviceaccounts/default?dryRun=All, \
              body: {metadata: {annotations: {probe: x}}}}",
             "{what: x, any: cage, listed: cage, request: MERGE /api/v1/namespaces/default/secrets/platform-pull?dryRun=All, \
+             body: {metadata: {labels: {probe: x}}}}",
+            "{what: x, any: cage, listed: cage, request: MERGE /apis/regcred.dev/v1alpha1/registrycredentials/platform-pull?dryRun=All, \
              body: {metadata: {labels: {probe: x}}}}",
         ] {
             let probe: Attack = serde_saphyr::from_str(probe).unwrap();
@@ -102,7 +109,7 @@ impl Site {
             })
         };
         let config = json!({ ".dockerconfigjson": "{\"auths\":{}}" });
-        let password = json!({ "username": "bot", "password": "secret" });
+        let password = json!({ "username": "bot", "password": CANARY });
         let docker = "kubernetes.io/dockerconfigjson";
         self.apply(secret(OPERATOR_NAMESPACE, "source", "kubernetes.io/basic-auth", password.clone())).await;
         self.apply(secret("victim", "db", "Opaque", password)).await;
@@ -135,9 +142,7 @@ impl Site {
     }
 
     async fn ready(&self, reason: &str) -> Value {
-        let kind = GroupVersionKind::gvk("regcred.dev", "v1alpha1", "RegistryCredential");
-        let resource = ApiResource::from_gvk_with_plural(&kind, "registrycredentials");
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &registry_credentials());
         eventually(&format!("Ready/{reason}"), SOON, async || {
             let status = api.get(TARGET).await.unwrap().data["status"].clone();
             let ready =
@@ -163,6 +168,11 @@ impl Site {
         }
         assert!(wrong.is_empty(), "not as the table says:\n{}", wrong.join("\n"));
     }
+}
+
+fn registry_credentials() -> ApiResource {
+    let kind = GroupVersionKind::gvk("regcred.dev", "v1alpha1", "RegistryCredential");
+    ApiResource::from_gvk_with_plural(&kind, "registrycredentials")
 }
 
 fn credential(namespaces: &Value) -> Value {
@@ -206,6 +216,7 @@ async fn works_and_no_more(values: &[&str], listed: bool, expected: fn(&Attack) 
     .await;
     // The operator would mend some of what the thief does while the thief is at it.
     operator.terminate(SOON).await.unwrap();
+    assert_no_canary([("the operator's log", operator.logs().as_str())]);
     site.attack(expected).await;
 }
 
@@ -230,7 +241,7 @@ fn more_than_forty_attacks_are_stopped_in_each_profile() {
 async fn letting_go_passes_the_cage_and_a_forbidden_adoption_is_told() {
     let site = Site::installed(&[]).await;
     site.furnish().await;
-    let _operator = site.operator(false).await;
+    let operator = site.operator(false).await;
     site.apply(adopting()).await;
     let status = eventually("the refusal in status", SOON, async || {
         let status = site.ready("PartiallySynced").await;
@@ -259,6 +270,7 @@ async fn letting_go_passes_the_cage_and_a_forbidden_adoption_is_told() {
     })
     .await;
     assert_eq!(site.list("victim").await, ["theirs", TARGET], "Retain keeps the entry");
+    assert_no_canary([("the operator's log", operator.logs().as_str()), ("status", &status.to_string())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,7 @@ use kube::{
     },
 };
 use regcred_tests::{
-    ControlPlane, Operator, OperatorOptions, Options, eventually, install, wait::throughout,
+    ControlPlane, Operator, OperatorOptions, Options, chart::helm, eventually, install, wait::throughout,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -374,6 +374,7 @@ async fn writers_that_own_the_list_keep_our_entry_and_no_fight_costs_a_write() {
     let ours =
         birth.control_plane.audit().since(mark).writes_by(operator.user()).of("serviceaccounts").counts();
     assert_eq!(ours.total(), 0, "the operator has nothing to repair");
+    helm_upgrades(&birth, &operator).await;
     for (what, spec) in [
         ("suspended", json!({ "suspend": true })),
         ("excluded", json!({ "suspend": false, "namespaces": { "exclude": ["held"] } })),
@@ -386,6 +387,36 @@ async fn writers_that_own_the_list_keep_our_entry_and_no_fight_costs_a_write() {
         })
         .await;
     }
+}
+
+/// A chart of somebody else with a ServiceAccount and a list of its own, upgraded again and again.
+async fn helm_upgrades(birth: &Birth, operator: &Operator) {
+    let chart = tempfile::tempdir().unwrap();
+    std::fs::create_dir(chart.path().join("templates")).unwrap();
+    let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: charted}, imagePullSecrets: [{name: theirs}]}";
+    for (file, content) in [
+        ("Chart.yaml", "{apiVersion: v2, name: theirs, version: 1.0.0}"),
+        ("templates/account.yaml", account),
+    ] {
+        std::fs::write(chart.path().join(file), content).unwrap();
+    }
+    let path = chart.path().display().to_string();
+    let upgrade = async || {
+        let arguments = ["upgrade", "--install", "theirs", &path, "--namespace", "held"];
+        helm(Some(birth.control_plane), &arguments).await.unwrap();
+        birth.accounts("held").get("charted").await.unwrap()
+    };
+    upgrade().await;
+    // The first upgrade may change who is said to own the list; from then on nothing may change.
+    let settled = upgrade().await;
+    let mark = birth.control_plane.audit().mark();
+    for _ in 0..3 {
+        let upgraded = upgrade().await;
+        assert_eq!(names(&upgraded), ["theirs", "held"]);
+        assert_eq!(upgraded.resource_version(), settled.resource_version());
+    }
+    let ours = birth.control_plane.audit().since(mark).writes_by(operator.user()).counts();
+    assert_eq!(ours.total(), 0, "{ours}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

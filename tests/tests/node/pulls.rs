@@ -1,4 +1,4 @@
-//! From ImagePullBackOff to Running, and staying there.
+//! From `ImagePullBackOff` to `Running`, and staying there.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -6,7 +6,7 @@ use regcred_tests::{eventually, install::OPERATOR_NAMESPACE, node::registry::Log
 use serde_json::{Value, json};
 
 use crate::stage::{
-    AFTER_BACK_OFF, HOST, SOON, Stage, credential, deployment, namespace, pod, puller, source,
+    AFTER_BACK_OFF, HOST, SOON, Stage, auth, credential, deployment, namespace, pod, puller, source,
 };
 
 /// Namespaces that come at once.
@@ -85,8 +85,7 @@ pub(crate) async fn a_rotation_keeps_what_was_pulled_and_pulls_anew(stage: &Stag
 
 /// Waits until the copy is that of this login.
 async fn holds(stage: &Stage, name: &str, login: &Login) {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let auth = STANDARD.encode(format!("{}:{}", login.user, login.password));
+    let auth = auth(login);
     eventually("the copy to be the new one", SOON, async || {
         if stage.copy(name, name).await.contains(&auth) { Ok(()) } else { Err("the old one".to_owned()) }
     })
@@ -104,9 +103,8 @@ pub(crate) async fn a_source_that_breaks_stops_nobody_and_the_same_bytes_by_hand
             "stringData": { ".dockerconfigjson": content },
         })
     };
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
     let login = puller();
-    let auth = STANDARD.encode(format!("{}:{}", login.user, login.password));
+    let auth = auth(&login);
     let good = format!(r#"{{"auths":{{"{HOST}":{{"auth":"{auth}"}}}}}}"#);
     stage.apply(&[config(OPERATOR_NAMESPACE, "static", &good), credential("static", HOST)]).await;
     stage.namespace("static", "static").await;

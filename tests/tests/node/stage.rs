@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use regcred_tests::{
     chart, eventually,
     install::{OPERATOR_NAMESPACE, repository},
@@ -20,7 +21,7 @@ pub(crate) const HOST: &str = "registry.test:5000";
 /// The repository that the operator's image is in, as far as containerd knows.
 pub(crate) const OPERATOR_IMAGE: &str = "regcred.test/regcred";
 /// How soon a Pod runs that can pull; the machine may be busy.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 /// As [`SOON`] where a first pull failed: the kubelet waits 10, 20, 40 seconds and so on between tries.
 pub(crate) const AFTER_BACK_OFF: Duration = Duration::from_mins(3);
 
@@ -154,7 +155,6 @@ impl Stage {
 
     /// The credential inside a copy, as text.
     pub(crate) async fn copy(&self, namespace: &str, name: &str) -> String {
-        use base64::{Engine as _, engine::general_purpose::STANDARD};
         let path = r"jsonpath={.data.\.dockerconfigjson}";
         let look = ["get", "secret", name, "--namespace", namespace, "--output", path];
         let data = self.node.kubectl(&look, "").await.unwrap();
@@ -232,6 +232,11 @@ fn pod_spec(image: &str) -> Value {
         "terminationGracePeriodSeconds": 1,
         "containers": [{ "name": "app", "image": image, "imagePullPolicy": "IfNotPresent" }],
     })
+}
+
+/// What stands behind `auth` in a docker configuration.
+pub(crate) fn auth(login: &Login) -> String {
+    STANDARD.encode(format!("{}:{}", login.user, login.password))
 }
 
 /// A file of the repository.
