@@ -111,7 +111,10 @@ impl Session<'_> {
 
     /// Everything that can be counted, once the subject rests.
     async fn sample(&self, workload: &str, before: &Meters) -> Result<Sample> {
-        let subject = usage::settled(self.process_id(), REST_DEADLINE).await?;
+        let subject = match self.process_id() {
+            0 => Usage::default(),
+            process => usage::settled(process, REST_DEADLINE).await?,
+        };
         let api_server = Usage::of(self.cluster.api_server())?;
         let entries = self.cluster.control_plane.audit().since(before.mark);
         Ok(Sample {

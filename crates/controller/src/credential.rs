@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::client::CALL_DEADLINE;
 use crate::decode::CredentialObject;
+use crate::fingerprint::FingerprintKey;
 use crate::shelf::Origin;
 use crate::{Context, clock, status, trigger, watch};
 
@@ -28,19 +29,19 @@ use crate::{Context, clock, status, trigger, watch};
 const SOON: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Takes RegistryCredentials from the queue until the operator is told to stop.
-pub async fn work(context: Arc<Context>) {
+pub async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
     loop {
         let work = tokio::select! {
             biased;
             () = crate::wait_for(&context.stage.stopping) => return,
             work = context.credentials.next() => work,
         };
-        visit(&context, &work.key).await;
+        visit(&context, &key, &work.key).await;
         work.done();
     }
 }
 
-async fn visit(context: &Context, name: &Arc<str>) {
+async fn visit(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
     let Some((object, planned)) =
         context.index().credential(name).map(|entry| (entry.object.clone(), entry.planned.clone()))
     else {
@@ -60,12 +61,18 @@ async fn visit(context: &Context, name: &Arc<str>) {
         let finalizers = object.finalizers.iter().cloned().chain([names::FINALIZER.to_owned()]).collect();
         write_finalizers(context, name, &object, finalizers).await;
     }
-    refresh(context, name, &planned, spec).await;
+    refresh(context, key, name, &planned, spec).await;
 }
 
 /// Resolves the sources, and wakes the namespaces if the copy is another.
-async fn refresh(context: &Context, name: &Arc<str>, planned: &Credential, spec: &Validated) {
-    let (state, payload) = resolve(context, spec).await;
+async fn refresh(
+    context: &Context,
+    key: &FingerprintKey,
+    name: &Arc<str>,
+    planned: &Credential,
+    spec: &Validated,
+) {
+    let (state, payload) = resolve(context, key, spec).await;
     let (had_copy, has_copy) = (planned.copy.is_some(), payload.is_some());
     context.metrics.source_resolved(matches!(state, SourceState::Resolved { .. }));
     if let SourceState::Failed { reason, message } = &state {
@@ -83,13 +90,17 @@ async fn refresh(context: &Context, name: &Arc<str>, planned: &Credential, spec:
     status::soon(context, name.clone());
 }
 
-async fn resolve(context: &Context, spec: &Validated) -> (SourceState, Option<Payload>) {
+async fn resolve(
+    context: &Context,
+    key: &FingerprintKey,
+    spec: &Validated,
+) -> (SourceState, Option<Payload>) {
     let registries: Vec<(Server, SourceMember)> =
         spec.registries.iter().map(|r| (r.server.clone(), r.source.clone())).collect();
     let sources = Sources { registries: &registries, docker_config_secrets: &spec.docker_config_secrets };
     match regcred_sources::resolve(sources, &IndexedSecrets(context)).await {
         Ok(resolved) => {
-            let (state, payload) = render(context, spec, &resolved);
+            let (state, payload) = render(key, spec, &resolved);
             (state, Some(payload))
         }
         Err(error) => (failed(&error), None),
@@ -100,10 +111,10 @@ fn failed(error: &SourceError) -> SourceState {
     SourceState::Failed { reason: error.reason(), message: error.to_string() }
 }
 
-fn render(context: &Context, spec: &Validated, resolved: &Resolved) -> (SourceState, Payload) {
+fn render(key: &FingerprintKey, spec: &Validated, resolved: &Resolved) -> (SourceState, Payload) {
     let content = resolved.config.render();
     let payload = Payload {
-        fingerprint: context.key.fingerprint(&content),
+        fingerprint: key.fingerprint(&content),
         content,
         servers: resolved.config.servers().map(ToString::to_string).collect(),
         expires_at: None,
@@ -111,7 +122,7 @@ fn render(context: &Context, spec: &Validated, resolved: &Resolved) -> (SourceSt
     let registry = |registry: &regcred_planner::validate::Registry| ResolvedRegistry {
         server: registry.server.to_string(),
         kind: registry.source.kind(),
-        fingerprint: context.key.short(&resolved.config.only(&registry.server).render()),
+        fingerprint: key.short(&resolved.config.only(&registry.server).render()),
     };
     let state = SourceState::Resolved {
         registries: spec.registries.iter().map(registry).collect(),

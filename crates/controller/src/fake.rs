@@ -9,10 +9,9 @@ use kube::Client;
 use kube::client::Body;
 use regcred_planner::validate::Settings;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as signal};
 
 use crate::client::{Clients, Pulse};
-use crate::fingerprint::FingerprintKey;
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
@@ -35,7 +34,7 @@ where
         },
         index: Mutex::new(Index::new(Settings::default(), "regcred-system")),
         ledger: Mutex::default(),
-        key: FingerprintKey::new(&[7; 32]),
+        indexed: signal::Sender::new(false),
         namespaces: Queue::default(),
         credentials: Queue::default(),
         statuses: Queue::default(),

@@ -81,7 +81,8 @@ pub struct Context {
     options: Options,
     index: Mutex<Index>,
     ledger: Mutex<Ledger>,
-    key: FingerprintKey,
+    /// Every watch delivered a whole list once.
+    indexed: signal::Sender<bool>,
     namespaces: Queue<Arc<str>>,
     credentials: Queue<Arc<str>>,
     statuses: Queue<Arc<str>>,
@@ -142,14 +143,11 @@ impl Context {
 /// Runs the operator until `stage.stopping` is set, then lets writes in flight end and gives the
 /// lease back.
 pub async fn run(clients: Clients, options: Options, metrics: Metrics, stage: Stage) -> Result<(), Error> {
-    let Some(key) = until_stopped(&stage, fingerprint::load(&clients.write, &options)).await else {
-        return Ok(());
-    };
     let settings = Settings { target_names: options.target_names.clone() };
     let context = Arc::new(Context {
         index: Mutex::new(Index::new(settings, &options.source_namespace)),
         ledger: Mutex::default(),
-        key: key?,
+        indexed: signal::Sender::new(false),
         namespaces: Queue::default(),
         credentials: Queue::default(),
         statuses: Queue::default(),
@@ -159,17 +157,31 @@ pub async fn run(clients: Clients, options: Options, metrics: Metrics, stage: St
         metrics,
         stage,
     });
+    // Lists come in while the key is looked up.
     let watches = watch::spawn_all(&context);
+    let Some(key) = until_stopped(&context.stage, prepare(&context)).await else {
+        return Ok(());
+    };
+    let key = Arc::new(key?);
+    // Who cannot work does not compete for the lease.
     let elector = tokio::spawn(lease::run(context.clone()));
     while !context.is_stopping() {
         context.may_work_or_stop().await;
-        work_while_leading(&context).await;
+        work_while_leading(&context, &key).await;
     }
     drop(watches);
     context.stage.drained.send_replace(true);
     // The elector gives the lease back once work has ended; a panic there is a lease that expires.
     let _released = elector.await;
     Ok(())
+}
+
+/// Waits for all that work needs. Returns the key of fingerprints.
+async fn prepare(context: &Context) -> Result<FingerprintKey, Error> {
+    let key = fingerprint::load(&context.clients.write, &context.options).await?;
+    wait_for(&context.indexed).await;
+    context.stage.complete.send_replace(true);
+    Ok(key)
 }
 
 impl Context {
@@ -183,12 +195,12 @@ impl Context {
 
 /// Works until the lease is lost, which ends everything at once, or the operator is told to stop,
 /// which lets passes in progress end.
-async fn work_while_leading(context: &Arc<Context>) {
+async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
     let mut workers = JoinSet::new();
     for _ in 0..context.options.concurrency {
         workers.spawn(namespace::work(context.clone()));
     }
-    workers.spawn(credential::work(context.clone()));
+    workers.spawn(credential::work(context.clone(), key.clone()));
     workers.spawn(status::work(context.clone()));
     let mut leading = context.stage.leading.subscribe();
     tokio::select! {

@@ -332,7 +332,7 @@ async fn follow<T, S>(
 
 fn note_complete(context: &Context) {
     if context.index().is_complete() {
-        context.stage.complete.send_if_modified(|complete| !std::mem::replace(complete, true));
+        context.indexed.send_if_modified(|indexed| !std::mem::replace(indexed, true));
     }
 }
 

@@ -21,7 +21,8 @@ const CONTEST_MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// The memory of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    attached: BTreeMap<Arc<str>, Attached>,
+    /// By account, in order. A map would take a kilobyte where there is one account, as in most namespaces.
+    attached: Vec<Attached>,
     contests: BTreeMap<Arc<str>, Contest>,
     holds: BTreeMap<Object, Hold>,
 }
@@ -29,8 +30,10 @@ pub struct Memory {
 /// Names that were wanted and stood on a ServiceAccount when it was last looked at.
 #[derive(Clone, Debug)]
 struct Attached {
+    account: Arc<str>,
     uid: Uid,
-    names: BTreeSet<Arc<str>>,
+    /// In order.
+    names: Vec<Arc<str>>,
 }
 
 /// Somebody else takes our names off a ServiceAccount.
@@ -61,14 +64,15 @@ impl Memory {
     /// that is gone was taken off by somebody else: our own passes forget what they detach.
     pub fn note(&mut self, accounts: &BTreeMap<Arc<str>, ServiceAccount>, now: Timestamp) {
         self.contests.retain(|name, _| accounts.contains_key(name));
-        self.attached
-            .retain(|name, attached| accounts.get(name).is_some_and(|account| account.uid == attached.uid));
-        for (name, attached) in &mut self.attached {
-            let Some(account) = accounts.get(name) else { continue };
+        self.attached.retain(|attached| {
+            accounts.get(&attached.account).is_some_and(|account| account.uid == attached.uid)
+        });
+        for attached in &mut self.attached {
+            let Some(account) = accounts.get(&attached.account) else { continue };
             let before = attached.names.len();
             attached.names.retain(|entry| account.image_pull_secrets.contains(entry));
             if attached.names.len() < before {
-                let contest = self.contests.entry(name.clone()).or_default();
+                let contest = self.contests.entry(attached.account.clone()).or_default();
                 contest.removed(account.list_manager.clone(), now);
             }
         }
@@ -104,12 +108,12 @@ impl Memory {
 
     /// Whether this name was seen on this ServiceAccount while it was wanted there.
     pub fn saw_attached(&self, account: &str, name: &str) -> bool {
-        self.attached.get(account).is_some_and(|attached| attached.names.contains(name))
+        self.find(account).is_ok_and(|at| self.attached[at].names.iter().any(|own| **own == *name))
     }
 
     /// Every name that was seen on some ServiceAccount while it was wanted there.
     pub fn seen_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.attached.values().flat_map(|attached| &attached.names)
+        self.attached.iter().flat_map(|attached| &attached.names)
     }
 
     /// The next time at which something held back may be tried, after `now`.
@@ -132,21 +136,34 @@ impl Memory {
         }
     }
 
+    /// Where an account stands, or where it belongs.
+    fn find(&self, account: &str) -> Result<usize, usize> {
+        self.attached.binary_search_by(|attached| (*attached.account).cmp(account))
+    }
+
     fn saw(&mut self, account: &Arc<str>, uid: &Uid, names: &BTreeSet<Arc<str>>) {
-        let fresh = || Attached { uid: uid.clone(), names: BTreeSet::new() };
-        let attached = self.attached.entry(account.clone()).or_insert_with(fresh);
-        attached.names.extend(names.iter().cloned());
+        let at = self.find(account).unwrap_or_else(|at| {
+            self.attached
+                .insert(at, Attached { account: account.clone(), uid: uid.clone(), names: Vec::new() });
+            at
+        });
+        let known = &mut self.attached[at].names;
+        for name in names {
+            if let Err(at) = known.binary_search(name) {
+                known.insert(at, name.clone());
+            }
+        }
     }
 
     fn detached(&mut self, account: &str, names: &BTreeSet<Arc<str>>) {
-        if let Some(attached) = self.attached.get_mut(account) {
-            attached.names.retain(|name| !names.contains(name));
+        if let Ok(at) = self.find(account) {
+            self.attached[at].names.retain(|name| !names.contains(name));
         }
     }
 
     fn forget(&mut self, secret: &str) {
-        for attached in self.attached.values_mut() {
-            attached.names.remove(secret);
+        for attached in &mut self.attached {
+            attached.names.retain(|name| **name != *secret);
         }
     }
 

@@ -93,6 +93,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                 secrets: secrets.into_iter().map(|(name, secret)| (Arc::from(name), secret)).collect(),
                 accounts: accounts.into_iter().map(|(name, account)| (Arc::from(name), account)).collect(),
                 credentials,
+                caged: false,
                 version: 100,
             }
         },
@@ -142,6 +143,7 @@ pub(crate) fn one_credential() -> Cluster {
         secrets: BTreeMap::new(),
         accounts: BTreeMap::from([(Arc::from("default"), account)]),
         credentials: vec![credential],
+        caged: false,
         version: 100,
     }
 }

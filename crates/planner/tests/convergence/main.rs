@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::Cluster;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use regcred_api::spec::{ConflictPolicy, DeletionPolicy};
 use regcred_planner::memory::Memory;
 use regcred_planner::plan;
 use regcred_planner::plan::{Plan, Step};
@@ -256,4 +257,32 @@ fn attaching_waits_for_no_source() {
     cluster.drop_all_sources();
     let plan = Operator::default().plan(&cluster);
     assert!(matches!(plan.steps.as_slice(), [Step::PatchServiceAccount(_)]), "{plan:#?}");
+}
+
+/// One that may not be had is not named, and is tried again so seldom that nobody minds; once it may be had, it is
+/// taken over and named.
+#[test]
+fn a_refused_adoption_leaves_no_name_behind_and_is_made_when_it_may_be() {
+    let mut cluster = generate::one_credential();
+    let spec = &mut cluster.credentials[0].spec;
+    spec.deletion_policy = DeletionPolicy::Retain;
+    spec.target.conflict_policy = ConflictPolicy::Adopt;
+    let name: Arc<str> = Arc::from("t0");
+    cluster.secrets.insert(name.clone(), model::StoredSecret::foreign(7, false));
+    cluster.caged = true;
+    let mut operator = Operator::default();
+    let mut tries = 0;
+    for _ in 0..3600 {
+        let plan = operator.plan(&cluster);
+        tries += plan.steps.iter().filter(|step| matches!(step, Step::ApplySecret { .. })).count();
+        operator.pass(&mut cluster, usize::MAX);
+        operator.seconds += 1;
+    }
+    assert!((2..=30).contains(&tries), "{tries} in an hour");
+    assert!(cluster.accounts["default"].list.is_empty() && cluster.secrets["t0"].marks.is_none());
+
+    cluster.caged = false;
+    operator.settle(&mut cluster);
+    assert_eq!(cluster.accounts["default"].list, [name]);
+    assert!(cluster.is_ours("t0"));
 }

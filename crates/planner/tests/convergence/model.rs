@@ -20,6 +20,8 @@ pub(crate) struct Cluster {
     pub(crate) secrets: BTreeMap<Arc<str>, StoredSecret>,
     pub(crate) accounts: BTreeMap<Arc<str>, StoredAccount>,
     pub(crate) credentials: Vec<StoredCredential>,
+    /// Whether an admission policy refuses to let Secrets of others be taken over.
+    pub(crate) caged: bool,
     pub(crate) version: u64,
 }
 
@@ -146,6 +148,9 @@ impl Cluster {
             (Some(secret), _) if secret.mistyped => return Err(StepError::TypeMismatch),
             (Some(_), None) => return Err(StepError::NameConflict),
             (None, Some(_)) => return Err(StepError::Conflict),
+            (Some(secret), Some(_)) if self.caged && secret.marks.is_none() => {
+                return Err(StepError::AdoptNotAllowed);
+            }
             (Some(secret), Some(over)) => {
                 secret.meets(over)?;
                 if secret.immutable {
