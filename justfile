@@ -49,7 +49,7 @@ generate:
 
 # Fail if regenerating changes anything
 generated: generate
-    git diff --exit-code -- crds deploy docs bench/results
+    git diff --exit-code -- crds deploy docs bench/results README.md
 
 # The image as an OCI layout in target/image, for amd64 and arm64 (needs gcc-aarch64-linux-gnu); prints its digest
 image *ARGS:

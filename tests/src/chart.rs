@@ -78,7 +78,17 @@ pub async fn generated_files() -> Result<Vec<(&'static str, String)>> {
         ("deploy/chart/files/crd.yaml", crd),
         ("deploy/chart/README.md", values_page()?),
         ("docs/stolen-token.md", stolen_token::page()),
+        ("README.md", readme()?),
     ])
+}
+
+/// The README with its table of what a stolen token can do made anew.
+fn readme() -> Result<String> {
+    let [begin, end] = ["<!-- stolen token, by `just generate` -->\n", "<!-- end -->"];
+    let text = read("README.md")?;
+    let parts = text.split_once(begin).and_then(|(head, rest)| Some((head, rest.split_once(end)?.1)));
+    let (head, tail) = parts.ok_or_else(|| Error::Unexpected(format!("README.md lacks {begin} or {end}")))?;
+    Ok(format!("{head}{begin}{}{end}{tail}", stolen_token::summary_table()))
 }
 
 fn read(path: &str) -> Result<String> {

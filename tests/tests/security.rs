@@ -21,7 +21,7 @@ use regcred_tests::{
     canary::{CANARY, assert_no_canary},
     chart, eventually,
     install::{OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT},
-    stolen_token::{Attack, Stop, attacks},
+    stolen_token::{Attack, Stop, attacks, summary},
 };
 use serde_json::{Value, json};
 
@@ -228,6 +228,14 @@ async fn installed_by_helm_for_any_name_it_works_and_its_token_does_what_the_tab
 #[tokio::test(flavor = "multi_thread")]
 async fn installed_by_helm_for_listed_names_it_works_and_its_token_does_what_the_table_says() {
     works_and_no_more(&[LISTED], true, |attack| attack.listed).await;
+}
+
+#[test]
+fn the_table_of_the_readme_says_what_the_attacks_show() {
+    for row in summary() {
+        let wrong = [row.any.wrong(|attack| attack.any), row.listed.wrong(|attack| attack.listed)];
+        assert!(wrong.iter().all(Vec::is_empty), "{}: {wrong:?}", row.what);
+    }
 }
 
 #[test]

@@ -44,6 +44,58 @@ pub fn attacks() -> Vec<Attack> {
     serde_saphyr::from_str(include_str!("attacks.yaml")).expect("attacks.yaml fits the type above")
 }
 
+/// A line of the README's table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// What the thief is after.
+    pub what: String,
+    /// How far that goes where any target name is allowed.
+    pub any: Claim,
+    /// How far that goes where target names are listed.
+    pub listed: Claim,
+}
+
+/// How far a thief comes, and the attacks that show it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// In words.
+    pub told: String,
+    /// Attacks that nothing stops.
+    #[serde(default)]
+    pub possible: Vec<String>,
+    /// Attacks that something stops.
+    #[serde(default)]
+    pub stopped: Vec<String>,
+}
+
+/// The README's table.
+pub fn summary() -> Vec<Summary> {
+    serde_saphyr::from_str(include_str!("summary.yaml")).expect("summary.yaml fits the type above")
+}
+
+impl Claim {
+    /// Which attacks it names wrongly: that there are none of, or that end in another way in this profile.
+    pub fn wrong(&self, profile: fn(&Attack) -> Stop) -> Vec<String> {
+        let attacks = attacks();
+        let ends = |name: &String, in_nothing: bool| {
+            let mut named = attacks.iter().filter(|attack| attack.what == *name).peekable();
+            named.peek().is_some() && named.all(|attack| (profile(attack) == Stop::Nothing) == in_nothing)
+        };
+        let possible = self.possible.iter().filter(|name| !ends(name, true));
+        possible.chain(self.stopped.iter().filter(|name| !ends(name, false))).cloned().collect()
+    }
+}
+
+/// The README's table, as Markdown.
+pub fn summary_table() -> String {
+    let rows = summary()
+        .into_iter()
+        .map(|row| format!("| {} | {} | {} |\n", row.what, row.any.told, row.listed.told));
+    format!("| | any name | listed names |\n|---|---|---|\n{}", rows.collect::<String>())
+}
+
 impl Attack {
     /// Tries it, and tells what stopped it. An answer that is neither success nor a refusal of these two kinds is an
     /// error: the attack was not well made.
