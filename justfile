@@ -70,5 +70,8 @@ reproducible:
 # What regcred is made of, as CycloneDX, in target/regcred.cdx.json
 sbom:
     cargo install --quiet --locked cargo-cyclonedx@0.5.9
-    cargo cyclonedx --quiet --manifest-path crates/operator/Cargo.toml --format json --override-filename regcred.cdx
+    cargo cyclonedx --quiet --manifest-path crates/operator/Cargo.toml --target x86_64-unknown-linux-musl \
+        --format json --override-filename regcred.cdx
     mv crates/operator/regcred.cdx.json target/regcred.cdx.json
+    # It writes one for every member of the workspace.
+    git ls-files --others -- '*regcred.cdx.json' ':!target' | xargs --no-run-if-empty rm
