@@ -28,6 +28,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A subject could not be set up, or ended.
+    #[error("{subject}: {source}")]
+    OfSubject {
+        /// The subject.
+        subject: String,
+        /// Why.
+        source: regcred_tests::Error,
+    },
     /// Raw data that this version cannot read.
     #[error("raw data: {0}")]
     Raw(#[from] serde_json::Error),

@@ -140,6 +140,8 @@ fn page(run: &Run) -> String {
     for gap in &run.gaps {
         let _ = writeln!(page, "- {gap}");
     }
+    let workloads = notes.get("workloads").map_or("", String::as_str);
+    let _ = write!(page, "\n## Workloads\n\n{workloads}");
     let _ = write!(page, "\n## Subjects\n\nMedians over the rounds.\n\n{}", subject_table(run));
     let _ = write!(page, "\n## Scale\n\n{}", scale_table(run));
     let _ = write!(page, "\n## At birth\n\n{}", birth_table(run));
@@ -165,6 +167,17 @@ fn cost(run: &Run) -> String {
             per_thousand(workload, |s| s.seconds),
             per_thousand(workload, |s| s.cpu_seconds),
             per_thousand(workload, |s| s.api_server_cpu_seconds),
+        );
+    }
+    let at = |namespaces| {
+        let mut there = run.samples.iter().filter(|s| s.subject == SUBJECT && s.workload == "W1 at scale");
+        there.find(|sample| sample.namespaces == namespaces).map(|sample| mebibytes(sample.resident))
+    };
+    if let (Some(small), Some(large)) = (at(1000), at(10_000)) {
+        let each = (large - small) / 9.0;
+        let _ = writeln!(
+            text,
+            "- regcred's memory: {small:.0} MiB, and {each:.1} MiB for each 1,000 namespaces more"
         );
     }
     text

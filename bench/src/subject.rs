@@ -13,7 +13,9 @@ use kube::{
     api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
 use regcred_tests::{
-    Identity, plain_http,
+    Identity,
+    install::repository,
+    plain_http,
     process::{Launch, Process},
     wait::try_eventually,
 };
@@ -29,6 +31,9 @@ use crate::{
 };
 
 const SOON: Duration = Duration::from_mins(1);
+/// What may stand in braces in a command, its environment and its address.
+const PLACEHOLDERS: [&str; 8] =
+    ["kubeconfig", "port", "concurrency", "secrets", "regcred", "bareWriter", "leastWrites", "leastApplies"];
 const READINESS_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What a subject's file says. In texts, `{kubeconfig}`, `{port}`, `{concurrency}`, `{secrets}`, `{regcred}`,
@@ -68,6 +73,11 @@ pub struct Subject {
     pub concurrency: Vec<usize>,
 }
 
+/// Names in braces.
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
+}
+
 /// A ServiceAccount.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -99,10 +109,40 @@ impl Subject {
         if !subject.is_one_shot() && subject.credential.is_empty() {
             return Err(wrong("credential says how it is told what to do; it is missing".to_owned()));
         }
+        subject.check().map_err(wrong)?;
         if subject.concurrency.is_empty() {
             return Ok(vec![subject]);
         }
         Ok(subject.concurrency.iter().map(|number| subject.with_concurrency(*number)).collect())
+    }
+
+    /// What would otherwise show minutes later, or not at all.
+    fn check(&self) -> Result<(), String> {
+        let texts = self.command.iter().chain(self.environment.values()).chain(&self.readiness);
+        for text in texts {
+            for name in placeholders(text) {
+                if !PLACEHOLDERS.contains(&name) {
+                    return Err(format!(
+                        "{{{name}}} in {text:?} stands for nothing; there are {PLACEHOLDERS:?}"
+                    ));
+                }
+            }
+        }
+        for path in self.set_up.iter().chain(&self.at_birth) {
+            if !repository().join(path).exists() {
+                return Err(format!("{path} is no file or folder of this repository"));
+            }
+        }
+        let program = Path::new(&self.command[0]);
+        if program.is_absolute() && !program.is_file() {
+            return Err(format!("there is no program {}", program.display()));
+        }
+        match &self.readiness {
+            Some(address) if address.replace("{port}", "1").parse::<SocketAddr>().is_err() => Err(format!(
+                "readiness is {address:?}, but an address and a port are needed: \"127.0.0.1:{{port}}\""
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn with_concurrency(&self, number: usize) -> Self {
@@ -152,7 +192,9 @@ impl<'a> Session<'a> {
             regcred_tests::install::apply(&cluster.control_plane, path).await?;
         }
         let user = &subject.user;
-        let identity = cluster.control_plane.service_account(&user.namespace, &user.service_account).await?;
+        let identity = cluster.control_plane.service_account(&user.namespace, &user.service_account).await;
+        let identity =
+            identity.map_err(|source| Error::OfSubject { subject: subject.name.clone(), source })?;
         Ok(Self { cluster, subject, programs, identity, secrets, process: None, readiness: None })
     }
 
@@ -208,9 +250,12 @@ impl<'a> Session<'a> {
                 Ok(reply) => reply.body,
                 Err(error) => error.to_string(),
             };
+            if let Some(process) = self.process.as_ref().filter(|process| !process.is_running()) {
+                return Err(self.failed(process.failure("ended before it was ready")));
+            }
             if Instant::now() >= end {
-                let what = "the subject to be ready";
-                return Err(Error::Rig(regcred_tests::Error::timeout(what, SOON, reason)));
+                let what = "it to be ready";
+                return Err(self.failed(regcred_tests::Error::timeout(what, SOON, reason)));
             }
             sleep(READINESS_INTERVAL).await;
         }
@@ -281,6 +326,10 @@ impl<'a> Session<'a> {
         serde_saphyr::from_str(&text).map_err(|error| self.wrong(&format!("{error} in:\n{text}")))
     }
 
+    fn failed(&self, source: regcred_tests::Error) -> Error {
+        Error::OfSubject { subject: self.subject.name.clone(), source }
+    }
+
     fn wrong(&self, reason: &str) -> Error {
         Error::Subject { path: self.subject.name.clone(), reason: reason.to_owned() }
     }
@@ -288,7 +337,10 @@ impl<'a> Session<'a> {
     async fn apply(&self, manifests: &[DynamicObject]) -> Result<()> {
         let params = PatchParams::apply("bench-regcred").force();
         for manifest in manifests {
-            self.api(manifest)?.patch(&manifest.name_any(), &params, &Patch::Apply(manifest)).await?;
+            let applied =
+                self.api(manifest)?.patch(&manifest.name_any(), &params, &Patch::Apply(manifest)).await;
+            applied
+                .map_err(|error| self.wrong(&format!("its manifest of {}: {error}", manifest.name_any())))?;
         }
         Ok(())
     }
@@ -311,4 +363,36 @@ impl<'a> Session<'a> {
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).in_file(Path::new("a free port"))?;
     Ok(listener.local_addr().in_file(Path::new("a free port"))?.port())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Subject>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("subject.yaml");
+        std::fs::write(&path, text).unwrap();
+        Subject::read(&path)
+    }
+
+    #[test]
+    fn mistakes_in_a_file_are_named_before_anything_starts() {
+        let good = std::fs::read_to_string(repository().join("bench/subjects/regcred.yaml")).unwrap();
+        assert_eq!(read(&good).unwrap()[0].name, crate::page::SUBJECT);
+        for (from, to, named) in [
+            ("attaches: true", "attached: true", "attached"),
+            ("{kubeconfig}", "{kubecfg}", "{kubecfg}"),
+            ("\"{regcred}\"", "/no/such/operator", "/no/such/operator"),
+            ("deploy/install.yaml", "deploy/nothing.yaml", "deploy/nothing.yaml"),
+            ("readiness: \"127.0.0.1:", "readiness: \"localhost:", "readiness"),
+            ("credential: |", "source2: |", "source2"),
+        ] {
+            let wrong = good.replace(from, to);
+            assert_ne!(wrong, good, "{from}");
+            let error = read(&wrong).unwrap_err().to_string();
+            assert!(error.contains(named) && error.contains("subject.yaml"), "{error}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::{
     Result,
     cluster::{ALL, Cluster},
+    page,
     record::{Sample, median},
     subject::{Programs, Session, Subject},
     usage,
@@ -129,9 +130,10 @@ impl Suite<'_> {
         self.cluster.grow(size).await
     }
 
-    /// The subject whose memory and latencies are measured: the first that watches.
+    /// The subject whose memory and latencies are measured: the one of the page, or else the first that watches.
     fn main_subject(&self) -> Option<&'_ Subject> {
-        self.subjects.iter().find(|subject| !subject.is_one_shot())
+        let of_the_page = self.subjects.iter().find(|subject| subject.name == page::SUBJECT);
+        of_the_page.or_else(|| self.subjects.iter().find(|subject| !subject.is_one_shot()))
     }
 
     fn bare_writer(&self) -> Option<&'_ Subject> {

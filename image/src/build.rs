@@ -34,9 +34,17 @@ pub fn binary(repository: &Path, architecture: Architecture) -> Result<PathBuf, 
     Ok(folder.join(target).join("release/regcred"))
 }
 
-fn cargo(repository: &Path) -> Command {
+/// cargo, to run in this folder. What `cargo run` says of the package that we are goes: build scripts that look at such
+/// variables (ring's does) would run again, and all that depends on them be compiled again.
+pub fn cargo(folder: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(repository);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command.current_dir(folder);
     command
 }
 

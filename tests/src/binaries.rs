@@ -218,10 +218,8 @@ fn keyring_fingerprint() -> Result<u64> {
 
 fn build_operator() -> Result<PathBuf> {
     say("building the operator: cargo build --package regcred");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = regcred_image::build::cargo(Path::new(env!("CARGO_MANIFEST_DIR")))
         .args(["build", "--package", "regcred", "--bin", "regcred", "--message-format=json"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()
         .context("run cargo build")?;

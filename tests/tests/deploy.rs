@@ -238,3 +238,17 @@ async fn removed_without_the_order_pods_keep_pulling_and_a_new_install_clears_up
     kubectl(&control_plane, &["delete", "regcred", "--all", "--timeout=30s"], "").await;
     assert!(copies.get_opt("my-registry").await.unwrap().is_none());
 }
+
+/// As the README says it is done.
+#[tokio::test]
+async fn an_installation_with_kubectl_goes_over_to_helm() {
+    let control_plane = ControlPlane::start(Options::default()).await.unwrap();
+    install::install(&control_plane).await.unwrap();
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    let flags = ["--take-ownership", "--force-conflicts"];
+    assert!(readme.contains(&format!("`helm install {}", flags.join(" "))));
+    let install = ["install", RELEASE, "deploy/chart", "--namespace", OPERATOR_NAMESPACE];
+    let refusal = helm(Some(&control_plane), &install).await.unwrap_err().to_string();
+    assert!(refusal.contains("invalid ownership metadata"), "{refusal}");
+    helm(Some(&control_plane), &[&install[..], &flags].concat()).await.unwrap();
+}

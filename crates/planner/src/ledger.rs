@@ -49,6 +49,8 @@ impl Ledger {
             self.tally_mut(&report.credential).add(namespace, report);
         }
         if !reports.is_empty() {
+            // One credential is common, and a vector begins with room for four.
+            reports.shrink_to_fit();
             self.by_namespace.insert(namespace.clone(), reports);
         }
         changed

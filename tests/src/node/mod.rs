@@ -94,7 +94,7 @@ pub fn enter() -> Result<()> {
     let image = std::env::var_os(IMAGE).map_or_else(image::layout, |image| Ok(image.into()))?;
     let program = std::env::current_exe().context("find this program")?;
     let error = Command::new("unshare")
-        .args(["--net", "--kill-child", "--"])
+        .args(["--net", "--"])
         .arg(program)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "yes")
@@ -247,11 +247,6 @@ impl Node {
         import.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io", "images", "import"]);
         import.args(["--base-name", repository]).arg(&archive);
         succeed(import).await
-    }
-
-    /// The end of the kubelet's log, for a test that failed.
-    pub fn kubelet_log(&self) -> String {
-        self.processes.iter().map(|process| process.failure("log").to_string()).collect()
     }
 
     fn folder(&self) -> PathBuf {
@@ -415,22 +410,19 @@ state = "/run/containerd"
     async fn wait_ready(&self) -> Result<()> {
         let path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
         let ready = try_eventually("the node to be ready", READY_DEADLINE, async || {
-            if self.processes.iter().any(|process| !process.is_running()) {
-                return Ok(false);
+            if let Some(ended) = self.processes.iter().find(|process| !process.is_running()) {
+                return Ok(Err(ended.failure("ended before the node was ready")));
             }
             match self.kubectl(&["get", "node", NODE, "--output", path], "").await {
-                Ok(status) if status == "True" => Ok(true),
+                Ok(status) if status == "True" => Ok(Ok(())),
                 Ok(status) => Err(format!("Ready is {status:?}")),
                 Err(error) => Err(error.to_string()),
             }
-        })
-        .await;
-        match ready {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                Err(Error::Unexpected(format!("a program of the node ended: {}", self.kubelet_log())))
-            }
-            Err(error) => Err(Error::Unexpected(format!("{error}\n{}", self.kubelet_log()))),
+        });
+        match (ready.await, self.processes.last()) {
+            (Ok(outcome), _) => outcome,
+            (Err(error), Some(node)) => Err(node.failure(error.to_string())),
+            (Err(error), None) => Err(error),
         }
     }
 }

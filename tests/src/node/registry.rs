@@ -10,7 +10,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{oci::Image, token_server::TokenServer};
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 };
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
+const PASSWORDS: &str = "htpasswd";
 /// The least that bcrypt allows: a registry checks it at each request.
 const BCRYPT_COST: u32 = 4;
 
@@ -64,7 +65,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry in `folder` with `launch`, which ties its life to ours.
+    /// Starts a registry in `folder`; `spawn` ties its life to ours.
     pub async fn start(
         program: &Path,
         folder: PathBuf,
@@ -73,28 +74,11 @@ impl Registry {
     ) -> Result<Self> {
         std::fs::create_dir_all(&folder).context(format!("create {}", folder.display()))?;
         let [address] = free_addresses()?;
-        let passwords = folder.join("htpasswd");
-        let auth = match authentication {
-            Authentication::Passwords(logins) => {
-                write_passwords(&passwords, logins)?;
-                json!({ "htpasswd": { "realm": "regcred", "path": passwords } })
-            }
-            Authentication::Tokens(server) => server.registry_settings(&folder)?,
-        };
-        let config = json!({
-            "version": "0.1",
-            "log": { "level": "info" },
-            "storage": { "filesystem": { "rootdirectory": folder.join("data") } },
-            "http": { "addr": address.to_string() },
-            "auth": auth,
-        });
-        let path = folder.join("config.yaml");
-        std::fs::write(&path, config.to_string()).context(format!("write {}", path.display()))?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let config = configure(&folder, address, authentication)?;
         let launch = Launch {
-            name,
+            name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             program: program.to_owned(),
-            arguments: vec!["serve".to_owned(), path.display().to_string()],
+            arguments: vec!["serve".to_owned(), config.display().to_string()],
             environment: Vec::new(),
         };
         let this = Self { address, folder, _process: spawn(&launch)? };
@@ -112,7 +96,7 @@ impl Registry {
 
     /// From now on these may pull and push, and nobody else. docker-registry reads the file again when it changes.
     pub fn set_passwords(&self, logins: &[Login]) -> Result<()> {
-        write_passwords(&self.folder.join("htpasswd"), logins)
+        write_passwords(&self.folder.join(PASSWORDS), logins)
     }
 
     /// Pushes an image (distribution-spec, "Pushing manifests"). `authorization` is the header's value.
@@ -158,6 +142,28 @@ impl Registry {
     }
 }
 
+/// Writes the registry's configuration; returns its path.
+fn configure(folder: &Path, address: SocketAddr, authentication: &Authentication<'_>) -> Result<PathBuf> {
+    let auth = match authentication {
+        Authentication::Passwords(logins) => {
+            let passwords = folder.join(PASSWORDS);
+            write_passwords(&passwords, logins)?;
+            json!({ "htpasswd": { "realm": "regcred", "path": passwords } })
+        }
+        Authentication::Tokens(server) => server.registry_settings(folder)?,
+    };
+    let config = json!({
+        "version": "0.1",
+        "log": { "level": "info" },
+        "storage": { "filesystem": { "rootdirectory": folder.join("data") } },
+        "http": { "addr": address.to_string() },
+        "auth": auth,
+    });
+    let path = folder.join("config.yaml");
+    std::fs::write(&path, config.to_string()).context(format!("write {}", path.display()))?;
+    Ok(path)
+}
+
 struct Answer {
     status: StatusCode,
     location: Option<String>,
@@ -185,7 +191,6 @@ fn write_passwords(path: &Path, logins: &[Login]) -> Result<()> {
     let line = |login: &Login| {
         let hash =
             bcrypt::hash(&login.password, BCRYPT_COST).map_err(|error| unexpected(&error.to_string()))?;
-        // Go knows the prefix of 2011; 2y and 2b mean the same.
         Ok(format!("{}:{hash}\n", login.user))
     };
     let lines = logins.iter().map(line).collect::<Result<String>>()?;
@@ -200,9 +205,4 @@ fn unexpected(reason: &str) -> Error {
 pub fn basic(login: &Login) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     format!("Basic {}", STANDARD.encode(format!("{}:{}", login.user, login.password)))
-}
-
-/// As a JSON value, for the registry's configuration.
-pub(super) fn settings(realm: &str, service: &str, issuer: &str, certificates: &Path) -> Value {
-    json!({ "token": { "realm": realm, "service": service, "issuer": issuer, "rootcertbundle": certificates } })
 }

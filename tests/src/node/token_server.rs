@@ -24,7 +24,7 @@ use ring::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::registry::{Login, basic, settings};
+use super::registry::{Login, basic};
 use crate::{
     error::{Context as _, Error, Result},
     pki::{Authority, Pair},
@@ -63,7 +63,10 @@ impl TokenServer {
     pub(super) fn registry_settings(&self, folder: &Path) -> Result<Value> {
         let certificates = folder.join("token-authority.crt");
         std::fs::write(&certificates, self.authority.certificate()).context("write a certificate")?;
-        Ok(settings(&format!("http://{}/token", self.address), SERVICE, ISSUER, &certificates))
+        let realm = format!("http://{}/token", self.address);
+        let token =
+            json!({ "realm": realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": certificates });
+        Ok(json!({ "token": token }))
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) async fn removed_in_the_documented_order_pods_go_on_and_nothing_is_le
     let before = stage.kubectl(life).await;
 
     let readme = read("README.md");
+    let readme = readme.split_once("**Uninstall**").expect("the README tells how to uninstall").1;
     let order = [
         "kubectl delete regcred --all",
         "helm uninstall regcred --namespace regcred-system",

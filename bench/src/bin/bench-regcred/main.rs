@@ -16,6 +16,10 @@ use regcred_tests::install::repository;
 use tokio::time::Instant;
 
 /// Measures regcred against the bare writer on a control plane of its own.
+///
+/// Without --quick it writes bench/results/full.json, and docs/performance.md and its plots from that. The operator is
+/// built from this checkout, or is the program that `REGCRED_BINARY` names. How another operator joins:
+/// bench/subjects/README.md.
 #[derive(Parser)]
 #[command(name = "bench-regcred")]
 struct Arguments {
@@ -28,7 +32,8 @@ struct Arguments {
     /// How often subjects take turns [default: 3; 1 with --quick]
     #[arg(long)]
     rounds: Option<usize>,
-    /// Subject file (repeatable) [default: those in bench/subjects; fewer with --quick]
+    /// Subject file (repeatable), measured beside the bare writers [default: those in bench/subjects; --quick leaves
+    /// out some concurrencies]
     #[arg(long = "subject", value_name = "FILE")]
     subjects: Vec<PathBuf>,
     /// Where the raw data goes [default: bench/results/full.json; target/bench-quick.json with --quick]
@@ -59,7 +64,13 @@ fn run(arguments: &Arguments) -> Result<()> {
         if arguments.quick { repository().join("target/bench-quick.json") } else { committed.clone() }
     });
     run.write(&output)?;
-    println!("\n{}\nraw data: {}", page::tables(&run), output.display());
+    println!("\n{}", page::tables(&run));
+    if arguments.quick {
+        println!(
+            "Limits are those of the full run; with a tenth of its size, ratios to the bare writer only hint."
+        );
+    }
+    println!("raw data: {}", output.display());
     if output == committed { render(&run) } else { Ok(()) }
 }
 
@@ -91,16 +102,24 @@ fn command() -> String {
     ["cargo bench-regcred".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// The subjects of the given files, or else of the repository: bare writers first, since rates are told by theirs.
+/// Shipped subjects that --quick leaves out: the same at another concurrency.
+const NOT_QUICK: [&str; 2] = ["bare-http2-c16", "regcred-c16"];
+
+/// The subjects of the given files and the bare writers, or all of the repository: bare writers first, since rates are
+/// told by theirs.
 fn subjects(arguments: &Arguments) -> Result<Vec<Subject>> {
-    let files = if arguments.subjects.is_empty() { shipped()? } else { arguments.subjects.clone() };
-    let mut subjects = Vec::new();
-    for file in files {
-        subjects.extend(Subject::read(&file)?);
+    let read = |files: &[PathBuf]| -> Result<Vec<Subject>> {
+        let each: Vec<Vec<Subject>> = files.iter().map(|file| Subject::read(file)).collect::<Result<_>>()?;
+        Ok(each.concat())
+    };
+    let mut subjects = read(&shipped()?)?;
+    if arguments.quick {
+        subjects.retain(|subject| !NOT_QUICK.contains(&subject.name.as_str()));
     }
-    let quick = ["bare-http1-c32", "bare-http2-c32", "applier-http2-c32", "regcred", "regcred-listed"];
-    if arguments.quick && arguments.subjects.is_empty() {
-        subjects.retain(|subject| quick.contains(&subject.name.as_str()));
+    if !arguments.subjects.is_empty() {
+        let given = read(&arguments.subjects)?;
+        subjects.retain(|shipped| shipped.is_one_shot() && given.iter().all(|own| own.name != shipped.name));
+        subjects.extend(given);
     }
     subjects.sort_by_key(|subject| (!subject.is_one_shot(), subject.applies(), subject.name.clone()));
     Ok(subjects)
@@ -110,7 +129,8 @@ fn shipped() -> Result<Vec<PathBuf>> {
     let folder = repository().join("bench/subjects");
     let entries = std::fs::read_dir(&folder).in_file(&folder)?;
     let files: Result<Vec<PathBuf>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
-    files.in_file(&folder)
+    let is_subject = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml");
+    Ok(files.in_file(&folder)?.into_iter().filter(is_subject).collect())
 }
 
 fn render(run: &Run) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Builds what is measured, as it is released.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use regcred_bench::{Error, Result, error::InFile as _, subject::Programs};
 use regcred_tests::install::repository;
@@ -15,11 +15,10 @@ pub(crate) fn build() -> Result<Programs> {
 }
 
 fn built(package: &str, binary: &str) -> Result<std::path::PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = regcred_image::build::cargo(&repository());
     command.args(["build", "--release", "--package", package, "--bin", binary]);
     command.args(["--message-format=json-render-diagnostics"]);
-    let output = command.current_dir(repository()).stderr(Stdio::inherit()).output();
+    let output = command.stderr(Stdio::inherit()).output();
     let output = output.in_file(std::path::Path::new("cargo"))?;
     let messages = output.stdout.split(|byte| *byte == b'\n');
     let mut messages = messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
