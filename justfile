@@ -7,7 +7,7 @@ default:
     @just --list
 
 # Everything a change must pass
-check: test fmt-check lint deny crates generated
+check: test fmt-check lint deny crates generated reproducible image sbom
 
 # All tests, from unit to control plane; builds the control plane the first time
 test:
@@ -62,8 +62,9 @@ reproducible:
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     git ls-files -z | tar --null --files-from - --create | tar --extract --directory "$copy"
-    here=$(just image --architecture amd64 --output target/image-here | cut -d' ' -f2)
-    there=$(cd "$copy" && just image --architecture amd64 --output target/image-there | cut -d' ' -f2)
+    architecture=$(uname -m | sed "s/x86_64/amd64/; s/aarch64/arm64/")
+    here=$(just image --architecture "$architecture" --output target/image-here | cut -d' ' -f2)
+    there=$(cd "$copy" && just image --architecture "$architecture" --output target/image-there | cut -d' ' -f2)
     echo "here $here, there $there"
     test "$here" = "$there"
 
@@ -72,6 +73,7 @@ sbom:
     cargo install --quiet --locked cargo-cyclonedx@0.5.9
     cargo cyclonedx --quiet --manifest-path crates/operator/Cargo.toml --target x86_64-unknown-linux-musl \
         --format json --override-filename regcred.cdx
+    mkdir -p target
     mv crates/operator/regcred.cdx.json target/regcred.cdx.json
     # It writes one for every member of the workspace.
     git ls-files --others -- '*regcred.cdx.json' ':!target' | xargs --no-run-if-empty rm

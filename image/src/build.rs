@@ -3,6 +3,7 @@
 //! has its home must be the same: the path of cargo-auditable there is part of what cargo hashes into symbols.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -19,17 +20,21 @@ pub fn binary(repository: &Path, architecture: Architecture) -> Result<PathBuf, 
     let target = format!("{}-unknown-linux-musl", architecture.rust_name());
     let folder = repository.join("target");
     run(Command::new("rustup").args(["target", "add", &target]).current_dir(repository))?;
-    run(cargo(repository).args(["install", "--quiet", "--locked", AUDITABLE]))?;
+    // Beside the user's own tools, which stay as they are.
+    let home = cargo_home()?;
+    let tools = home.join("regcred");
+    run(cargo(repository).args(["install", "--quiet", "--locked", AUDITABLE, "--root"]).arg(&tools))?;
     let variable = target.replace('-', "_");
     let mut build = cargo(repository);
     build
         .args(["auditable", "build", "--release", "--locked", "--package", "regcred", "--target", &target])
         .arg("--target-dir")
         .arg(&folder)
+        .env("PATH", path_with(&tools.join("bin")))
         .env(format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), LINKER)
-        .env("CARGO_ENCODED_RUSTFLAGS", remapped(repository, "--remap-path-prefix").join("\u{1f}"))
+        .env("CARGO_ENCODED_RUSTFLAGS", remapped(repository, &home, "--remap-path-prefix").join("\u{1f}"))
         .env(format!("CC_{variable}"), c_compiler(architecture))
-        .env(format!("CFLAGS_{variable}"), remapped(repository, "-ffile-prefix-map").join(" "));
+        .env(format!("CFLAGS_{variable}"), remapped(repository, &home, "-ffile-prefix-map").join(" "));
     run(&mut build)?;
     Ok(folder.join(target).join("release/regcred"))
 }
@@ -66,8 +71,22 @@ fn c_compiler(architecture: Architecture) -> String {
 }
 
 /// What compilers are told so that they write the same paths everywhere.
-fn remapped(repository: &Path, flag: &str) -> [String; 2] {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
-    [(repository, "/regcred"), (&cargo, "/cargo")].map(|(from, to)| format!("{flag}={}={to}", from.display()))
+fn remapped(repository: &Path, cargo_home: &Path, flag: &str) -> [String; 2] {
+    [(repository, "/regcred"), (cargo_home, "/cargo")]
+        .map(|(from, to)| format!("{flag}={}={to}", from.display()))
+}
+
+fn cargo_home() -> Result<PathBuf, Error> {
+    let own = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    own.or_else(home).ok_or_else(|| Error::Build {
+        command: "cargo auditable build".to_owned(),
+        reason: "set HOME or CARGO_HOME: their paths must not be in the binary".to_owned(),
+    })
+}
+
+fn path_with(first: &Path) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(first.to_owned()).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).unwrap_or(path)
 }

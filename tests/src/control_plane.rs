@@ -35,6 +35,8 @@ use crate::{
 
 const START_DEADLINE: Duration = Duration::from_secs(90);
 const START_ATTEMPTS: usize = 3;
+/// kubectl itself would wait a week for what it deletes.
+const KUBECTL_DEADLINE: Duration = Duration::from_mins(5);
 const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 
 /// What differs from one control plane to another.
@@ -275,7 +277,12 @@ impl ControlPlane {
         // A kubectl that does not read its input closes the pipe; that is no failure of ours.
         let _ = pipe.write_all(stdin.as_bytes()).await;
         drop(pipe);
-        let output = child.wait_with_output().await.context("wait for kubectl")?;
+        let output = tokio::time::timeout(KUBECTL_DEADLINE, child.wait_with_output()).await;
+        let output = output
+            .map_err(|_| {
+                Error::timeout(&format!("kubectl {}", arguments.join(" ")), KUBECTL_DEADLINE, "no end")
+            })?
+            .context("wait for kubectl")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         Ok(KubectlOutput { status: output.status, stdout, stderr })

@@ -62,6 +62,9 @@ pub enum Error {
         /// Why the last look was not good enough.
         last: String,
     },
+    /// This machine cannot be a node.
+    #[error("a node needs {0}")]
+    NoNode(String),
     /// A reply, or a caller's wish, makes no sense.
     #[error("{0}")]
     Unexpected(String),

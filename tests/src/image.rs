@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::OnceLock};
 use regcred_image::{Architecture, build, write};
 
 use crate::{
-    binaries::say,
+    binaries::{lock, say},
     error::{Error, Result},
     install::repository,
 };
@@ -28,6 +28,8 @@ pub fn layout() -> Result<PathBuf> {
         .map_err(|source| Error::Io { context: "find the repository".to_owned(), source })?;
     let binary = build::binary(&repository, architecture).map_err(failed)?;
     let folder = repository.join("target/image-of-tests");
+    // Another test process may read it, or write it too.
+    let _lock = lock(&repository.join("target/image-of-tests.lock"))?;
     write(&folder, TAG, &[(architecture, binary)]).map_err(failed)?;
     Ok(LAYOUT.get_or_init(|| folder).clone())
 }

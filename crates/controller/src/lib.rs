@@ -95,7 +95,7 @@ pub struct Context {
 /// How far the operator has come, for whoever waits for it.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// Every index was complete once.
+    /// Every index was complete once, and the fingerprint key is there.
     pub complete: signal::Sender<bool>,
     /// This replica works.
     pub leading: signal::Sender<bool>,

@@ -37,7 +37,7 @@ pub async fn work(context: Arc<Context>) {
     }
 }
 
-/// One pass over a namespace. Returns the RegistryCredentials on their way out of which less is left than before.
+/// One pass over a namespace. Returns the RegistryCredentials on their way out whose numbers it changed.
 async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
     context.metrics.passes.inc();
     let now = clock::now();

@@ -176,8 +176,12 @@ async fn strangers(context: Arc<Context>) {
         let wanted = context.index().target_names();
         let unwanted: Vec<_> = watches.keys().filter(|name| !wanted.contains(*name)).cloned().collect();
         for name in unwanted {
-            watches.remove(&name);
+            if let Some(watch) = watches.remove(&name) {
+                watch.end().await;
+            }
             context.index().drop_secrets(&SecretScope::strangers(&name));
+            // Its list may have been the last that was missing.
+            note_complete(&context);
         }
         for name in wanted {
             let scope = SecretScope::strangers(&name);
@@ -193,6 +197,14 @@ struct AbortOnDropHandle(JoinHandle<()>);
 impl AbortOnDropHandle {
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(task))
+    }
+}
+
+impl AbortOnDropHandle {
+    /// Ends the task; when this returns, it does nothing more.
+    async fn end(mut self) {
+        self.0.abort();
+        let _aborted = (&mut self.0).await;
     }
 }
 

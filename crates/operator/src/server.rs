@@ -49,7 +49,7 @@ async fn readyz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "waiting for the first list of every watch; the log says which is missing\n",
+            "waiting for the fingerprint key and the first list of every watch; the log says what is missing\n",
         )
     }
 }

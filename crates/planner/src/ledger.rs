@@ -36,7 +36,9 @@ impl Ledger {
         let old = self.by_namespace.remove(namespace).unwrap_or_default();
         keep_since(&old, &mut reports);
         if old == reports {
-            self.by_namespace.insert(namespace.clone(), old);
+            if !old.is_empty() {
+                self.by_namespace.insert(namespace.clone(), old);
+            }
             return Vec::new();
         }
         let mut changed: Vec<Uid> = old.iter().chain(&reports).map(|r| r.credential.clone()).collect();

@@ -35,9 +35,10 @@ for place in lib log; do
     overlay "/var/$place"
 done
 
-# The kubelet insists on four settings of the whole machine: it is shown what it wants, and the kernel is left alone.
+# The kubelet insists on six settings of the whole machine: it is shown what it wants, and the kernel is left alone.
 mkdir -p /run/sysctl
-for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1; do
+for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
+  kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
   file=/run/sysctl/$(echo "${setting%=*}" | tr / _)
   echo "${setting#*=}" > "$file"
   mount --bind "$file" "/proc/sys/${setting%=*}"

@@ -1,5 +1,5 @@
-//! A node without containers of its own making: containerd, runc, the kubelet and a scheduler beside the control plane,
-//! in namespaces of their own, so that real Pods pull real images from real registries.
+//! A node: containerd, runc, the kubelet and a scheduler beside the control plane, in namespaces of their own, so that
+//! real Pods pull real images from real registries.
 //!
 //! [`enter`] comes first, before any thread: it starts the program anew in a network namespace of its own, in which
 //! the API server has its cluster IP and Pods have addresses. What needs the network of the machine (building and
@@ -26,7 +26,10 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 
 use self::{
     oci::Image,
@@ -59,9 +62,11 @@ const CONTROLLERS: &str = "deployment-controller,replicaset-controller,daemonset
                            node-lifecycle-controller,pod-garbage-collector-controller,disruption-controller,\
                            clusterrole-aggregation-controller";
 const INIT: &str = include_str!("init.sh");
-/// Removes the cgroups once the node's processes are gone.
+/// Removes the cgroups once the node's processes are gone, which takes a moment after the first of them has ended.
 const FINALLY: &str = r#"
-for tries in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+tries=0
+while [ "$tries" -lt 600 ]; do
+  tries=$((tries + 1))
   left=
   for group in /sys/fs/cgroup/CGROUP /sys/fs/cgroup/*/CGROUP; do
     [ -d "$group" ] || continue
@@ -69,6 +74,20 @@ for tries in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   done
   [ -n "$left" ] || break
   sleep 0.1
+done
+"#;
+/// What a node does, tried in namespaces that end with it.
+const TRIAL: &str = r#"
+set -e
+ip link add node0 type bridge
+ip link add veth0 type veth peer name veth1
+mount -t tmpfs tmpfs /run
+mkdir "$FOLDER/lower" "$FOLDER/upper" "$FOLDER/work"
+mount -t overlay -o "lowerdir=$FOLDER/lower,upperdir=$FOLDER/upper,workdir=$FOLDER/work" overlay "$FOLDER/lower"
+for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/memory; do
+  [ -f "$hierarchy/cgroup.procs" ] || continue
+  mkdir "$hierarchy/regcred-trial-$$"
+  rmdir "$hierarchy/regcred-trial-$$"
 done
 "#;
 const READY_DEADLINE: Duration = Duration::from_mins(2);
@@ -79,6 +98,13 @@ pub struct Node {
     control_plane: ControlPlane,
     programs: Programs,
     operator_image: PathBuf,
+    forwarder: JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.forwarder.abort();
+    }
 }
 
 /// Moves this program into a network namespace of its own by starting it there anew; returns only there. Call it
@@ -118,35 +144,33 @@ pub fn cgroup(process: u32) -> String {
 /// Tries what a node does, in a child that ends at once.
 fn ensure_namespaces() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        return Err(Error::Unexpected(
-            "a node needs root: containers, mounts and network devices".to_owned(),
-        ));
+        return Err(Error::NoNode("root, for containers, mounts and network devices".to_owned()));
     }
-    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let trial = "ip link add node0 type bridge && mount -t tmpfs tmpfs /run && mkdir -p /run/a /run/b /run/c && \
-                 mount -t overlay -o lowerdir=/run/a,upperdir=/run/b,workdir=/run/c overlay /run/a";
-    let arguments = [
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--propagation",
-        "private",
-        "sh",
-        "-c",
-        trial,
-    ];
-    let output =
-        Command::new("unshare").args(arguments).stdin(Stdio::null()).output().context("start unshare")?;
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let output = Command::new("unshare")
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            TRIAL,
+        ])
+        .env("FOLDER", folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .context("start unshare")?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let overlay =
-        if filesystems.contains("overlay") { "" } else { " (the kernel has no overlay file system)" };
-    Err(Error::Unexpected(format!(
-        "a node needs network, mount and pid namespaces, a bridge, and overlay mounts; a trial failed: {said}{overlay}"
+    Err(Error::NoNode(format!(
+        "network, mount and pid namespaces, a bridge, veth, cgroups, and overlay mounts in {}; a trial failed: {said}",
+        std::env::temp_dir().display()
     )))
 }
 
@@ -185,8 +209,9 @@ impl Node {
             controller_manager_flags: vec![format!("--controllers={CONTROLLERS}")],
         })
         .await?;
-        tokio::spawn(forward(control_plane.api_address()));
-        let mut this = Self { processes: Vec::new(), control_plane, programs, operator_image };
+        let listener = TcpListener::bind(API_SERVICE).await.context(format!("listen at {API_SERVICE}"))?;
+        let forwarder = tokio::spawn(forward(listener, control_plane.api_address()));
+        let mut this = Self { processes: Vec::new(), control_plane, programs, operator_image, forwarder };
         this.start_scheduler()?;
         this.start_kubelet()?;
         this.wait_ready().await?;
@@ -349,6 +374,8 @@ state = "/run/containerd"
   address = "{socket}"
 [ttrpc]
   address = "{socket}.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folder}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
   disable_apparmor = true
@@ -389,6 +416,7 @@ state = "/run/containerd"
             // Nobody answers there; without one the kubelet warns at each Pod.
             "clusterDNS": ["10.0.0.10"],
             "resolvConf": folder.join("resolv.conf"),
+            "volumePluginDir": folder.join("kubelet/volume-plugins"),
             "podLogsDir": folder.join("kubelet/pod-logs"),
             "makeIPTablesUtilChains": false,
             "evictionHard": {
@@ -428,9 +456,7 @@ state = "/run/containerd"
 }
 
 /// Stands in for kube-proxy: the cluster IP of the API server.
-async fn forward(api_server: SocketAddr) {
-    // The address is there since `enter`, and nobody else listens in this namespace.
-    let listener = TcpListener::bind(API_SERVICE).await.expect("bind the cluster IP of the API server");
+async fn forward(listener: TcpListener, api_server: SocketAddr) {
     while let Ok((mut inbound, _)) = listener.accept().await {
         tokio::spawn(async move {
             let mut outbound = TcpStream::connect(api_server).await?;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{ExitCode, Stdio},
+    process::{Child, ExitCode, Stdio},
 };
 
 use regcred_tests::{eventually, node};
@@ -54,14 +54,13 @@ pub(crate) async fn removed_in_the_documented_order_pods_go_on_and_nothing_is_le
 }
 
 pub(crate) async fn a_killed_program_leaves_nothing_of_its_node(_: &Stage) {
-    let mut child = node::another().unwrap().arg(HOLD).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = KilledOnDrop(node::another().unwrap().arg(HOLD).stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let (folder, cgroup) = line.trim().split_once(' ').expect("the folder and the cgroup of its node");
     assert!(std::path::Path::new(folder).is_dir());
     assert!(!groups(cgroup).is_empty(), "the node has a cgroup");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(child);
     eventually("folder, cgroups and processes of the node to be gone", SOON, async || {
         let left: Vec<String> = groups(cgroup)
             .into_iter()
@@ -71,6 +70,22 @@ pub(crate) async fn a_killed_program_leaves_nothing_of_its_node(_: &Stage) {
         if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
     })
     .await;
+}
+
+/// Which of the folders are there that containerd and the kubelet make unless they are told otherwise.
+pub(crate) fn places_outside() -> Vec<&'static str> {
+    let places = ["/opt/containerd", "/usr/libexec/kubernetes/kubelet-plugins/volume"];
+    places.into_iter().filter(|place| std::path::Path::new(place).exists()).collect()
+}
+
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn groups(name: &str) -> Vec<String> {

@@ -144,8 +144,16 @@ impl Stage {
         self.node.kubectl(&look, "").await.unwrap_or_else(|error| error.to_string())
     }
 
-    /// Reasons and messages of a Pod's events.
-    pub(crate) async fn events(&self, namespace: &str, pod: &str) -> String {
+    /// Waits until an event of a Pod says this; events travel apart from its status.
+    pub(crate) async fn tells(&self, namespace: &str, pod: &str, message: &str) {
+        eventually(&format!("an event of {namespace}/{pod}: {message}"), SOON, async || {
+            let events = self.events(namespace, pod).await;
+            if events.contains(message) { Ok(()) } else { Err(events) }
+        })
+        .await;
+    }
+
+    async fn events(&self, namespace: &str, pod: &str) -> String {
         let selector = format!("involvedObject.name={pod}");
         let path = "jsonpath={range .items[*]}{.reason}: {.message}{'\\n'}{end}";
         let look =

@@ -81,6 +81,10 @@ impl Cluster {
     pub(crate) async fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).current_dir(repository()).env("KUBECONFIG", &self.kubeconfig);
+        if self.is_embedded() {
+            // What kubectl caches of a cluster that ends goes with it.
+            command.env("HOME", self.folder());
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("start kubectl")?;
         if let Some(mut pipe) = child.stdin.take() {
@@ -141,14 +145,17 @@ impl Cluster {
         let mut config: Value =
             serde_json::from_str(&view).map_err(std::io::Error::from).context("read it")?;
         config["users"][0]["user"] = json!({ "token": token.trim() });
-        let folder = match &self.home {
+        let path = self.folder().join("operator.kubeconfig");
+        std::fs::write(&path, config.to_string()).context("write the operator's kubeconfig")?;
+        Ok(path)
+    }
+
+    fn folder(&self) -> &Path {
+        match &self.home {
             Home::Embedded(control_plane) => control_plane.folder(),
             Home::WithNode(node) => node.control_plane().folder(),
             Home::Yours(_, folder) => folder.path(),
-        };
-        let path = folder.join("operator.kubeconfig");
-        std::fs::write(&path, config.to_string()).context("write the operator's kubeconfig")?;
-        Ok(path)
+        }
     }
 
     /// Leaves the embedded control plane and the operator running. Returns the process whose end stops them.
