@@ -19,7 +19,7 @@ pub fn layout() -> Result<PathBuf> {
     if let Some(path) = LAYOUT.get() {
         return Ok(path.clone());
     }
-    say("building the operator's image; two minutes the first time");
+    say("building the operator's image, if it is not there: two to five minutes");
     let failed = |error: regcred_image::Error| Error::Unexpected(format!("the image: {error}"));
     let architecture = Architecture::of_this_machine()
         .ok_or_else(|| Error::Unexpected(format!("no image for {}", std::env::consts::ARCH)))?;

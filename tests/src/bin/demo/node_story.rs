@@ -87,7 +87,10 @@ async fn stuck(stage: &Stage) -> Result<()> {
     stage.show("create deployment app --namespace shop --image=registry.test:5000/acme/app:v1").await?;
     let waits = format!("get pods --namespace shop {PHASE}");
     stage.expect("its Pod is stuck", &waits, "ImagePullBackOff").await?;
-    stage.show("get pods --namespace shop").await.map(drop)
+    stage.show("get pods --namespace shop").await?;
+    let why =
+        "get events --namespace shop --field-selector reason=Failed --output custom-columns=MESSAGE:.message";
+    stage.show(why).await.map(drop)
 }
 
 async fn install(stage: &Stage, node: &Node) -> Result<()> {
