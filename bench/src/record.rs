@@ -73,7 +73,7 @@ pub struct Sample {
     pub cpu_seconds: f64,
     /// Processor time of the API server, in seconds.
     pub api_server_cpu_seconds: f64,
-    /// Resident memory of the subject at rest afterwards, in bytes.
+    /// Resident memory of the subject at rest afterwards, or of the API server where no subject runs, in bytes.
     pub resident: u64,
     /// The most that the subject ever held, in bytes.
     pub peak: u64,

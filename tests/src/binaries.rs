@@ -218,23 +218,29 @@ fn keyring_fingerprint() -> Result<u64> {
 
 fn build_operator() -> Result<PathBuf> {
     say("building the operator: cargo build --package regcred");
+    workspace_binary("regcred", "regcred", &[])
+}
+
+/// A program of this workspace as cargo builds it, with further arguments such as `--release`.
+pub fn workspace_binary(package: &str, binary: &str, further: &[&str]) -> Result<PathBuf> {
     let output = regcred_image::build::cargo(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .args(["build", "--package", "regcred", "--bin", "regcred", "--message-format=json"])
+        .args(["build", "--package", package, "--bin", binary, "--message-format=json-render-diagnostics"])
+        .args(further)
         .stderr(Stdio::inherit())
         .output()
         .context("run cargo build")?;
-    let remedy = "`cargo build --package regcred` failed; its messages are above".to_owned();
-    let executable = output.status.success().then(|| executable(&output.stdout)).flatten();
-    executable.ok_or(Error::Missing { program: "regcred".to_owned(), remedy })
+    let remedy = format!("`cargo build --package {package}` failed; its messages are above");
+    let executable = output.status.success().then(|| executable(&output.stdout, binary)).flatten();
+    executable.ok_or(Error::Missing { program: binary.to_owned(), remedy })
 }
 
 /// The path of the binary, from the messages cargo prints.
-fn executable(messages: &[u8]) -> Option<PathBuf> {
+fn executable(messages: &[u8], binary: &str) -> Option<PathBuf> {
     let messages = messages.split(|byte| *byte == b'\n');
     let mut artifacts = messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
     artifacts.find_map(|message| {
-        let is_operator = message["target"]["name"] == "regcred";
-        message["executable"].as_str().filter(|_| is_operator).map(PathBuf::from)
+        let is_wanted = message["target"]["name"] == binary;
+        message["executable"].as_str().filter(|_| is_wanted).map(PathBuf::from)
     })
 }
 

@@ -143,8 +143,12 @@ impl Memory {
 
     fn saw(&mut self, account: &Arc<str>, uid: &Uid, names: &BTreeSet<Arc<str>>) {
         let at = self.find(account).unwrap_or_else(|at| {
-            self.attached
-                .insert(at, Attached { account: account.clone(), uid: uid.clone(), names: Vec::new() });
+            if self.attached.is_empty() {
+                // A vector would begin with room for four.
+                self.attached.reserve_exact(1);
+            }
+            let names = Vec::with_capacity(names.len());
+            self.attached.insert(at, Attached { account: account.clone(), uid: uid.clone(), names });
             at
         });
         let known = &mut self.attached[at].names;

@@ -62,6 +62,11 @@ const CONTROLLERS: &str = "deployment-controller,replicaset-controller,daemonset
                            node-lifecycle-controller,pod-garbage-collector-controller,disruption-controller,\
                            clusterrole-aggregation-controller";
 const INIT: &str = include_str!("init.sh");
+/// How `unshare` starts process 1 of a node: whatever it starts and mounts goes with it.
+const NAMESPACES: [&str; 7] =
+    ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
+/// The name under which containerd has the operator's image once it is imported.
+pub const OPERATOR_IMAGE: &str = "regcred.test/regcred";
 /// Removes the cgroups once the node's processes are gone, which takes a moment after the first of them has ended.
 const FINALLY: &str = r#"
 tries=0
@@ -148,18 +153,9 @@ fn ensure_namespaces() -> Result<()> {
     }
     let folder = tempfile::tempdir().context("make a folder")?;
     let output = Command::new("unshare")
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--propagation",
-            "private",
-            "sh",
-            "-c",
-            TRIAL,
-        ])
+        .arg("--net")
+        .args(NAMESPACES)
+        .args(["sh", "-c", TRIAL])
         .env("FOLDER", folder.path())
         .stdin(Stdio::null())
         .output()
@@ -262,15 +258,15 @@ impl Node {
         Image::new(&self.programs.app, label)
     }
 
-    /// Brings the operator's image into containerd as `{repository}:{version}`.
-    pub async fn import_operator(&self, repository: &str) -> Result<()> {
+    /// Brings the operator's image into containerd as [`OPERATOR_IMAGE`], with its version as the tag.
+    pub async fn import_operator(&self) -> Result<()> {
         let archive = self.folder().join("operator.tar");
         let mut tar = tokio::process::Command::new("tar");
         tar.arg("--create").arg("--file").arg(&archive).arg("--directory").arg(&self.operator_image).arg(".");
         succeed(tar).await?;
         let mut import = tokio::process::Command::new(&self.programs.ctr);
         import.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io", "images", "import"]);
-        import.args(["--base-name", repository]).arg(&archive);
+        import.args(["--base-name", OPERATOR_IMAGE]).arg(&archive);
         succeed(import).await
     }
 
@@ -340,24 +336,11 @@ impl Node {
             ("LD_LIBRARY_PATH", programs.libraries.display().to_string()),
             ("PATH", format!("{path}:{}", std::env::var("PATH").unwrap_or_default())),
         ];
-        let arguments = [
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--propagation",
-            "private",
-            "/bin/sh",
-        ];
+        let script = ["/bin/sh".to_owned(), folder.join("init.sh").display().to_string()];
         Ok(Launch {
             name: "node".to_owned(),
             program: PathBuf::from("unshare"),
-            arguments: arguments
-                .map(str::to_owned)
-                .into_iter()
-                .chain([folder.join("init.sh").display().to_string()])
-                .collect(),
+            arguments: NAMESPACES.map(str::to_owned).into_iter().chain(script).collect(),
             environment: environment.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
         })
     }

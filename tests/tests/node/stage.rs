@@ -10,7 +10,7 @@ use regcred_tests::{
     chart, eventually,
     install::{OPERATOR_NAMESPACE, repository},
     node::{
-        Node,
+        Node, OPERATOR_IMAGE,
         registry::{Login, Registry, basic},
     },
 };
@@ -18,8 +18,6 @@ use serde_json::{Value, json};
 
 /// The host name of the registry.
 pub(crate) const HOST: &str = "registry.test:5000";
-/// The repository that the operator's image is in, as far as containerd knows.
-pub(crate) const OPERATOR_IMAGE: &str = "regcred.test/regcred";
 /// How soon a Pod runs that can pull; the machine may be busy.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 /// As [`SOON`] where a first pull failed: the kubelet waits 10, 20, 40 seconds and so on between tries.
@@ -41,7 +39,7 @@ impl Stage {
     pub(crate) async fn open() -> Self {
         let node = Node::start().await.unwrap();
         let registry = node.registry(HOST, &[puller()]).await.unwrap();
-        node.import_operator(OPERATOR_IMAGE).await.unwrap();
+        node.import_operator().await.unwrap();
         let this = Self { registry, node, images: AtomicUsize::new(0) };
         let enforced = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
         this.apply(&[namespace(OPERATOR_NAMESPACE, &enforced)]).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use regcred_tests::{
     error::{Error, Result},
     node::{
-        Node,
+        Node, OPERATOR_IMAGE,
         registry::{Login, Registry, basic},
     },
 };
@@ -14,8 +14,6 @@ use crate::stage::Stage;
 
 /// The host name by which the node knows the registry.
 const HOST: &str = "registry.test:5000";
-/// Under which containerd keeps the operator's image.
-const OPERATOR_IMAGE: &str = "regcred.test/regcred";
 /// A kubelet waits 10, 20, 40 seconds and so on between tries to pull.
 const AFTER_BACK_OFF: Duration = Duration::from_mins(3);
 const PHASE: &str = "--output jsonpath={.items[*].status.containerStatuses[*].state.waiting.reason}";
@@ -99,7 +97,7 @@ async fn install(stage: &Stage, node: &Node) -> Result<()> {
         "The chart, with the image of this checkout, which containerd was given beforehand. Two replicas, one of which \
          works; no\nright that is not needed, and admission policies that cage even those.",
     );
-    node.import_operator(OPERATOR_IMAGE).await?;
+    node.import_operator().await?;
     stage
         .helm(&format!(
             "install regcred deploy/chart --namespace regcred-system --create-namespace --set image.repository={OPERATOR_IMAGE} --wait"
