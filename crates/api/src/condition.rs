@@ -4,6 +4,10 @@
 //! (sigs.k8s.io/cli-utils, pkg/kstatus), so `kubectl wait` and Flux need nothing else.
 
 use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
 
 /// The type of a condition.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -23,7 +27,7 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
-    /// As it stands in `status.conditions[].type`.
+    /// As written in `status.conditions[].type`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
@@ -36,8 +40,41 @@ impl ConditionType {
     }
 }
 
-/// The reason of a condition, of a failure in status, and of an event: one set for all three.
+/// The status of a condition.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Nobody has looked yet.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// As written in `status.conditions[].status`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// Reads what a condition says; a text that is no status is `Unknown`.
+impl From<&str> for ConditionStatus {
+    fn from(text: &str) -> Self {
+        match text {
+            "True" => Self::True,
+            "False" => Self::False,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The reason of a condition, of a failure in status, and of an event: one set for all three.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Reason {
     /// Everything is in place.
     Succeeded,
@@ -93,10 +130,16 @@ pub enum Reason {
     Contested,
     /// A write failed for a cause that a later try may cure.
     WriteFailed,
+    /// Event: somebody keeps removing the name from a ServiceAccount.
+    ServiceAccountContested,
+    /// Event: a source gave a new credential.
+    CredentialRefreshed,
+    /// Event: everything is in place for the first time, or again.
+    Synced,
 }
 
 impl Reason {
-    /// As it stands in conditions, failures and events.
+    /// As written in conditions, failures and events.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "Succeeded",
@@ -126,7 +169,55 @@ impl Reason {
             Self::NotRequested => "NotRequested",
             Self::Contested => "Contested",
             Self::WriteFailed => "WriteFailed",
+            Self::ServiceAccountContested => "ServiceAccountContested",
+            Self::CredentialRefreshed => "CredentialRefreshed",
+            Self::Synced => "Synced",
         }
+    }
+
+    /// Whether a user must act: a condition that takes such a reason gives a Warning event.
+    pub const fn is_warning(self) -> bool {
+        match self {
+            Self::InvalidSpec
+            | Self::TargetClaimed
+            | Self::TargetNameNotAllowed
+            | Self::SourceNotFound
+            | Self::SourceInvalid
+            | Self::AccessDenied
+            | Self::Expired
+            | Self::NameConflict
+            | Self::TypeMismatch
+            | Self::Forbidden
+            | Self::QuotaExceeded
+            | Self::Contested
+            | Self::ServiceAccountContested => true,
+            Self::Succeeded
+            | Self::SourceNotReady
+            | Self::PartiallySynced
+            | Self::PartiallyAttached
+            | Self::NoNamespaceSelected
+            | Self::Stalled
+            | Self::Progressing
+            | Self::WaitingForSource
+            | Self::Retrying
+            | Self::Suspended
+            | Self::Resolved
+            | Self::AllSynced
+            | Self::AllAttached
+            | Self::NotRequested
+            | Self::WriteFailed
+            | Self::CredentialRefreshed
+            | Self::Synced => false,
+        }
+    }
+}
+
+/// Reads back what [`Reason::as_str`] writes.
+impl FromStr for Reason {
+    type Err = serde::de::value::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::deserialize(text.into_deserializer())
     }
 }
 

@@ -3,19 +3,28 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`spec`] | what an admin writes, with the CEL rules that the API server enforces |
-//! | [`status`] | what regcred answers |
-//! | [`condition`] | the kinds of conditions and their reasons, as closed sets |
+//! | `spec.rs` | what an admin writes, with the CEL rules that the API server enforces |
+//! | `status.rs` | what regcred answers |
+//! | `condition.rs` | the types of conditions, their statuses and their reasons, as closed sets |
 //! | [`names`] | group, labels, annotations, finalizer, field manager |
 //! | [`crd`] | the `CustomResourceDefinition` and its YAML |
 //!
 //! This crate knows neither a Kubernetes client nor a runtime.
 
-pub mod condition;
+mod condition;
 pub mod crd;
 pub mod names;
-pub mod spec;
-pub mod status;
+mod spec;
+mod status;
 
-pub use spec::{RegistryCredential, RegistryCredentialSpec};
-pub use status::RegistryCredentialStatus;
+pub use condition::{ConditionStatus, ConditionType, Reason};
+pub use spec::{
+    ConflictPolicy, DeletionPolicy, DockerConfigSecretRef, LabelSelector, LabelSelectorOperator,
+    LabelSelectorRequirement, NamespaceSelection, NamespacesFrom, Registry, RegistryCredential,
+    RegistryCredentialSpec, SecretRef, ServiceAccountSelection, ServiceAccountsFrom, Source, SourceMember,
+    Target, TargetMetadata,
+};
+pub use status::{
+    Failure, MAX_FAILURES, NamespaceCounts, RegistryCredentialStatus, RegistryStatus, ServiceAccountCounts,
+    Summary,
+};

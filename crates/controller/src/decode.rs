@@ -9,7 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::core::{DynamicObject, PartialObjectMeta};
-use regcred_api::spec::{DeletionPolicy, RegistryCredentialSpec};
+use regcred_api::{DeletionPolicy, RegistryCredentialSpec};
 use regcred_api::{RegistryCredentialStatus, names};
 use regcred_dockerconfig::SecretBytes;
 use regcred_planner::validate::InvalidSpec;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use regcred_api::spec::SourceMember;
+use regcred_api::SourceMember;
 use regcred_planner::world::Credential;
 use tokio::time::Instant;
 

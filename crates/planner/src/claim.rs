@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regcred_api::spec::DeletionPolicy;
+use regcred_api::DeletionPolicy;
 
 use crate::error::StepError;
 use crate::plan::Object;

@@ -1,6 +1,6 @@
 //! Why a step failed, and what follows from it.
 
-use regcred_api::condition::Reason;
+use regcred_api::Reason;
 
 /// What a failure asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

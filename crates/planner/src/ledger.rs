@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use regcred_api::status::{NamespaceCounts, ServiceAccountCounts};
+use regcred_api::{NamespaceCounts, ServiceAccountCounts};
 
 use crate::outcome::{Fault, PairReport, State};
 use crate::plan::Object;

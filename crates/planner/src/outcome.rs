@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_api::condition::Reason;
+use regcred_api::Reason;
 
 use crate::error::{Class, StepError};
 use crate::memory::Memory;

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_api::condition::Reason;
-use regcred_api::spec::DeletionPolicy;
+use regcred_api::DeletionPolicy;
+use regcred_api::Reason;
 
 use crate::claim::{Claim, Claims, Entries, Fate};
 use crate::error::StepError;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use regcred_api::condition::{ConditionType, Reason};
-use regcred_api::status::{Failure, MAX_FAILURES, RegistryCredentialStatus, RegistryStatus, Summary};
+use regcred_api::{ConditionType, Reason};
+use regcred_api::{Failure, MAX_FAILURES, RegistryCredentialStatus, RegistryStatus, Summary};
 
 use crate::ledger::Tally;
 use crate::outcome::Fault;

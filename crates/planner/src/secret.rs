@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use regcred_api::DeletionPolicy;
 use regcred_api::names;
-use regcred_api::spec::DeletionPolicy;
 use regcred_dockerconfig::SecretBytes;
 
 use crate::validate::Validated;

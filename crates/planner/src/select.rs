@@ -1,7 +1,7 @@
 //! Which namespaces and ServiceAccounts a credential is for. The same rules stand once more, in
 //! CEL, in the admission policy that attaches at birth.
 
-use regcred_api::spec::{
+use regcred_api::{
     LabelSelector, LabelSelectorOperator, LabelSelectorRequirement, NamespaceSelection, NamespacesFrom,
     ServiceAccountSelection, ServiceAccountsFrom,
 };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use regcred_api::condition::Reason;
-use regcred_api::spec::{ConflictPolicy, DeletionPolicy, RegistryCredentialSpec, SourceMember};
+use regcred_api::Reason;
+use regcred_api::{ConflictPolicy, DeletionPolicy, RegistryCredentialSpec, SourceMember};
 use regcred_dockerconfig::Server;
 
 use crate::select::{NamespaceFilter, ServiceAccountFilter};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_api::spec::DeletionPolicy;
+use regcred_api::DeletionPolicy;
 
 use crate::memory::Memory;
 use crate::secret::SecretCopy;

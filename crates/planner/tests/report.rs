@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_api::condition::{ConditionType, Reason};
-use regcred_api::spec::{DeletionPolicy, RegistryCredentialSpec};
-use regcred_api::status::{NamespaceCounts, RegistryCredentialStatus, ServiceAccountCounts};
+use regcred_api::{ConditionType, Reason};
+use regcred_api::{DeletionPolicy, RegistryCredentialSpec};
+use regcred_api::{NamespaceCounts, RegistryCredentialStatus, ServiceAccountCounts};
 use regcred_planner::ledger::Tally;
 use regcred_planner::outcome::Fault;
 use regcred_planner::plan::Object;

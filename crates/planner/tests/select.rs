@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regcred_api::spec::{NamespaceSelection, ServiceAccountSelection};
+use regcred_api::{NamespaceSelection, ServiceAccountSelection};
 use regcred_planner::select::{NamespaceFilter, ServiceAccountFilter};
 use regcred_planner::world::{Namespace, ServiceAccount};
 use serde::Deserialize;

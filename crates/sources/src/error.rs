@@ -1,6 +1,6 @@
 //! Why a source gave nothing. Names objects and keys; never quotes what is in them.
 
-use regcred_api::condition::Reason;
+use regcred_api::Reason;
 use regcred_dockerconfig::{ConfigError, Server};
 
 /// Why a source gave nothing. All of them wait for the source to change: its watch tells.

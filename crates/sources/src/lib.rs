@@ -14,7 +14,7 @@ pub mod secret;
 
 use std::sync::Arc;
 
-use regcred_api::spec::SourceMember;
+use regcred_api::SourceMember;
 use regcred_dockerconfig::{Credential, DockerConfig, Server};
 
 pub use error::SourceError;
@@ -84,8 +84,8 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use regcred_api::condition::Reason;
-    use regcred_api::spec::SecretRef;
+    use regcred_api::Reason;
+    use regcred_api::SecretRef;
     use regcred_dockerconfig::SecretBytes;
 
     use super::*;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use regcred_api::spec::SecretRef;
+use regcred_api::SecretRef;
 use regcred_dockerconfig::{ConfigError, Credential, DockerConfig, SecretBytes, Server};
 
 use crate::SourceError;

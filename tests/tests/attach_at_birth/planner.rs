@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
-use regcred_api::spec::RegistryCredentialSpec;
+use regcred_api::RegistryCredentialSpec;
 use regcred_planner::{
     Step,
     memory::Memory,

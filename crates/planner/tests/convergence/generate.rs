@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use regcred_api::spec::RegistryCredentialSpec;
+use regcred_api::RegistryCredentialSpec;
 use serde_json::json;
 
 use crate::model::{

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::Cluster;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use regcred_api::spec::{ConflictPolicy, DeletionPolicy};
+use regcred_api::{ConflictPolicy, DeletionPolicy};
 use regcred_planner::memory::Memory;
 use regcred_planner::plan;
 use regcred_planner::plan::{Plan, Step};

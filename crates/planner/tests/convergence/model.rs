@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use regcred_api::names;
-use regcred_api::spec::{DeletionPolicy, RegistryCredentialSpec};
+use regcred_api::{DeletionPolicy, RegistryCredentialSpec};
 use regcred_dockerconfig::SecretBytes;
 use regcred_planner::error::StepError;
 use regcred_planner::memory::Memory;
@@ -384,8 +384,7 @@ impl StoredCredential {
     }
 
     fn leaves_lists_alone(&self, secret: &str) -> bool {
-        self.target() == secret
-            && self.spec.service_accounts.from == regcred_api::spec::ServiceAccountsFrom::None
+        self.target() == secret && self.spec.service_accounts.from == regcred_api::ServiceAccountsFrom::None
     }
 
     fn observe(&self) -> Credential {
