@@ -11,9 +11,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, ValidationDirective};
 use kube::core::{PartialObjectMeta, Status};
 use regcred_api::{RegistryCredential, names};
-use regcred_planner::error::StepError;
-use regcred_planner::plan::{ListPatch, Plan, Precondition, Removal, Step};
-use regcred_planner::secret::SecretCopy;
+use regcred_planner::{ListPatch, Plan, Precondition, Removal, SecretCopy, Step, StepError};
 use serde_json::{Value, json};
 
 use crate::Context;

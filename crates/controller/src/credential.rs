@@ -6,14 +6,9 @@ use std::sync::Arc;
 use kube::Api;
 use kube::api::{ApiResource, Patch, PatchParams};
 use kube::core::DynamicObject;
-use regcred_api::Reason;
-use regcred_api::SourceMember;
-use regcred_api::{RegistryCredential, names};
+use regcred_api::{Reason, RegistryCredential, SourceMember, names};
 use regcred_dockerconfig::Server;
-use regcred_planner::report::{ResolvedRegistry, SourceState};
-use regcred_planner::secret::Payload;
-use regcred_planner::validate::Validated;
-use regcred_planner::world::Credential;
+use regcred_planner::{Credential, Payload, ResolvedRegistry, SourceState, Validated};
 use regcred_sources::{Resolved, SecretReader, SourceError, SourceSecret, Sources};
 use serde_json::json;
 use tokio::time::Instant;
@@ -119,7 +114,7 @@ fn render(key: &FingerprintKey, spec: &Validated, resolved: &Resolved) -> (Sourc
         servers: resolved.config.servers().map(ToString::to_string).collect(),
         expires_at: None,
     };
-    let registry = |registry: &regcred_planner::validate::Registry| ResolvedRegistry {
+    let registry = |registry: &regcred_planner::Registry| ResolvedRegistry {
         server: registry.server.to_string(),
         kind: registry.source.kind(),
         fingerprint: key.short(&resolved.config.only(&registry.server).render()),
@@ -153,7 +148,9 @@ async fn finish_deletion(
 ) {
     let settled_after = context.index().credential(name).map_or(0, |entry| entry.settled_after);
     let passes_to_come = !context.namespaces.is_done_before(settled_after);
-    if passes_to_come || context.ledger().tally(&planned.uid).leaving > 0 || holds_anything(context, planned)
+    if passes_to_come
+        || context.ledger().tally(&planned.uid).departing > 0
+        || holds_anything(context, planned)
     {
         context.credentials.push_at(name.clone(), Instant::now() + SOON);
         return;
@@ -169,7 +166,7 @@ fn holds_anything(context: &Context, planned: &Credential) -> bool {
         let world = context.index().observe(namespace, now);
         world.is_some_and(|world| {
             let pairs = regcred_planner::plan(&world, now).pairs;
-            pairs.iter().any(|pair| pair.leaving && pair.credential == planned.uid)
+            pairs.iter().any(|pair| pair.departing && pair.credential == planned.uid)
         })
     })
 }

@@ -9,11 +9,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::core::{DynamicObject, PartialObjectMeta};
-use regcred_api::{DeletionPolicy, RegistryCredentialSpec};
-use regcred_api::{RegistryCredentialStatus, names};
+use regcred_api::{DeletionPolicy, RegistryCredentialSpec, RegistryCredentialStatus, names};
 use regcred_dockerconfig::SecretBytes;
-use regcred_planner::validate::InvalidSpec;
-use regcred_planner::world::{Marks, Secret, ServiceAccount, StringMap, Uid};
+use regcred_planner::{InvalidSpec, Marks, Secret, ServiceAccount, StringMap, Uid};
 use regcred_sources::SourceSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -103,7 +101,7 @@ pub fn secret(object: &PartialObjectMeta<core::Secret>, mistyped: bool, interner
         uid: uid(metadata),
         resource_version: resource_version(metadata),
         terminating: metadata.deletion_timestamp.is_some(),
-        mistyped,
+        wrong_type: mistyped,
         immutable: any_manager_has(metadata, "f:immutable"),
         owns_data: owned.data,
         marks: marks(metadata, &owned).map(|marks| interner.marks(marks)),

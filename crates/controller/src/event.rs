@@ -2,7 +2,6 @@
 
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use regcred_api::RegistryCredential;
-use regcred_planner::report;
 
 use crate::Context;
 use crate::client::CALL_DEADLINE;
@@ -12,7 +11,7 @@ const NOTE_MAX: usize = 1024;
 
 /// Publishes events. One that cannot be written is told in the log and not tried again: status has
 /// said it already.
-pub async fn publish(context: &Context, name: &str, uid: &str, events: Vec<report::Event>) {
+pub async fn publish(context: &Context, name: &str, uid: &str, events: Vec<regcred_planner::Event>) {
     let reporter = Reporter {
         controller: regcred_api::names::FIELD_MANAGER.to_owned(),
         instance: Some(context.options.identity.clone()),
@@ -27,8 +26,8 @@ pub async fn publish(context: &Context, name: &str, uid: &str, events: Vec<repor
     };
     for event in events {
         let event = Event {
-            type_: if event.warning { EventType::Warning } else { EventType::Normal },
-            reason: event.reason,
+            type_: if event.reason.is_warning() { EventType::Warning } else { EventType::Normal },
+            reason: event.reason.to_string(),
             note: Some(truncated(event.note)),
             action: "Reconcile".to_owned(),
             secondary: None,

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
-use regcred_planner::validate::Settings;
+use regcred_planner::Settings;
 use serde_json::Value;
 use tokio::sync::{Notify, watch as signal};
 

@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_planner::memory::Memory;
-use regcred_planner::report::SourceState;
-use regcred_planner::secret::{Payload, SecretCopy};
-use regcred_planner::validate::{Settings, validate};
-use regcred_planner::world::{Credential, Namespace, Secret, ServiceAccount, World};
+use regcred_planner::{
+    Credential, Memory, Namespace, Payload, Secret, SecretCopy, ServiceAccount, Settings, SourceState, World,
+    validate,
+};
 use regcred_sources::{SecretReader, SourceSecret};
 use tokio::time::Instant;
 

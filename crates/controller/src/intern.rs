@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use regcred_planner::world::{Marks, StringMap};
+use regcred_planner::{Marks, StringMap};
 
 /// How much an interner grows before it looks for what nobody uses any more.
 const FIRST_SWEEP: usize = 1024;

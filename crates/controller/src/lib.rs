@@ -43,8 +43,7 @@ pub mod watch;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use regcred_planner::ledger::Ledger;
-use regcred_planner::validate::Settings;
+use regcred_planner::{Ledger, Settings};
 use tokio::sync::{Notify, watch as signal};
 use tokio::task::JoinSet;
 

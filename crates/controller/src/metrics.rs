@@ -4,8 +4,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use regcred_planner::error::StepError;
-use regcred_planner::plan::Step;
+use regcred_planner::{Step, StepError};
 
 /// What kind of step, and how it ended.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]

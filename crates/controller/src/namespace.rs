@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use regcred_planner::error::StepError;
-use regcred_planner::outcome::{PairReport, outcomes};
-use regcred_planner::{Plan, plan};
+use regcred_planner::{PairReport, Plan, StepError, outcomes, plan};
 use tokio::time::Instant;
 
 use crate::queue::Lane;
@@ -48,7 +46,7 @@ async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
     let results = apply::apply(context, &plan).await;
     let (reports, wake_at) = record(context, &plan, &results);
     let deleting = report(context, name, reports);
-    if plan.tries_refused {
+    if !plan.steps.is_empty() {
         context.namespaces.push(name.clone(), Lane::Urgent);
     }
     if let Some(at) = wake_at {

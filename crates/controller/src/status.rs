@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{ApiResource, Patch, PatchParams};
 use kube::core::DynamicObject;
 use regcred_api::{RegistryCredential, RegistryCredentialStatus, names};
-use regcred_planner::report::{Event, Observed, report};
+use regcred_planner::{Event, Observed, report};
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regcred_api::SourceMember;
-use regcred_planner::world::Credential;
+use regcred_planner::Credential;
 use tokio::time::Instant;
 
 use crate::Context;

@@ -14,8 +14,7 @@ use kube::api::ApiResource;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use regcred_api::RegistryCredential;
-use regcred_planner::plan::Object;
-use regcred_planner::world::Uid;
+use regcred_planner::{Object, Uid};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::decode::{self, SlimServiceAccount};

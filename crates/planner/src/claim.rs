@@ -7,9 +7,10 @@ use std::sync::Arc;
 use regcred_api::DeletionPolicy;
 
 use crate::error::StepError;
-use crate::plan::Object;
+use crate::observed::Secret;
+use crate::step::Object;
 use crate::validate::Validated;
-use crate::world::{Credential, Secret, World};
+use crate::world::{Credential, World};
 
 /// What is to become of one target name in a namespace.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub enum Entries<'a> {
     /// Selected ServiceAccounts have it, the others do not.
     Attach(&'a Validated),
     /// They stay as they are.
-    Leave,
+    Untouched,
     /// They go, wherever they stand.
     Detach,
     /// Those go that we saw there while they were wanted: a foreign Secret holds the name now, and
@@ -40,9 +41,9 @@ pub enum Entries<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Fate<'a> {
     /// It becomes the credential's copy.
-    Keep,
+    Ensure,
     /// It is not touched for now.
-    Leave,
+    Untouched,
     /// It cannot be had.
     Refused(StepError),
     /// It is no longer wanted.
@@ -63,8 +64,8 @@ impl<'a> Claims<'a> {
     pub fn settle(world: &'a World) -> Self {
         let mut claims = Self::default();
         claims.add_wanted(world);
-        claims.add_left_secrets(world);
-        claims.add_left_entries(world);
+        claims.add_leftover_secrets(world);
+        claims.add_leftover_entries(world);
         claims
     }
 
@@ -88,20 +89,20 @@ impl<'a> Claims<'a> {
         }
     }
 
-    fn add_left_secrets(&mut self, world: &'a World) {
+    fn add_leftover_secrets(&mut self, world: &'a World) {
         for (name, secret) in &world.secrets {
             if self.by_name.contains_key(name) {
                 continue;
             }
             if let Some(credential) = world.owner_of(secret) {
-                self.by_name.insert(name.clone(), left_secret(credential, secret));
+                self.by_name.insert(name.clone(), leftover_secret(credential, secret));
             }
         }
     }
 
     /// Entries whose Secret never came, because its source gave nothing: those of a credential on
     /// its way out, and those we saw attached before the selection changed.
-    fn add_left_entries(&mut self, world: &'a World) {
+    fn add_leftover_entries(&mut self, world: &'a World) {
         for credential in world.credentials.iter().filter(|credential| credential.deleting) {
             let Ok(spec) = &credential.spec else { continue };
             let name: Arc<str> = Arc::from(spec.target_name.as_str());
@@ -109,11 +110,11 @@ impl<'a> Claims<'a> {
                 continue;
             }
             let gone = !world.secrets.contains_key(&name);
-            let entries = match left_entries(credential) {
+            let entries = match leftover_entries(credential) {
                 Entries::Detach if !gone => Entries::DetachSeen,
                 entries => entries,
             };
-            self.by_name.insert(name, Claim { credential, entries, secret: Fate::Leave });
+            self.by_name.insert(name, Claim { credential, entries, secret: Fate::Untouched });
         }
     }
 }
@@ -121,11 +122,11 @@ impl<'a> Claims<'a> {
 /// A name that a credential wants here.
 fn wanted<'a>(world: &'a World, credential: &'a Arc<Credential>, spec: &'a Validated) -> Claim<'a> {
     let (entries, secret) = if spec.suspend || !credential.finalized {
-        (Entries::Leave, Fate::Leave)
+        (Entries::Untouched, Fate::Untouched)
     } else if let Some(error) = obstacle(world, spec) {
         (Entries::DetachSeen, Fate::Refused(error))
     } else {
-        (Entries::Attach(spec), Fate::Keep)
+        (Entries::Attach(spec), Fate::Ensure)
     };
     Claim { credential, entries, secret }
 }
@@ -138,7 +139,7 @@ fn obstacle(world: &World, spec: &Validated) -> Option<StepError> {
     let Some(secret) = world.secrets.get(name) else {
         return refused.filter(|error| matches!(error, StepError::NameConflict | StepError::TypeMismatch));
     };
-    if secret.mistyped {
+    if secret.wrong_type {
         Some(StepError::TypeMismatch)
     } else if world.owner_of(secret).is_some() {
         None
@@ -151,19 +152,19 @@ fn obstacle(world: &World, spec: &Validated) -> Option<StepError> {
 }
 
 /// A copy in a namespace that its credential no longer wants, or under a name it no longer has.
-fn left_secret<'a>(credential: &'a Arc<Credential>, secret: &'a Secret) -> Claim<'a> {
+fn leftover_secret<'a>(credential: &'a Arc<Credential>, secret: &'a Secret) -> Claim<'a> {
     let idle = credential.spec.as_ref().map_or(true, |spec| spec.suspend);
-    if secret.mistyped || (idle && !credential.deleting) {
-        return Claim { credential, entries: Entries::Leave, secret: Fate::Leave };
+    if secret.wrong_type || (idle && !credential.deleting) {
+        return Claim { credential, entries: Entries::Untouched, secret: Fate::Untouched };
     }
-    Claim { credential, entries: left_entries(credential), secret: Fate::Remove(secret) }
+    Claim { credential, entries: leftover_entries(credential), secret: Fate::Remove(secret) }
 }
 
 /// What happens to the entries of a copy that goes. With `from: None` others wrote them.
-fn left_entries(credential: &Credential) -> Entries<'static> {
+fn leftover_entries(credential: &Credential) -> Entries<'static> {
     let not_ours = credential.spec.as_ref().is_ok_and(|spec| spec.service_accounts.is_none());
     match credential.deletion_policy {
         DeletionPolicy::Delete if !not_ours => Entries::Detach,
-        DeletionPolicy::Delete | DeletionPolicy::Retain => Entries::Leave,
+        DeletionPolicy::Delete | DeletionPolicy::Retain => Entries::Untouched,
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use regcred_api::{NamespaceCounts, ServiceAccountCounts};
 
+use crate::observed::Uid;
 use crate::outcome::{Fault, PairReport, State};
-use crate::plan::Object;
-use crate::world::Uid;
+use crate::step::Object;
 
 /// The last report of each namespace, and the sums over them.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub struct Tally {
     /// ServiceAccounts.
     pub service_accounts: ServiceAccountCounts,
     /// Namespaces where something is still to be taken away.
-    pub leaving: usize,
+    pub departing: usize,
     /// What is not in place: namespace and object, in order.
     pub failures: BTreeMap<(Arc<str>, Object), Fault>,
 }
@@ -78,8 +78,8 @@ impl Ledger {
 
 impl Tally {
     fn add(&mut self, namespace: &Arc<str>, report: &PairReport) {
-        if report.leaving {
-            self.leaving += 1;
+        if report.departing {
+            self.departing += 1;
         } else {
             self.namespaces.matched += 1;
             self.namespaces.synced += usize::from(report.secret == State::Synced);
@@ -95,8 +95,8 @@ impl Tally {
     }
 
     fn subtract(&mut self, namespace: &Arc<str>, report: &PairReport) {
-        if report.leaving {
-            self.leaving -= 1;
+        if report.departing {
+            self.departing -= 1;
         } else {
             self.namespaces.matched -= 1;
             self.namespaces.synced -= usize::from(report.secret == State::Synced);

@@ -1,32 +1,49 @@
 //! Pure planning. What was observed in a namespace becomes ordered steps, and what came of those
 //! steps becomes status. Nothing here talks to a cluster, reads a clock or draws a random number.
 //!
-//! The pipeline, in the order in which a change runs through it:
+//! The files, in the order in which a change runs through them. Each uses only those above it:
 //!
-//! 1. [`validate`]: a raw spec becomes [`validate::Validated`], once; after it nothing reads the spec.
-//! 2. [`world`]: plain data for what was observed, one [`world::World`] for a namespace.
-//! 3. [`memory`]: what the last passes over a namespace left behind: names seen attached, writes
-//!    that are held back after a failure, ServiceAccounts somebody fights over.
-//! 4. [`select`]: which namespaces and ServiceAccounts a credential is for.
-//! 5. [`claim`]: which credential governs each target name in a namespace.
-//! 6. [`secret`] and [`service_account`]: the wanted Secret, the wanted list, and the way there.
-//! 7. [`plan()`]: all of it, as an ordered list of [`Step`]s and the refusals.
-//! 8. [`outcome`]: what became of the steps, as one [`outcome::PairReport`] for each credential.
-//! 9. [`ledger`]: those reports, summed over the cluster.
-//! 10. [`report()`]: the sums become status and events.
+//! | file | what it does |
+//! |---|---|
+//! | `error.rs` | why a step fails ([`StepError`]), and what follows from it |
+//! | `observed.rs` | what was observed, as plain data: [`Namespace`], [`ServiceAccount`], [`Secret`] |
+//! | `select.rs` | which namespaces and ServiceAccounts a spec selects |
+//! | `validate.rs` | a raw spec becomes [`Validated`], once; after it nothing reads the raw spec |
+//! | `copy.rs` | the desired Secret ([`SecretCopy`]), and whether an observed one matches it |
+//! | `step.rs` | what is decided, as plain data: [`Plan`], [`Step`], [`Goal`] |
+//! | `memory.rs` | what is remembered of earlier passes: names seen attached, failed writes, contests |
+//! | `world.rs` | everything that decides what is written in one namespace, as one [`World`] |
+//! | `claim.rs` | which credential governs each target name in a namespace |
+//! | `service_account.rs` | what is to change on the `imagePullSecrets` of a ServiceAccount |
+//! | `plan.rs` | [`plan()`] makes a [`Plan`] of a [`World`]: ordered steps, and what is refused |
+//! | `outcome.rs` | what became of the steps, as one [`PairReport`] for each credential |
+//! | `ledger.rs` | those reports, summed over the cluster |
+//! | `report.rs` | [`report()`] makes status and events of the sums |
 
-pub mod claim;
-pub mod error;
-pub mod ledger;
-pub mod memory;
-pub mod outcome;
-pub mod plan;
-pub mod report;
-pub mod secret;
-pub mod select;
-pub mod service_account;
-pub mod validate;
-pub mod world;
+mod claim;
+mod copy;
+mod error;
+mod ledger;
+mod memory;
+mod observed;
+mod outcome;
+mod plan;
+mod report;
+mod select;
+mod service_account;
+mod step;
+mod validate;
+mod world;
 
-pub use plan::{Plan, Step, plan};
-pub use report::report;
+pub use copy::{Payload, SecretCopy};
+pub use error::{Class, StepError};
+pub use ledger::{Ledger, Tally};
+pub use memory::Memory;
+pub use observed::{Marks, Namespace, Secret, ServiceAccount, StringMap, Uid};
+pub use outcome::{AccountCounts, Fault, PairReport, State, outcomes};
+pub use plan::plan;
+pub use report::{Event, Observed, ResolvedRegistry, SourceState, report};
+pub use select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
+pub use step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Step};
+pub use validate::{InvalidSpec, Registry, Settings, Validated, validate};
+pub use world::{Credential, World};

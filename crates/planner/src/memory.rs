@@ -8,8 +8,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Class, StepError};
-use crate::plan::{Object, Plan, Step};
-use crate::world::{ServiceAccount, Uid};
+use crate::observed::{ServiceAccount, Uid};
+use crate::step::{Object, Plan, Step};
 
 /// Removals within [`CONTEST_WINDOW`] that make a ServiceAccount contested.
 const CONTEST_REMOVALS: usize = 3;
@@ -38,7 +38,7 @@ struct Attached {
 
 /// Somebody else takes our names off a ServiceAccount.
 #[derive(Clone, Debug, Default)]
-pub struct Contest {
+pub(crate) struct Contest {
     removals: Vec<Timestamp>,
     pauses: u32,
     paused_until: Option<Timestamp>,
@@ -48,7 +48,7 @@ pub struct Contest {
 
 /// A write that failed and is not tried again before its time.
 #[derive(Clone, Debug)]
-pub struct Hold {
+pub(crate) struct Hold {
     /// Why it failed.
     pub error: StepError,
     /// When it first failed.
@@ -92,7 +92,7 @@ impl Memory {
     }
 
     /// The hold on an object, whether its time has come or not.
-    pub fn hold(&self, object: &Object) -> Option<&Hold> {
+    pub(crate) fn hold(&self, object: &Object) -> Option<&Hold> {
         self.holds.get(object)
     }
 
@@ -102,18 +102,13 @@ impl Memory {
     }
 
     /// The contest over a ServiceAccount, while it is left alone.
-    pub fn contest(&self, account: &str, now: Timestamp) -> Option<&Contest> {
+    pub(crate) fn contest(&self, account: &str, now: Timestamp) -> Option<&Contest> {
         self.contests.get(account).filter(|contest| contest.paused_until.is_some_and(|until| until > now))
     }
 
     /// Whether this name was seen on this ServiceAccount while it was wanted there.
-    pub fn saw_attached(&self, account: &str, name: &str) -> bool {
+    pub(crate) fn saw_attached(&self, account: &str, name: &str) -> bool {
         self.find(account).is_ok_and(|at| self.attached[at].names.iter().any(|own| **own == *name))
-    }
-
-    /// Every name that was seen on some ServiceAccount while it was wanted there.
-    pub fn seen_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.attached.iter().flat_map(|attached| &attached.names)
     }
 
     /// The next time at which something held back may be tried, after `now`.
@@ -188,7 +183,7 @@ impl Memory {
 
 impl Hold {
     /// Whether a write planned from this version of the object still has to wait.
-    pub fn binds(&self, resource_version: Option<&Arc<str>>, now: Timestamp) -> bool {
+    pub(crate) fn binds(&self, resource_version: Option<&Arc<str>>, now: Timestamp) -> bool {
         let superseded = matches!(self.error, StepError::Conflict | StepError::Gone)
             && self.planned_from.as_ref() != resource_version;
         self.retry_at > now && !superseded

@@ -7,8 +7,8 @@ use regcred_api::Reason;
 
 use crate::error::{Class, StepError};
 use crate::memory::Memory;
-use crate::plan::{Goal, Object, Pair, Plan};
-use crate::world::Uid;
+use crate::observed::Uid;
+use crate::step::{Goal, Object, Pair, Plan};
 
 /// One credential in one namespace after a pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +16,7 @@ pub struct PairReport {
     /// UID of the credential.
     pub credential: Uid,
     /// Something of this credential is still to be taken away here.
-    pub leaving: bool,
+    pub departing: bool,
     /// State of the Secret.
     pub secret: State,
     /// Selected ServiceAccounts, counted by state.
@@ -85,7 +85,7 @@ impl Judge<'_> {
         let mut failures = Vec::new();
         let object = Object::Secret(pair.target.clone());
         let secret = self.state(&pair.secret, &object, &mut failures);
-        if pair.leaving && secret == State::Synced {
+        if pair.departing && secret == State::Synced {
             return None;
         }
         let mut accounts = AccountCounts { matched: pair.accounts.len(), ..AccountCounts::default() };
@@ -100,12 +100,12 @@ impl Judge<'_> {
                 failures[before..].iter().filter(|(_, fault)| fault.reason == Reason::Contested).count();
             if secret == State::Failed {
                 // The Secret's own failure says it already.
-                failures.retain(|(object, fault)| is_secret(object) || fault.reason == Reason::Contested);
+                failures.retain(|(object, fault)| object.is_secret() || fault.reason == Reason::Contested);
             }
         }
         Some(PairReport {
             credential: pair.credential.clone(),
-            leaving: pair.leaving,
+            departing: pair.departing,
             secret,
             accounts,
             failures,
@@ -151,8 +151,4 @@ fn fault(error: StepError, since: Timestamp) -> Option<Fault> {
         since,
         retrying: error.class() == Class::Retry,
     })
-}
-
-fn is_secret(object: &Object) -> bool {
-    matches!(object, Object::Secret(_))
 }

@@ -9,178 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_api::DeletionPolicy;
-use regcred_api::Reason;
+use regcred_api::{DeletionPolicy, Reason};
 
 use crate::claim::{Claim, Claims, Entries, Fate};
 use crate::error::StepError;
-use crate::secret::SecretCopy;
+use crate::observed::{Secret, ServiceAccount};
 use crate::service_account::ListChange;
-use crate::world::{Credential, Secret, ServiceAccount, Uid, World};
-
-/// What is written, as the key of holds and failures.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Object {
-    /// A Secret of this name.
-    Secret(Arc<str>),
-    /// A ServiceAccount of this name.
-    ServiceAccount(Arc<str>),
-}
-
-/// One request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Merge patch with the whole new list.
-    PatchServiceAccount(ListPatch),
-    /// Server-side apply.
-    ApplySecret {
-        /// What to write.
-        copy: Arc<SecretCopy>,
-        /// What stands there, to be written with force; nothing: without force.
-        over: Option<Precondition>,
-    },
-    /// Delete and apply: the only way past `immutable: true`.
-    RecreateSecret {
-        /// What to write.
-        copy: Arc<SecretCopy>,
-        /// What stands there.
-        over: Precondition,
-    },
-    /// Delete.
-    DeleteSecret(Removal),
-    /// Take our marks off and leave the rest.
-    ReleaseSecret(Removal),
-}
-
-/// What a write is planned from; it fails if the object is no longer that.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Precondition {
-    /// UID that was observed.
-    pub uid: Uid,
-    /// Version that was observed.
-    pub resource_version: Arc<str>,
-}
-
-/// A new list for a ServiceAccount.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ListPatch {
-    /// The ServiceAccount.
-    pub name: Arc<str>,
-    /// Its UID.
-    pub uid: Uid,
-    /// The version that the list was planned from.
-    pub resource_version: Arc<str>,
-    /// The whole new list.
-    pub list: Vec<Arc<str>>,
-    /// Names that it adds.
-    pub attach: BTreeSet<Arc<str>>,
-    /// Names that it takes off.
-    pub detach: BTreeSet<Arc<str>>,
-}
-
-/// A Secret that goes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Removal {
-    /// Its name.
-    pub name: Arc<str>,
-    /// What was observed.
-    pub over: Precondition,
-    /// The credential it was made for.
-    pub credential: Uid,
-}
-
-/// What is to be done in one namespace.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// The namespace.
-    pub namespace: Arc<str>,
-    /// The requests, in order.
-    pub steps: Vec<Step>,
-    /// What each credential concerned gets here.
-    pub pairs: Vec<Pair>,
-    /// Wanted names that already stand on each ServiceAccount.
-    pub present: BTreeMap<Arc<str>, (Uid, BTreeSet<Arc<str>>)>,
-    /// A step tries what was refused before. Its name is attached by the next plan, once it is known how that went.
-    pub tries_refused: bool,
-}
-
-/// What one credential gets in one namespace.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pair {
-    /// UID of the credential.
-    pub credential: Uid,
-    /// Target name.
-    pub target: Arc<str>,
-    /// It only has things to take away here.
-    pub leaving: bool,
-    /// What becomes of the Secret.
-    pub secret: Goal,
-    /// What becomes of each selected ServiceAccount.
-    pub accounts: Vec<(Arc<str>, Goal)>,
-}
-
-/// What becomes of an object for a credential.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Goal {
-    /// It is as it should be.
-    InPlace,
-    /// It is once this step is done.
-    Step(usize),
-    /// It waits for something that announces itself.
-    Waiting,
-    /// It failed before, and is held back until its time comes.
-    Held {
-        /// Why it failed.
-        error: StepError,
-        /// Since when.
-        since: Timestamp,
-    },
-    /// It cannot be had.
-    Refused {
-        /// Why.
-        reason: Reason,
-        /// What is wrong and what to do.
-        message: String,
-    },
-}
-
-impl Step {
-    /// What it writes.
-    pub fn object(&self) -> Object {
-        match self {
-            Self::PatchServiceAccount(patch) => Object::ServiceAccount(patch.name.clone()),
-            Self::ApplySecret { copy, .. } | Self::RecreateSecret { copy, .. } => {
-                Object::Secret(Arc::from(copy.name.as_str()))
-            }
-            Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
-                Object::Secret(removal.name.clone())
-            }
-        }
-    }
-
-    /// The version of the object it was planned from.
-    pub fn planned_from(&self) -> Option<&Arc<str>> {
-        match self {
-            Self::PatchServiceAccount(patch) => Some(&patch.resource_version),
-            Self::ApplySecret { over, .. } => over.as_ref().map(|over| &over.resource_version),
-            Self::RecreateSecret { over, .. } => Some(&over.resource_version),
-            Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
-                Some(&removal.over.resource_version)
-            }
-        }
-    }
-
-    /// Whether this step must not be taken once `failed` could not be.
-    pub fn depends_on(&self, failed: &Self) -> bool {
-        match (self, failed) {
-            (
-                Self::DeleteSecret(removal) | Self::ReleaseSecret(removal),
-                Self::PatchServiceAccount(patch),
-            ) => patch.detach.contains(&removal.name),
-            _ => false,
-        }
-    }
-}
+use crate::step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Step};
+use crate::world::{Credential, World};
 
 /// What is to be done in this namespace at this time.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
@@ -265,7 +101,7 @@ impl<'a> Planner<'a> {
         for (name, claim) in &claims.by_name {
             match claim.secret {
                 Fate::Remove(secret) => removals.push((name, claim, secret)),
-                Fate::Keep | Fate::Leave | Fate::Refused(_) => self.plan_wanted(name, claim),
+                Fate::Ensure | Fate::Untouched | Fate::Refused(_) => self.plan_wanted(name, claim),
             }
         }
         for (name, claim, secret) in removals {
@@ -275,19 +111,19 @@ impl<'a> Planner<'a> {
 
     fn plan_wanted(&mut self, name: &Arc<str>, claim: &Claim<'a>) {
         let secret = match claim.secret {
-            Fate::Keep => self.plan_copy(name, claim.credential),
+            Fate::Ensure => self.plan_copy(name, claim.credential),
             Fate::Refused(error) => self.plan_refused(name, claim.credential, error),
-            Fate::Leave | Fate::Remove(_) => self.left_alone(name, claim.credential),
+            Fate::Untouched | Fate::Remove(_) => self.untouched(name, claim.credential),
         };
-        let leaving = claim.credential.active_spec().is_none();
-        if leaving && !self.names_stay(name) {
+        let departing = claim.credential.active_spec().is_none();
+        if departing && !self.names_stay(name) {
             return;
         }
         let accounts = self.accounts(name, claim);
         self.plan.pairs.push(Pair {
             credential: claim.credential.uid.clone(),
             target: name.clone(),
-            leaving,
+            departing,
             secret,
             accounts,
         });
@@ -296,9 +132,9 @@ impl<'a> Planner<'a> {
     fn plan_copy(&mut self, name: &Arc<str>, credential: &Credential) -> Goal {
         let existing = self.world.secrets.get(name);
         let Some(copy) = &credential.copy else {
-            return self.left_alone(name, credential);
+            return self.untouched(name, credential);
         };
-        if existing.is_some_and(|secret| copy.is(secret)) {
+        if existing.is_some_and(|secret| copy.matches(secret)) {
             return Goal::InPlace;
         }
         if existing.is_some_and(|secret| secret.terminating) {
@@ -310,8 +146,8 @@ impl<'a> Planner<'a> {
         }
         let copy = copy.clone();
         self.push(match existing {
-            Some(secret) if secret.immutable => Step::RecreateSecret { copy, over: secret.precondition() },
-            _ => Step::ApplySecret { copy, over: existing.map(Secret::precondition) },
+            Some(secret) if secret.immutable => Step::RecreateSecret { copy, over: Precondition::of(secret) },
+            _ => Step::ApplySecret { copy, over: existing.map(Precondition::of) },
         })
     }
 
@@ -323,8 +159,7 @@ impl<'a> Planner<'a> {
         let hold = self.hold(&Object::Secret(name.clone()), None);
         match (try_again, hold, &credential.copy) {
             (true, None, Some(copy)) => {
-                self.plan.tries_refused = true;
-                self.push(Step::ApplySecret { copy: copy.clone(), over: existing.map(Secret::precondition) })
+                self.push(Step::ApplySecret { copy: copy.clone(), over: existing.map(Precondition::of) })
             }
             (true, Some(waiting), _) => waiting,
             _ => Goal::Refused { reason: error.reason(), message: error.to_string() },
@@ -332,7 +167,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A copy of this credential whose data nobody touched still does its work.
-    fn left_alone(&self, name: &Arc<str>, credential: &Credential) -> Goal {
+    fn untouched(&self, name: &Arc<str>, credential: &Credential) -> Goal {
         let serves = |secret: &Secret| {
             secret.owns_data && self.world.owner_of(secret).is_some_and(|owner| owner.uid == credential.uid)
         };
@@ -350,7 +185,7 @@ impl<'a> Planner<'a> {
         self.plan.pairs.push(Pair {
             credential: claim.credential.uid.clone(),
             target: name.clone(),
-            leaving: true,
+            departing: true,
             secret: goal,
             accounts: Vec::new(),
         });
@@ -404,7 +239,7 @@ impl<'a> Planner<'a> {
             self.plan.pairs.push(Pair {
                 credential: loser.uid.clone(),
                 target: Arc::from(spec.target_name.as_str()),
-                leaving: false,
+                departing: false,
                 secret: refused,
                 accounts,
             });
@@ -423,16 +258,9 @@ impl<'a> Planner<'a> {
     }
 }
 
-impl Secret {
-    /// What a write over this Secret is planned from.
-    pub fn precondition(&self) -> Precondition {
-        Precondition { uid: self.uid.clone(), resource_version: self.resource_version.clone() }
-    }
-}
-
 fn removal(name: &Arc<str>, credential: &Credential, secret: &Secret) -> Step {
     let removal =
-        Removal { name: name.clone(), over: secret.precondition(), credential: credential.uid.clone() };
+        Removal { name: name.clone(), over: Precondition::of(secret), credential: credential.uid.clone() };
     match credential.deletion_policy {
         DeletionPolicy::Delete => Step::DeleteSecret(removal),
         DeletionPolicy::Retain => Step::ReleaseSecret(removal),

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use regcred_api::{ConditionType, Reason};
-use regcred_api::{Failure, MAX_FAILURES, RegistryCredentialStatus, RegistryStatus, Summary};
+use regcred_api::{
+    ConditionStatus, ConditionType, Failure, MAX_FAILURES, Reason, RegistryCredentialStatus, RegistryStatus,
+    Summary,
+};
 
 use crate::ledger::Tally;
 use crate::outcome::Fault;
-use crate::plan::Object;
+use crate::step::Object;
 use crate::world::Credential;
 
 /// How many namespaces a message names.
@@ -64,13 +66,11 @@ pub struct Observed<'a> {
     pub in_progress: bool,
 }
 
-/// An event for the RegistryCredential.
+/// An event for the RegistryCredential: a Warning if its reason is one, else Normal.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {
-    /// Warning rather than Normal.
-    pub warning: bool,
-    /// Reason, as in conditions, or `CredentialRefreshed`, `Synced`.
-    pub reason: String,
+    /// Why it is published.
+    pub reason: Reason,
     /// One sentence.
     pub note: String,
 }
@@ -95,15 +95,15 @@ pub fn report(
         failures: failures(old, observed.tally),
         failures_omitted: observed.tally.failures.len().saturating_sub(MAX_FAILURES),
     };
-    let events = events(old, &status);
+    let events = events(old, &status, &verdicts);
     (status, events)
 }
 
-/// One condition to be: status, reason, message.
+/// A desired condition.
 #[derive(Clone, Debug)]
 struct Verdict {
     kind: ConditionType,
-    status: &'static str,
+    status: ConditionStatus,
     reason: Reason,
     message: String,
 }
@@ -142,46 +142,34 @@ impl Verdicts {
 
 fn suspended_verdict() -> Verdict {
     let message = "spec.suspend is set: nothing is written until it is taken away";
-    Verdict::new(ConditionType::Reconciling, "False", Reason::Suspended, message)
+    Verdict::new(ConditionType::Reconciling, ConditionStatus::False, Reason::Suspended, message)
 }
 
 impl Verdict {
-    fn new(kind: ConditionType, status: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+    fn new(kind: ConditionType, status: ConditionStatus, reason: Reason, message: impl Into<String>) -> Self {
         Self { kind, status, reason, message: message.into() }
     }
 }
 
 /// A suspended object keeps the last word on whether it was ready.
 fn last_ready(old: &RegistryCredentialStatus) -> Verdict {
-    let condition = old.condition(ConditionType::Ready);
-    let status = match condition.map(|c| c.status.as_str()) {
-        Some("True") => "True",
-        Some("False") => "False",
-        _ => "Unknown",
+    let Some(condition) = old.condition(ConditionType::Ready) else {
+        let message = "suspended before the first pass";
+        return Verdict::new(ConditionType::Ready, ConditionStatus::Unknown, Reason::Progressing, message);
     };
-    let reason = READY_REASONS
-        .into_iter()
-        .find(|reason| condition.is_some_and(|c| c.reason == reason.as_str()))
-        .unwrap_or(Reason::Progressing);
-    let message =
-        condition.map_or_else(|| "suspended before the first pass".to_owned(), |c| c.message.clone());
-    Verdict::new(ConditionType::Ready, status, reason, message)
+    let status = ConditionStatus::from(condition.status.as_str());
+    let reason = condition.reason.parse().unwrap_or(Reason::Progressing);
+    Verdict::new(ConditionType::Ready, status, reason, condition.message.clone())
 }
-
-/// Every reason that `Ready` may carry.
-const READY_REASONS: [Reason; 7] = [
-    Reason::Succeeded,
-    Reason::SourceNotReady,
-    Reason::PartiallySynced,
-    Reason::PartiallyAttached,
-    Reason::NoNamespaceSelected,
-    Reason::Stalled,
-    Reason::Progressing,
-];
 
 fn stalled_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     if let Err(invalid) = &observed.credential.spec {
-        return Some(Verdict::new(ConditionType::Stalled, "True", invalid.reason(), invalid.to_string()));
+        return Some(Verdict::new(
+            ConditionType::Stalled,
+            ConditionStatus::True,
+            invalid.reason(),
+            invalid.to_string(),
+        ));
     }
     let claimed: Vec<_> = faults_of(observed.tally, Reason::TargetClaimed).collect();
     let ((_, _), first) = claimed.first()?;
@@ -190,7 +178,7 @@ fn stalled_verdict(observed: &Observed<'_>) -> Option<Verdict> {
         named(claimed.iter().map(|((namespace, _), _)| namespace)),
         first.message
     );
-    Some(Verdict::new(ConditionType::Stalled, "True", Reason::TargetClaimed, message))
+    Some(Verdict::new(ConditionType::Stalled, ConditionStatus::True, Reason::TargetClaimed, message))
 }
 
 fn source_verdict(source: Option<&SourceState>) -> Option<Verdict> {
@@ -198,9 +186,11 @@ fn source_verdict(source: Option<&SourceState>) -> Option<Verdict> {
     Some(match source? {
         SourceState::Resolved { note, .. } => {
             let message = note.clone().unwrap_or_else(|| "every server has a credential".to_owned());
-            Verdict::new(kind, "True", Reason::Resolved, message)
+            Verdict::new(kind, ConditionStatus::True, Reason::Resolved, message)
         }
-        SourceState::Failed { reason, message } => Verdict::new(kind, "False", *reason, message.clone()),
+        SourceState::Failed { reason, message } => {
+            Verdict::new(kind, ConditionStatus::False, *reason, message.clone())
+        }
     })
 }
 
@@ -210,9 +200,9 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     let counts = observed.tally.namespaces;
     let of = format!("{} of {} namespaces in sync", counts.synced, counts.matched);
     if counts.synced == counts.matched && !observed.in_progress {
-        return Some(Verdict::new(kind, "True", Reason::AllSynced, of));
+        return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllSynced, of));
     }
-    let secrets = observed.tally.failures.iter().filter(|((_, object), _)| is_secret(object));
+    let secrets = observed.tally.failures.iter().filter(|((_, object), _)| object.is_secret());
     let mut reasons: Vec<Reason> = secrets.map(|(_, fault)| fault.reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
@@ -222,7 +212,7 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
         }
         _ => Reason::PartiallySynced,
     };
-    Some(Verdict::new(kind, "False", reason, of + &because(observed.tally, is_secret)))
+    Some(Verdict::new(kind, ConditionStatus::False, reason, of + &because(observed.tally, Object::is_secret)))
 }
 
 fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
@@ -230,46 +220,51 @@ fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     let kind = ConditionType::ServiceAccountsAttached;
     if spec.service_accounts.is_none() {
         let message = "serviceAccounts.from is None: Pods name the Secret themselves";
-        return Some(Verdict::new(kind, "True", Reason::NotRequested, message));
+        return Some(Verdict::new(kind, ConditionStatus::True, Reason::NotRequested, message));
     }
     let counts = observed.tally.service_accounts;
     let of = format!("{} of {} ServiceAccounts attached", counts.attached, counts.matched);
     if counts.attached == counts.matched && !observed.in_progress {
-        return Some(Verdict::new(kind, "True", Reason::AllAttached, of));
+        return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllAttached, of));
     }
-    let is_account = |object: &Object| !is_secret(object);
+    let is_account = |object: &Object| !object.is_secret();
     let forbidden = faults_of(observed.tally, Reason::Forbidden).any(|((_, object), _)| is_account(object));
     let reason = match (counts.contested, forbidden) {
         (0, true) => Reason::Forbidden,
         (0, false) => Reason::PartiallyAttached,
         _ => Reason::Contested,
     };
-    Some(Verdict::new(kind, "False", reason, of + &because(observed.tally, is_account)))
+    Some(Verdict::new(kind, ConditionStatus::False, reason, of + &because(observed.tally, is_account)))
 }
 
 fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
     let Parts { stalled, source, secrets, accounts } = parts;
     let ready = |status, reason, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
-    let failed = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|v| v.status == "False");
+    let failed =
+        |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|v| v.status == ConditionStatus::False);
     let message = |verdict: &Option<Verdict>| verdict.as_ref().map_or(String::new(), |v| v.message.clone());
     let tally = observed.tally;
     if observed.credential.deleting {
-        let left = format!("being deleted; {} namespaces are still to be cleaned up", tally.leaving);
-        ready("False", Reason::Progressing, &left)
+        let left = format!("being deleted; {} namespaces are still to be cleaned up", tally.departing);
+        ready(ConditionStatus::False, Reason::Progressing, &left)
     } else if stalled.is_some() {
-        ready("False", Reason::Stalled, &message(stalled))
+        ready(ConditionStatus::False, Reason::Stalled, &message(stalled))
     } else if failed(source) {
-        ready("False", Reason::SourceNotReady, &message(source))
+        ready(ConditionStatus::False, Reason::SourceNotReady, &message(source))
     } else if tally.namespaces.failed > 0 {
-        ready("False", Reason::PartiallySynced, &message(secrets))
+        ready(ConditionStatus::False, Reason::PartiallySynced, &message(secrets))
     } else if tally.service_accounts.failed > 0 {
-        ready("False", Reason::PartiallyAttached, &message(accounts))
+        ready(ConditionStatus::False, Reason::PartiallyAttached, &message(accounts))
     } else if source.is_none() || observed.in_progress || failed(secrets) || failed(accounts) {
-        ready("False", Reason::Progressing, &progress(observed))
+        ready(ConditionStatus::False, Reason::Progressing, &progress(observed))
     } else if tally.namespaces.matched == 0 {
-        ready("True", Reason::NoNamespaceSelected, "0 namespaces are selected; see spec.namespaces")
+        ready(
+            ConditionStatus::True,
+            Reason::NoNamespaceSelected,
+            "0 namespaces are selected; see spec.namespaces",
+        )
     } else {
-        ready("True", Reason::Succeeded, &message(secrets))
+        ready(ConditionStatus::True, Reason::Succeeded, &message(secrets))
     }
 }
 
@@ -282,7 +277,7 @@ fn reconciling_verdict(observed: &Observed<'_>, ready: &Verdict) -> Option<Verdi
         _ if retrying => Reason::Retrying,
         _ => return None,
     };
-    Some(Verdict::new(ConditionType::Reconciling, "True", reason, ready.message.clone()))
+    Some(Verdict::new(ConditionType::Reconciling, ConditionStatus::True, reason, ready.message.clone()))
 }
 
 fn progress(observed: &Observed<'_>) -> String {
@@ -320,10 +315,6 @@ fn faults_of(tally: &Tally, reason: Reason) -> impl Iterator<Item = (&(Arc<str>,
     tally.failures.iter().filter(move |(_, fault)| fault.reason == reason)
 }
 
-fn is_secret(object: &Object) -> bool {
-    matches!(object, Object::Secret(_))
-}
-
 fn conditions(
     old: &RegistryCredentialStatus,
     verdicts: &Verdicts,
@@ -331,10 +322,10 @@ fn conditions(
     now: Timestamp,
 ) -> Vec<Condition> {
     let condition = |verdict: &Verdict| {
-        let unchanged = old.condition(verdict.kind).filter(|before| before.status == verdict.status);
+        let unchanged = old.condition(verdict.kind).filter(|before| before.status == verdict.status.as_str());
         Condition {
             type_: verdict.kind.as_str().to_owned(),
-            status: verdict.status.to_owned(),
+            status: verdict.status.as_str().to_owned(),
             reason: verdict.reason.to_string(),
             message: verdict.message.clone(),
             observed_generation: generation,
@@ -416,61 +407,31 @@ fn whole_second(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
-fn events(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus) -> Vec<Event> {
-    let warned = [
-        ConditionType::SourceReady,
-        ConditionType::SecretsSynced,
-        ConditionType::ServiceAccountsAttached,
-        ConditionType::Stalled,
-    ];
-    let mut events: Vec<Event> = warned.into_iter().filter_map(|kind| warning(kind, old, new)).collect();
+fn events(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus, verdicts: &Verdicts) -> Vec<Event> {
+    let mut events: Vec<Event> = verdicts.0.iter().filter_map(|verdict| warning(verdict, old)).collect();
     if !old.registries.is_empty() && fingerprints(old) != fingerprints(new) {
-        events.push(normal("CredentialRefreshed", "a source gave a new credential"));
+        let note = "a source gave a new credential".to_owned();
+        events.push(Event { reason: Reason::CredentialRefreshed, note });
     }
-    let reason = |status: &RegistryCredentialStatus| {
-        status.condition(ConditionType::Ready).map(|condition| condition.reason.clone())
+    let succeeded = |status: &RegistryCredentialStatus| {
+        status.condition(ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::Succeeded.as_str())
     };
-    let succeeded = Some(Reason::Succeeded.to_string());
-    if reason(new) == succeeded && reason(old) != succeeded {
-        events.push(normal("Synced", &format!("{} namespaces in sync", new.namespaces.synced)));
+    if succeeded(new) && !succeeded(old) {
+        let note = format!("{} namespaces in sync", new.namespaces.synced);
+        events.push(Event { reason: Reason::Synced, note });
     }
     events
 }
 
-fn normal(reason: &str, note: &str) -> Event {
-    Event { warning: false, reason: reason.to_owned(), note: note.to_owned() }
-}
-
-/// An event for a condition that turned, or took another reason, for something a user must do.
-fn warning(
-    kind: ConditionType,
-    old: &RegistryCredentialStatus,
-    new: &RegistryCredentialStatus,
-) -> Option<Event> {
-    let after = new.condition(kind)?;
-    let told = [
-        Reason::SourceNotFound,
-        Reason::SourceInvalid,
-        Reason::AccessDenied,
-        Reason::Expired,
-        Reason::NameConflict,
-        Reason::TypeMismatch,
-        Reason::Forbidden,
-        Reason::QuotaExceeded,
-        Reason::Contested,
-        Reason::TargetClaimed,
-        Reason::InvalidSpec,
-        Reason::TargetNameNotAllowed,
-    ];
-    let reason = told.into_iter().find(|reason| after.reason == reason.as_str())?;
-    if old.condition(kind).is_some_and(|before| before.reason == after.reason) {
-        return None;
-    }
-    let reason = match reason {
-        Reason::Contested => "ServiceAccountContested".to_owned(),
-        reason => reason.to_string(),
+/// An event for a condition that takes a reason which asks a user to act.
+fn warning(verdict: &Verdict, old: &RegistryCredentialStatus) -> Option<Event> {
+    let before = old.condition(verdict.kind);
+    let repeated = before.is_some_and(|before| before.reason == verdict.reason.as_str());
+    let reason = match verdict.reason {
+        Reason::Contested => Reason::ServiceAccountContested,
+        reason => reason,
     };
-    Some(Event { warning: true, reason, note: after.message.clone() })
+    (reason.is_warning() && !repeated).then(|| Event { reason, note: verdict.message.clone() })
 }
 
 fn fingerprints(status: &RegistryCredentialStatus) -> Vec<(&str, &str)> {

@@ -7,11 +7,18 @@ use regcred_api::{
 };
 use wildmatch::WildMatch;
 
-use crate::validate::InvalidSpec;
-use crate::world::{Namespace, ServiceAccount, StringMap};
+use crate::observed::{Namespace, ServiceAccount, StringMap};
 
 /// Prefixes of namespaces that belong to the platform; `from: All` does not take them.
 const SYSTEM_PREFIXES: [&str; 2] = ["kube-", "openshift-"];
+
+/// A requirement with no values, or with values that its operator cannot use.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("matchExpressions on {key}: In and NotIn need values; Exists and DoesNotExist take none")]
+pub struct SelectorError {
+    /// The label of the requirement.
+    pub key: String,
+}
 
 /// Which namespaces get the Secret.
 #[derive(Clone, Debug)]
@@ -49,15 +56,10 @@ struct Requirement {
 
 impl NamespaceFilter {
     /// Takes a selection apart once.
-    pub fn new(selection: &NamespaceSelection) -> Result<Self, InvalidSpec> {
+    pub fn new(selection: &NamespaceSelection) -> Result<Self, SelectorError> {
         Ok(Self {
             all: selection.from == NamespacesFrom::All,
-            chosen: Choice::new(
-                "namespaces.selector",
-                &selection.match_names,
-                selection.selector.as_ref(),
-                &selection.exclude,
-            )?,
+            chosen: Choice::new(&selection.match_names, selection.selector.as_ref(), &selection.exclude)?,
         })
     }
 
@@ -72,15 +74,10 @@ impl NamespaceFilter {
 
 impl ServiceAccountFilter {
     /// Takes a selection apart once.
-    pub fn new(selection: &ServiceAccountSelection) -> Result<Self, InvalidSpec> {
+    pub fn new(selection: &ServiceAccountSelection) -> Result<Self, SelectorError> {
         Ok(Self {
             from: selection.from,
-            chosen: Choice::new(
-                "serviceAccounts.selector",
-                &selection.match_names,
-                selection.selector.as_ref(),
-                &selection.exclude,
-            )?,
+            chosen: Choice::new(&selection.match_names, selection.selector.as_ref(), &selection.exclude)?,
         })
     }
 
@@ -104,14 +101,13 @@ impl ServiceAccountFilter {
 
 impl Choice {
     fn new(
-        field: &'static str,
         names: &[String],
         selector: Option<&LabelSelector>,
         exclude: &[String],
-    ) -> Result<Self, InvalidSpec> {
+    ) -> Result<Self, SelectorError> {
         Ok(Self {
             names: globs(names),
-            selector: selector.map(|s| Selector::new(field, s)).transpose()?.unwrap_or_default(),
+            selector: selector.map(Selector::new).transpose()?.unwrap_or_default(),
             exclude: globs(exclude),
         })
     }
@@ -126,13 +122,13 @@ impl Choice {
 }
 
 impl Selector {
-    fn new(field: &'static str, selector: &LabelSelector) -> Result<Self, InvalidSpec> {
+    fn new(selector: &LabelSelector) -> Result<Self, SelectorError> {
         let labels = selector.match_labels.iter().map(|(key, value)| Requirement {
             key: key.clone(),
             operator: LabelSelectorOperator::In,
             values: vec![value.clone()],
         });
-        let expressions = selector.match_expressions.iter().map(|e| Requirement::new(field, e));
+        let expressions = selector.match_expressions.iter().map(Requirement::new);
         Ok(Self(labels.map(Ok).chain(expressions).collect::<Result<_, _>>()?))
     }
 
@@ -142,11 +138,11 @@ impl Selector {
 }
 
 impl Requirement {
-    fn new(field: &'static str, expression: &LabelSelectorRequirement) -> Result<Self, InvalidSpec> {
+    fn new(expression: &LabelSelectorRequirement) -> Result<Self, SelectorError> {
         let needs_values =
             matches!(expression.operator, LabelSelectorOperator::In | LabelSelectorOperator::NotIn);
         if needs_values == expression.values.is_empty() {
-            return Err(InvalidSpec::Selector { field, key: expression.key.clone() });
+            return Err(SelectorError { key: expression.key.clone() });
         }
         Ok(Self {
             key: expression.key.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::claim::{Claims, Entries};
 use crate::memory::Memory;
-use crate::world::ServiceAccount;
+use crate::observed::ServiceAccount;
 
 /// What is to change on one list.
 #[derive(Clone, Debug, Default)]
@@ -32,9 +32,9 @@ impl ListChange {
                 Some(false) | None => false,
             };
         }
-        let left_behind =
+        let leftover =
             |entry: &&Arc<str>| !claims.by_name.contains_key(*entry) && memory.saw_attached(name, entry);
-        change.detach.extend(account.image_pull_secrets.iter().filter(left_behind).cloned());
+        change.detach.extend(account.image_pull_secrets.iter().filter(leftover).cloned());
         change
     }
 
@@ -73,6 +73,6 @@ fn wish(
         Entries::Attach(spec) if spec.service_accounts.is_none() => None,
         Entries::Attach(_) | Entries::Detach => Some(false),
         Entries::DetachSeen => memory.saw_attached(name, target).then_some(false),
-        Entries::Leave => None,
+        Entries::Untouched => None,
     }
 }

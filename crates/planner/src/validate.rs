@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use regcred_api::Reason;
-use regcred_api::{ConflictPolicy, DeletionPolicy, RegistryCredentialSpec, SourceMember};
+use regcred_api::{ConflictPolicy, DeletionPolicy, Reason, RegistryCredentialSpec, SourceMember};
 use regcred_dockerconfig::Server;
 
-use crate::select::{NamespaceFilter, ServiceAccountFilter};
+use crate::select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
 
 /// A spec that can be carried out. Nothing after it reads the raw one.
 #[derive(Clone, Debug)]
@@ -89,13 +88,13 @@ pub enum InvalidSpec {
         /// Position in `registries`.
         index: usize,
     },
-    /// A requirement with no values, or with values it cannot use.
-    #[error("{field}.matchExpressions on {key}: In and NotIn need values; Exists and DoesNotExist take none")]
+    /// A label selector that cannot be used.
+    #[error("{field}.{error}")]
     Selector {
         /// `namespaces.selector` or `serviceAccounts.selector`.
         field: &'static str,
-        /// The label of the requirement.
-        key: String,
+        /// What is wrong with it.
+        error: SelectorError,
     },
     /// Adopt without Retain.
     #[error("target.conflictPolicy: Adopt needs deletionPolicy: Retain")]
@@ -135,8 +134,10 @@ pub fn validate(
         suspend: spec.suspend,
         registries: registries(spec)?,
         docker_config_secrets: spec.docker_config_secret_refs.iter().map(|r| r.name.clone()).collect(),
-        namespaces: NamespaceFilter::new(&spec.namespaces)?,
-        service_accounts: ServiceAccountFilter::new(&spec.service_accounts)?,
+        namespaces: NamespaceFilter::new(&spec.namespaces)
+            .map_err(|error| InvalidSpec::Selector { field: "namespaces.selector", error })?,
+        service_accounts: ServiceAccountFilter::new(&spec.service_accounts)
+            .map_err(|error| InvalidSpec::Selector { field: "serviceAccounts.selector", error })?,
         target_name: target_name(name, spec, settings)?,
         adopt,
         deletion_policy: spec.deletion_policy,

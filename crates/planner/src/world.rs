@@ -1,4 +1,4 @@
-//! What was observed, as plain data. Equal worlds give equal plans.
+//! Everything that decides what is written in one namespace. Equal worlds give equal plans.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,15 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use regcred_api::DeletionPolicy;
 
+use crate::copy::SecretCopy;
 use crate::memory::Memory;
-use crate::secret::SecretCopy;
+use crate::observed::{Namespace, Secret, ServiceAccount, Uid};
 use crate::validate::{InvalidSpec, Validated};
-
-/// UID of an object, as the API server made it.
-pub type Uid = Arc<str>;
-
-/// Labels or annotations, shared between the many objects that carry the same.
-pub type StringMap = Arc<BTreeMap<String, String>>;
 
 /// Everything that decides what is written in one namespace.
 #[derive(Clone, Debug)]
@@ -27,78 +22,8 @@ pub struct World {
     pub service_accounts: BTreeMap<Arc<str>, ServiceAccount>,
     /// Every RegistryCredential of the cluster, in no order that matters.
     pub credentials: Arc<[Arc<Credential>]>,
-    /// What earlier passes over this namespace left behind.
+    /// What is remembered of earlier passes over this namespace.
     pub memory: Memory,
-}
-
-/// A namespace.
-#[derive(Clone, Debug)]
-pub struct Namespace {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its labels.
-    pub labels: StringMap,
-    /// It carries `regcred.dev/exclude: "true"`.
-    pub excluded: bool,
-    /// It is being deleted.
-    pub terminating: bool,
-    /// It is the namespace of the operator, which `from: All` does not take.
-    pub is_own: bool,
-}
-
-/// A ServiceAccount.
-#[derive(Clone, Debug)]
-pub struct ServiceAccount {
-    /// UID.
-    pub uid: Uid,
-    /// The version that a patch is planned from.
-    pub resource_version: Arc<str>,
-    /// Its labels.
-    pub labels: StringMap,
-    /// It carries `regcred.dev/exclude: "true"`.
-    pub excluded: bool,
-    /// It is being deleted.
-    pub terminating: bool,
-    /// Names in `imagePullSecrets`, in order, as they stand there.
-    pub image_pull_secrets: Vec<Arc<str>>,
-    /// The field manager that last wrote the list.
-    pub list_manager: Option<Arc<str>>,
-}
-
-/// A Secret, seen without its data.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read off metadata")]
-pub struct Secret {
-    /// UID, the precondition of a delete.
-    pub uid: Uid,
-    /// The version that a write is planned from.
-    pub resource_version: Arc<str>,
-    /// It is being deleted and only waits for a finalizer.
-    pub terminating: bool,
-    /// Its type is not `kubernetes.io/dockerconfigjson`.
-    pub mistyped: bool,
-    /// Somebody set `immutable`, so its data cannot be changed any more.
-    pub immutable: bool,
-    /// regcred's field manager still owns the data: nobody edited it since.
-    pub owns_data: bool,
-    /// What marks it as regcred's, if anything does.
-    pub marks: Option<Arc<Marks>>,
-}
-
-/// What regcred left on a Secret. Labels and annotations are those that its field manager still
-/// owns, so that what others add is no drift, and what they change is.
-#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Marks {
-    /// UID of the RegistryCredential, from the annotation or else the ownerReference.
-    pub credential_uid: Option<Uid>,
-    /// Name of the RegistryCredential, from the label.
-    pub credential_name: Option<Arc<str>>,
-    /// Labels that regcred owns.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations that regcred owns.
-    pub annotations: BTreeMap<String, String>,
-    /// UID in an ownerReference to a RegistryCredential.
-    pub owner_uid: Option<Uid>,
 }
 
 /// A RegistryCredential, as far as planning needs it.
@@ -110,7 +35,7 @@ pub struct Credential {
     pub uid: Uid,
     /// When it was made: the older of two wins a target name.
     pub created: Timestamp,
-    /// It has a deletionTimestamp.
+    /// It is being deleted.
     pub deleting: bool,
     /// Our finalizer is on it, so that what is written for it will be cleaned up.
     pub finalized: bool,
@@ -118,12 +43,12 @@ pub struct Credential {
     pub deletion_policy: DeletionPolicy,
     /// Its spec, or what is wrong with it.
     pub spec: Result<Arc<Validated>, InvalidSpec>,
-    /// The Secret that every selected namespace gets; none while the source gives nothing.
+    /// The desired Secret of every selected namespace; `None` while the source gives nothing.
     pub copy: Option<Arc<SecretCopy>>,
 }
 
 impl Credential {
-    /// The spec, if it can be carried out and the object is not on its way out.
+    /// The spec, if it can be carried out and the object is not being deleted.
     pub fn active_spec(&self) -> Option<&Arc<Validated>> {
         self.spec.as_ref().ok().filter(|_| !self.deleting)
     }

@@ -5,16 +5,14 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_api::{ConditionType, Reason};
-use regcred_api::{DeletionPolicy, RegistryCredentialSpec};
-use regcred_api::{NamespaceCounts, RegistryCredentialStatus, ServiceAccountCounts};
-use regcred_planner::ledger::Tally;
-use regcred_planner::outcome::Fault;
-use regcred_planner::plan::Object;
-use regcred_planner::report;
-use regcred_planner::report::{Event, Observed, ResolvedRegistry, SourceState};
-use regcred_planner::validate::{InvalidSpec, Settings, validate};
-use regcred_planner::world::Credential;
+use regcred_api::{
+    ConditionType, DeletionPolicy, NamespaceCounts, Reason, RegistryCredentialSpec, RegistryCredentialStatus,
+    ServiceAccountCounts,
+};
+use regcred_planner::{
+    Credential, Event, Fault, InvalidSpec, Object, Observed, ResolvedRegistry, Settings, SourceState, Tally,
+    report, validate,
+};
 use serde_json::json;
 
 fn at(second: i64) -> Timestamp {
@@ -50,7 +48,7 @@ fn resolved(fingerprint: &str) -> SourceState {
 }
 
 fn tally(matched: usize, synced: usize, faults: &[(&str, Object, Reason)]) -> Tally {
-    let failed = faults.iter().filter(|(_, object, _)| matches!(object, Object::Secret(_))).count();
+    let failed = faults.iter().filter(|(_, object, _)| object.is_secret()).count();
     let fault = |reason: Reason| Fault {
         reason,
         message: Arc::from("what is wrong and what to do"),
@@ -66,7 +64,7 @@ fn tally(matched: usize, synced: usize, faults: &[(&str, Object, Reason)]) -> Ta
             failed: faults.len(),
             contested,
         },
-        leaving: 0,
+        departing: 0,
         failures: faults
             .iter()
             .map(|(ns, object, reason)| ((Arc::from(*ns), object.clone()), fault(*reason)))
@@ -196,8 +194,7 @@ fn transition_times_move_with_the_status_value_alone() {
     assert_eq!(transition(&other), at(0), "still False, for another reason");
     let (well, events) = report(Some(&other), &observed(&plain, Some(&good), &tally(1, 1, &[])), at(20));
     assert_eq!(transition(&well), at(20));
-    let synced =
-        Event { warning: false, reason: "Synced".to_owned(), note: "1 namespaces in sync".to_owned() };
+    let synced = Event { reason: Reason::Synced, note: "1 namespaces in sync".to_owned() };
     assert_eq!(events, [synced]);
 }
 
@@ -212,13 +209,13 @@ fn a_suspended_object_keeps_the_last_word_on_readiness() {
 }
 
 #[test]
-fn a_rotation_is_told_once_with_its_time() {
+fn a_rotation_is_reported_once_with_its_time() {
     let plain = credential(&json!({}));
     let in_place = tally(1, 1, &[]);
     let (before, _) = report(None, &observed(&plain, Some(&resolved("1")), &in_place), at(0));
     let (after, events) = report(Some(&before), &observed(&plain, Some(&resolved("2")), &in_place), at(5));
     assert_eq!(after.registries[0].refreshed_at.0, at(5));
-    assert_eq!(events.iter().map(|event| event.reason.as_str()).collect::<Vec<_>>(), ["CredentialRefreshed"]);
+    assert_eq!(events.iter().map(|event| event.reason).collect::<Vec<_>>(), [Reason::CredentialRefreshed]);
     let (broken, _) =
         report(Some(&after), &observed(&plain, Some(&failed(Reason::SourceInvalid)), &in_place), at(9));
     assert_eq!(broken.registries, after.registries, "what the copies still hold");

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regcred_api::{NamespaceSelection, ServiceAccountSelection};
-use regcred_planner::select::{NamespaceFilter, ServiceAccountFilter};
-use regcred_planner::world::{Namespace, ServiceAccount};
+use regcred_planner::{Namespace, NamespaceFilter, ServiceAccount, ServiceAccountFilter};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

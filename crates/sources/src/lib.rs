@@ -84,8 +84,7 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use regcred_api::Reason;
-    use regcred_api::SecretRef;
+    use regcred_api::{Reason, SecretRef};
     use regcred_dockerconfig::SecretBytes;
 
     use super::*;

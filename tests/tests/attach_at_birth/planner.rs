@@ -4,13 +4,7 @@ use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use regcred_api::RegistryCredentialSpec;
-use regcred_planner::{
-    Step,
-    memory::Memory,
-    plan,
-    validate::{Settings, validate},
-    world::{Credential, Namespace, ServiceAccount, World},
-};
+use regcred_planner::{Credential, Memory, Namespace, ServiceAccount, Settings, Step, World, plan, validate};
 use serde_json::Value;
 
 use crate::cases::Seen;

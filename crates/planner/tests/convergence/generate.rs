@@ -75,7 +75,7 @@ fn account() -> impl Strategy<Value = StoredAccount> {
 
 fn secret() -> impl Strategy<Value = StoredSecret> {
     (1_u64..50, prop::bool::weighted(0.3))
-        .prop_map(|(version, mistyped)| StoredSecret::foreign(version, mistyped))
+        .prop_map(|(version, wrong_type)| StoredSecret::foreign(version, wrong_type))
 }
 
 /// A namespace in any state that others can leave it in.
@@ -108,7 +108,8 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         (0_usize..2).prop_map(Change::TakeLabel),
         (0_usize..2).prop_map(Change::TakeAnnotation),
         (0_usize..2).prop_map(Change::Freeze),
-        (0_usize..2, any::<bool>()).prop_map(|(target, mistyped)| Change::CreateForeign { target, mistyped }),
+        (0_usize..2, any::<bool>())
+            .prop_map(|(target, wrong_type)| Change::CreateForeign { target, wrong_type }),
         (0_usize..3, 0_usize..3).prop_map(|(account, entry)| Change::AddEntry { account, entry }),
         (0_usize..3).prop_map(Change::OptOut),
         (0_usize..3).prop_map(Change::DeleteAccount),

@@ -14,9 +14,7 @@ use model::Cluster;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use regcred_api::{ConflictPolicy, DeletionPolicy};
-use regcred_planner::memory::Memory;
-use regcred_planner::plan;
-use regcred_planner::plan::{Plan, Step};
+use regcred_planner::{Goal, Memory, Plan, Step, plan};
 
 /// Passes after which a world that still changes counts as one that never settles.
 const MAX_PASSES: usize = 60;
@@ -187,7 +185,7 @@ fn the_generator_reaches_every_kind_of_step_and_refusal() {
             Step::ReleaseSecret(_) => "release",
         }));
         seen.extend(plan.pairs.iter().filter_map(|pair| match &pair.secret {
-            regcred_planner::plan::Goal::Refused { reason, .. } => Some(reason.as_str()),
+            Goal::Refused { reason, .. } => Some(reason.as_str()),
             _ => None,
         }));
     });

@@ -3,15 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use regcred_api::names;
-use regcred_api::{DeletionPolicy, RegistryCredentialSpec};
+use regcred_api::{DeletionPolicy, RegistryCredentialSpec, ServiceAccountsFrom, names};
 use regcred_dockerconfig::SecretBytes;
-use regcred_planner::error::StepError;
-use regcred_planner::memory::Memory;
-use regcred_planner::plan::{Precondition, Step};
-use regcred_planner::secret::{Payload, SecretCopy};
-use regcred_planner::validate::{Settings, validate};
-use regcred_planner::world::{Credential, Marks, Namespace, Secret, ServiceAccount, World};
+use regcred_planner::{
+    Credential, Marks, Memory, Namespace, Payload, Precondition, Secret, SecretCopy, ServiceAccount,
+    Settings, Step, StepError, World, validate,
+};
 
 /// The namespace, everything in it, and the RegistryCredentials of the cluster.
 #[derive(Clone, Debug)]
@@ -30,7 +27,7 @@ pub(crate) struct StoredSecret {
     pub(crate) uid: u64,
     pub(crate) version: u64,
     pub(crate) content: String,
-    pub(crate) mistyped: bool,
+    pub(crate) wrong_type: bool,
     pub(crate) immutable: bool,
     pub(crate) owns_data: bool,
     pub(crate) marks: Option<Marks>,
@@ -62,7 +59,7 @@ pub(crate) enum Change {
     TakeLabel(usize),
     TakeAnnotation(usize),
     Freeze(usize),
-    CreateForeign { target: usize, mistyped: bool },
+    CreateForeign { target: usize, wrong_type: bool },
     AddEntry { account: usize, entry: usize },
     OptOut(usize),
     DeleteAccount(usize),
@@ -145,7 +142,7 @@ impl Cluster {
     ) -> Result<(), StepError> {
         let name: Arc<str> = Arc::from(copy.name.as_str());
         let uid = match (self.secrets.get(&name), over) {
-            (Some(secret), _) if secret.mistyped => return Err(StepError::TypeMismatch),
+            (Some(secret), _) if secret.wrong_type => return Err(StepError::TypeMismatch),
             (Some(_), None) => return Err(StepError::NameConflict),
             (None, Some(_)) => return Err(StepError::Conflict),
             (Some(secret), Some(_)) if self.caged && secret.marks.is_none() => {
@@ -172,7 +169,7 @@ impl Cluster {
             uid,
             version,
             content,
-            mistyped: false,
+            wrong_type: false,
             immutable: false,
             owns_data: true,
             marks: Some(marks),
@@ -212,9 +209,9 @@ impl Cluster {
             Change::Freeze(at) => self.edit_secret(*at, |secret| {
                 secret.immutable = true;
             }),
-            Change::CreateForeign { target, mistyped } => {
+            Change::CreateForeign { target, wrong_type } => {
                 let name = Arc::from(TARGETS[target % 2]);
-                self.secrets.entry(name).or_insert_with(|| StoredSecret::foreign(version, *mistyped));
+                self.secrets.entry(name).or_insert_with(|| StoredSecret::foreign(version, *wrong_type));
             }
             Change::AddEntry { account, entry } => self.edit_account(*account, |account| {
                 account.list.insert(0, Arc::from(ENTRIES[entry % 3]));
@@ -299,7 +296,10 @@ impl Cluster {
     /// Everything but UIDs and versions.
     pub(crate) fn end_state(&self) -> Vec<String> {
         let secret = |(name, secret): (&Arc<str>, &StoredSecret)| {
-            format!("{name}: {} {:?} {} {}", secret.content, secret.marks, secret.immutable, secret.mistyped)
+            format!(
+                "{name}: {} {:?} {} {}",
+                secret.content, secret.marks, secret.immutable, secret.wrong_type
+            )
         };
         let account = |(name, account): (&Arc<str>, &StoredAccount)| format!("{name}: {:?}", account.list);
         self.secrets.iter().map(secret).chain(self.accounts.iter().map(account)).collect()
@@ -330,12 +330,12 @@ impl Cluster {
 }
 
 impl StoredSecret {
-    pub(crate) fn foreign(version: u64, mistyped: bool) -> Self {
+    pub(crate) fn foreign(version: u64, wrong_type: bool) -> Self {
         Self {
             uid: version,
             version,
             content: "theirs".to_owned(),
-            mistyped,
+            wrong_type,
             immutable: false,
             owns_data: false,
             marks: None,
@@ -347,7 +347,7 @@ impl StoredSecret {
             uid: Arc::from(self.uid.to_string()),
             resource_version: Arc::from(self.version.to_string()),
             terminating: false,
-            mistyped: self.mistyped,
+            wrong_type: self.wrong_type,
             immutable: self.immutable,
             owns_data: self.owns_data,
             marks: self.marks.clone().map(Arc::new),
@@ -384,7 +384,7 @@ impl StoredCredential {
     }
 
     fn leaves_lists_alone(&self, secret: &str) -> bool {
-        self.target() == secret && self.spec.service_accounts.from == regcred_api::ServiceAccountsFrom::None
+        self.target() == secret && self.spec.service_accounts.from == ServiceAccountsFrom::None
     }
 
     fn observe(&self) -> Credential {

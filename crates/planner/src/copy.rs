@@ -5,12 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_api::DeletionPolicy;
-use regcred_api::names;
+use regcred_api::{DeletionPolicy, names};
 use regcred_dockerconfig::SecretBytes;
 
+use crate::observed::{Secret, Uid};
 use crate::validate::Validated;
-use crate::world::{Secret, Uid};
 
 /// What a source gave, rendered.
 #[derive(Clone, PartialEq)]
@@ -66,7 +65,7 @@ impl SecretCopy {
     }
 
     /// Whether this Secret is this copy, to the last label, with nobody else's hand on its data.
-    pub fn is(&self, secret: &Secret) -> bool {
+    pub fn matches(&self, secret: &Secret) -> bool {
         let owner = self.owned.then_some(&self.credential_uid);
         secret.owns_data
             && !secret.immutable

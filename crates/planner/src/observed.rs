@@ -1,0 +1,80 @@
+//! What was observed of the objects of a cluster, as plain data.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// UID of an object, as the API server made it.
+pub type Uid = Arc<str>;
+
+/// Labels or annotations, shared between the many objects that carry the same.
+pub type StringMap = Arc<BTreeMap<String, String>>;
+
+/// A namespace.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its labels.
+    pub labels: StringMap,
+    /// It carries `regcred.dev/exclude: "true"`.
+    pub excluded: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// It is the namespace of the operator, which `from: All` does not select.
+    pub is_own: bool,
+}
+
+/// A ServiceAccount.
+#[derive(Clone, Debug)]
+pub struct ServiceAccount {
+    /// UID.
+    pub uid: Uid,
+    /// The version that a patch is planned from.
+    pub resource_version: Arc<str>,
+    /// Its labels.
+    pub labels: StringMap,
+    /// It carries `regcred.dev/exclude: "true"`.
+    pub excluded: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// Names in `imagePullSecrets`, in order.
+    pub image_pull_secrets: Vec<Arc<str>>,
+    /// The field manager that last wrote the list.
+    pub list_manager: Option<Arc<str>>,
+}
+
+/// A Secret, seen without its data.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read off metadata")]
+pub struct Secret {
+    /// UID, the precondition of a delete.
+    pub uid: Uid,
+    /// The version that a write is planned from.
+    pub resource_version: Arc<str>,
+    /// It is being deleted and only waits for a finalizer.
+    pub terminating: bool,
+    /// Its type is not `kubernetes.io/dockerconfigjson`.
+    pub wrong_type: bool,
+    /// Somebody set `immutable`, so its data cannot be changed any more.
+    pub immutable: bool,
+    /// regcred's field manager still owns the data: nobody edited it since.
+    pub owns_data: bool,
+    /// What marks it as regcred's, if anything does.
+    pub marks: Option<Arc<Marks>>,
+}
+
+/// What regcred wrote on a Secret. Labels and annotations are those that its field manager still
+/// owns, so that what others add is no drift, and what they change is.
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Marks {
+    /// UID of the RegistryCredential, from the annotation or else the ownerReference.
+    pub credential_uid: Option<Uid>,
+    /// Name of the RegistryCredential, from the label.
+    pub credential_name: Option<Arc<str>>,
+    /// Labels that regcred owns.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that regcred owns.
+    pub annotations: BTreeMap<String, String>,
+    /// UID in an ownerReference to a RegistryCredential.
+    pub owner_uid: Option<Uid>,
+}

@@ -1,0 +1,187 @@
+//! What is decided, as plain data: a plan, its steps, and what each credential gets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use regcred_api::Reason;
+
+use crate::copy::SecretCopy;
+use crate::error::StepError;
+use crate::observed::{Secret, Uid};
+
+/// What is written, as the key of holds and failures.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Object {
+    /// A Secret of this name.
+    Secret(Arc<str>),
+    /// A ServiceAccount of this name.
+    ServiceAccount(Arc<str>),
+}
+
+impl Object {
+    /// Whether it is a Secret.
+    pub const fn is_secret(&self) -> bool {
+        matches!(self, Self::Secret(_))
+    }
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Merge patch with the whole new list.
+    PatchServiceAccount(ListPatch),
+    /// Server-side apply.
+    ApplySecret {
+        /// What to write.
+        copy: Arc<SecretCopy>,
+        /// What stands there, to be written with force; nothing: without force.
+        over: Option<Precondition>,
+    },
+    /// Delete and apply: the only way past `immutable: true`.
+    RecreateSecret {
+        /// What to write.
+        copy: Arc<SecretCopy>,
+        /// What stands there.
+        over: Precondition,
+    },
+    /// Delete.
+    DeleteSecret(Removal),
+    /// Take our marks off and leave the rest.
+    ReleaseSecret(Removal),
+}
+
+/// What a write is planned from; it fails if the object is no longer that.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Precondition {
+    /// UID that was observed.
+    pub uid: Uid,
+    /// Version that was observed.
+    pub resource_version: Arc<str>,
+}
+
+impl Precondition {
+    /// The Secret must still be the one that was observed.
+    pub fn of(secret: &Secret) -> Self {
+        Self { uid: secret.uid.clone(), resource_version: secret.resource_version.clone() }
+    }
+}
+
+/// A new list for a ServiceAccount.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListPatch {
+    /// The ServiceAccount.
+    pub name: Arc<str>,
+    /// Its UID.
+    pub uid: Uid,
+    /// The version that the list was planned from.
+    pub resource_version: Arc<str>,
+    /// The whole new list.
+    pub list: Vec<Arc<str>>,
+    /// Names that it adds.
+    pub attach: BTreeSet<Arc<str>>,
+    /// Names that it takes off.
+    pub detach: BTreeSet<Arc<str>>,
+}
+
+/// A Secret that goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Removal {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What was observed.
+    pub over: Precondition,
+    /// The credential it was made for.
+    pub credential: Uid,
+}
+
+/// What is to be done in one namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The requests, in order.
+    pub steps: Vec<Step>,
+    /// What each credential concerned gets here.
+    pub pairs: Vec<Pair>,
+    /// Wanted names that already stand on each ServiceAccount.
+    pub present: BTreeMap<Arc<str>, (Uid, BTreeSet<Arc<str>>)>,
+}
+
+/// What one credential gets in one namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// UID of the credential.
+    pub credential: Uid,
+    /// Target name.
+    pub target: Arc<str>,
+    /// It only has things to take away here.
+    pub departing: bool,
+    /// What becomes of the Secret.
+    pub secret: Goal,
+    /// What becomes of each selected ServiceAccount.
+    pub accounts: Vec<(Arc<str>, Goal)>,
+}
+
+/// What becomes of an object for a credential.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Goal {
+    /// It is as it should be.
+    InPlace,
+    /// It is once this step is done.
+    Step(usize),
+    /// It waits for something that announces itself.
+    Waiting,
+    /// It failed before, and is held back until its time comes.
+    Held {
+        /// Why it failed.
+        error: StepError,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It cannot be had.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+impl Step {
+    /// What it writes.
+    pub fn object(&self) -> Object {
+        match self {
+            Self::PatchServiceAccount(patch) => Object::ServiceAccount(patch.name.clone()),
+            Self::ApplySecret { copy, .. } | Self::RecreateSecret { copy, .. } => {
+                Object::Secret(Arc::from(copy.name.as_str()))
+            }
+            Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
+                Object::Secret(removal.name.clone())
+            }
+        }
+    }
+
+    /// The version of the object it was planned from.
+    pub fn planned_from(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::PatchServiceAccount(patch) => Some(&patch.resource_version),
+            Self::ApplySecret { over, .. } => over.as_ref().map(|over| &over.resource_version),
+            Self::RecreateSecret { over, .. } => Some(&over.resource_version),
+            Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
+                Some(&removal.over.resource_version)
+            }
+        }
+    }
+
+    /// Whether this step must not be taken once `failed` could not be.
+    pub fn depends_on(&self, failed: &Self) -> bool {
+        match (self, failed) {
+            (
+                Self::DeleteSecret(removal) | Self::ReleaseSecret(removal),
+                Self::PatchServiceAccount(patch),
+            ) => patch.detach.contains(&removal.name),
+            _ => false,
+        }
+    }
+}
