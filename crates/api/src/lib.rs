@@ -6,17 +6,20 @@
 //! | `spec.rs` | what an admin writes, with the CEL rules that the API server enforces |
 //! | `status.rs` | what regcred answers |
 //! | `condition.rs` | the types of conditions, their statuses and their reasons, as closed sets |
+//! | `class.rs` | what a failure asks for: a user, patience, another try |
 //! | [`names`] | group, labels, annotations, finalizer, field manager |
 //! | [`crd`] | the `CustomResourceDefinition` and its YAML |
 //!
 //! This crate knows neither a Kubernetes client nor a runtime.
 
+mod class;
 mod condition;
 pub mod crd;
 pub mod names;
 mod spec;
 mod status;
 
+pub use class::Class;
 pub use condition::{ConditionStatus, ConditionType, Reason};
 pub use spec::{
     ConflictPolicy, DeletionPolicy, DockerConfigSecretRef, LabelSelector, LabelSelectorOperator,

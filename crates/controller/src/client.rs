@@ -16,13 +16,12 @@ use tokio::time::Instant;
 use tower::{BoxError, ServiceBuilder};
 use tower_http::map_response_body::MapResponseBodyLayer;
 
-use crate::Error;
+use crate::calls::DEADLINE;
+use crate::error::Error;
 
 /// The API server sends a bookmark on each watch about once a minute
 /// (k8s.io/apiserver, storage/cacher); a watch that is silent for longer is dead.
 const WATCH_SILENCE: Duration = Duration::from_secs(65);
-/// The longest time for one request that is no watch, whatever trickles in.
-pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection whose other end is gone without a word is given up within twice this: before a leader's lease is
 /// lost, as the lease travels on it too.
@@ -111,7 +110,7 @@ fn write_client(mut config: Config) -> Result<Client, Error> {
     if config.proxy_url.is_some() {
         // kube knows which proxies it was built for, and says so.
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        config.read_timeout = Some(CALL_DEADLINE);
+        config.read_timeout = Some(DEADLINE);
         config.reset_reader_on_write = true;
         config.default_retry = false;
         return Ok(ClientBuilder::try_from(config)?.build());

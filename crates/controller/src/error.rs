@@ -13,12 +13,3 @@ pub enum Error {
     #[error("the system gave no random bytes")]
     NoRandomness,
 }
-
-/// The HTTP status of a failed request, for logs; 0 if there was no answer. The text of an error
-/// never reaches a log: it may quote what could not be decoded.
-pub fn code(error: &kube::Error) -> u16 {
-    match error {
-        kube::Error::Api(status) => status.code,
-        _ => 0,
-    }
-}

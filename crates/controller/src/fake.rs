@@ -1,21 +1,17 @@
 //! For unit tests: a context whose API server is a function. What a real API server does is proven in
 //! `tests/`; here it is only told what to answer, under paused time.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
-use regcred_planner::Settings;
 use serde_json::Value;
-use tokio::sync::{Notify, watch as signal};
 
 use crate::client::{Clients, Pulse};
-use crate::index::Index;
+use crate::context::{Context, Options, Stage};
 use crate::metrics::Metrics;
-use crate::queue::Queue;
-use crate::{Context, Options, Stage};
 
 /// A context whose API server answers `(method, path, body)` with a status and a body.
 pub(crate) fn context<F>(identity: &str, answer: F) -> Arc<Context>
@@ -23,25 +19,15 @@ where
     F: Fn(&str, &str, Value) -> (u16, Value) + Clone + Send + Sync + 'static,
 {
     let client = client(answer);
-    Arc::new(Context {
-        clients: Clients { watch: client.clone(), write: client, pulse: Pulse::new() },
-        options: Options {
-            source_namespace: "regcred-system".to_owned(),
-            target_names: Vec::new(),
-            concurrency: 1,
-            lease: true,
-            identity: identity.to_owned(),
-        },
-        index: Mutex::new(Index::new(Settings::default(), "regcred-system")),
-        ledger: Mutex::default(),
-        indexed: signal::Sender::new(false),
-        namespaces: Queue::default(),
-        credentials: Queue::default(),
-        statuses: Queue::default(),
-        targets_changed: Notify::new(),
-        metrics: Metrics::default(),
-        stage: Stage::default(),
-    })
+    let clients = Clients { watch: client.clone(), write: client, pulse: Pulse::new() };
+    let options = Options {
+        source_namespace: "regcred-system".to_owned(),
+        target_names: Vec::new(),
+        concurrency: 1,
+        lease: true,
+        identity: identity.to_owned(),
+    };
+    Context::new(clients, options, Metrics::default(), Stage::default())
 }
 
 fn client<F>(answer: F) -> Client

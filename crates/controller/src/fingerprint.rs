@@ -1,20 +1,19 @@
 //! The keyed digest by which a copy is recognised without reading it, and the key of this install.
 //! Never a plain hash: that would let anybody who may read metadata test guesses of a password.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::Api;
 use regcred_dockerconfig::SecretBytes;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 
-use crate::client::CALL_DEADLINE;
-use crate::{Error, Options};
+use crate::calls::answer;
+use crate::error::Error;
+use crate::pause::Pause;
 
 /// The Secret, in the operator's own namespace, that holds the key.
 const KEY_SECRET: &str = "regcred-fingerprint-key";
@@ -26,11 +25,9 @@ const KEY_LEN: usize = 32;
 const FINGERPRINT_LEN: usize = 16;
 /// Hexadecimal digits of a fingerprint in status: 32 bits.
 const SHORT_LEN: usize = 8;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The key of this install.
-pub struct FingerprintKey(hmac::Key);
+pub(crate) struct FingerprintKey(hmac::Key);
 
 impl std::fmt::Debug for FingerprintKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,14 +41,14 @@ impl FingerprintKey {
     }
 
     /// HMAC-SHA256, cut to 128 bits, as 32 hexadecimal digits.
-    pub fn fingerprint(&self, content: &SecretBytes) -> String {
+    pub(crate) fn fingerprint(&self, content: &SecretBytes) -> String {
         let tag = hmac::sign(&self.0, content.expose());
         let first: [u8; FINGERPRINT_LEN] = std::array::from_fn(|at| tag.as_ref()[at]);
         format!("{:032x}", u128::from_be_bytes(first))
     }
 
     /// The first 32 bits, for status.
-    pub fn short(&self, content: &SecretBytes) -> String {
+    pub(crate) fn short(&self, content: &SecretBytes) -> String {
         let mut fingerprint = self.fingerprint(content);
         fingerprint.truncate(SHORT_LEN);
         fingerprint
@@ -59,35 +56,32 @@ impl FingerprintKey {
 }
 
 /// Reads the key, or makes it at the first start. Tries until the API server answers.
-pub async fn load(client: &Client, options: &Options) -> Result<FingerprintKey, Error> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &options.source_namespace);
+pub(crate) async fn load(secrets: &Api<Secret>, namespace: &str) -> Result<FingerprintKey, Error> {
     let mut fresh = [0; KEY_LEN];
     SystemRandom::new().fill(&mut fresh).map_err(|_| Error::NoRandomness)?;
-    let mut pause = FIRST_PAUSE;
+    let mut pause = Pause::default();
     loop {
-        match tokio::time::timeout(CALL_DEADLINE, read_or_make(&api, &fresh)).await {
-            Ok(Ok(Some(key))) => return Ok(key),
-            Ok(Ok(None)) => tracing::debug!("another replica made the fingerprint key"),
-            failed => {
-                let code = failed.map_or(0, |answer| answer.err().as_ref().map_or(0, crate::error::code));
-                tracing::warn!(secret = KEY_SECRET, namespace = %options.source_namespace, code, "waiting for the fingerprint key");
+        match answer(read_or_make(secrets, &fresh)).await {
+            Ok(Some(key)) => return Ok(key),
+            Ok(None) => tracing::debug!("another replica made the fingerprint key"),
+            Err(error) => {
+                tracing::warn!(secret = KEY_SECRET, namespace, code = error.code(), "waiting for the fingerprint key");
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(pause.next()).await;
     }
 }
 
 /// `None`: another replica was first, and reading again will find its key.
-async fn read_or_make(api: &Api<Secret>, fresh: &[u8]) -> Result<Option<FingerprintKey>, kube::Error> {
-    if let Some(secret) = api.get_opt(KEY_SECRET).await? {
+async fn read_or_make(secrets: &Api<Secret>, fresh: &[u8]) -> kube::Result<Option<FingerprintKey>> {
+    if let Some(secret) = secrets.get_opt(KEY_SECRET).await? {
         let bytes = secret.data.and_then(|mut data| data.remove(KEY_ENTRY)).unwrap_or_default().0;
         if bytes.len() >= KEY_LEN {
             return Ok(Some(FingerprintKey::new(&bytes)));
         }
         tracing::warn!(secret = KEY_SECRET, "the fingerprint key is too short; making a new one");
     }
-    match api.patch(KEY_SECRET, &unshared_apply(), &Patch::Apply(&manifest(fresh))).await {
+    match secrets.patch(KEY_SECRET, &unshared_apply(), &Patch::Apply(&manifest(fresh))).await {
         Ok(_) => Ok(Some(FingerprintKey::new(fresh))),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(error) => Err(error),

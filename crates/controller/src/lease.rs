@@ -13,7 +13,8 @@ use kube::Api;
 use kube::api::PostParams;
 use tokio::time::Instant;
 
-use crate::{Context, clock};
+use crate::clock;
+use crate::context::Context;
 
 /// Name of the Lease, in the operator's own namespace.
 const NAME: &str = "regcred";
@@ -36,18 +37,18 @@ struct Elector {
 
 /// Keeps `stage.leading` true while this replica holds the lease. Without a lease it leads at once.
 /// Ends when the operator is told to stop, after work has ended.
-pub async fn run(context: Arc<Context>) {
+pub(crate) async fn run(context: Arc<Context>) {
     if !context.options.lease {
         context.stage.leading.send_replace(true);
         return;
     }
-    let api: Api<Lease> = Api::namespaced(context.clients.write.clone(), &context.options.source_namespace);
+    let api = context.calls.leases();
     let mut elector = Elector::default();
-    while !context.is_stopping() {
+    while !context.stage.stopping.is_cancelled() {
         let pause = elector.turn(&context, &api).await;
-        let _stopping = tokio::time::timeout(pause, crate::wait_for(&context.stage.stopping)).await;
+        let _stopping = tokio::time::timeout(pause, context.stage.stopping.cancelled()).await;
     }
-    context.drained().await;
+    context.stage.drained.cancelled().await;
     if elector.renewed.is_some() {
         release(&context, &api).await;
     }
@@ -159,12 +160,12 @@ async fn release(context: &Context, api: &Api<Lease>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
+    use parking_lot::Mutex;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{fake, locked};
+    use crate::context::wait_for;
+    use crate::fake;
 
     /// A Lease as an API server keeps it: a version that must match, and changes with each write.
     #[derive(Clone, Default)]
@@ -172,7 +173,7 @@ mod tests {
 
     impl Server {
         fn answer(&self, method: &str, mut sent: Value) -> (u16, Value) {
-            let mut kept = locked(&self.0);
+            let mut kept = self.0.lock();
             let version =
                 |lease: &Value| lease["metadata"]["resourceVersion"].as_str().unwrap_or("0").to_owned();
             match (method, &*kept) {
@@ -190,7 +191,7 @@ mod tests {
         }
 
         fn holder(&self) -> Value {
-            locked(&self.0).as_ref().map(|lease| lease["spec"]["holderIdentity"].clone()).unwrap_or_default()
+            self.0.lock().as_ref().map(|lease| lease["spec"]["holderIdentity"].clone()).unwrap_or_default()
         }
 
         fn replica(&self, identity: &str) -> Arc<Context> {
@@ -204,7 +205,7 @@ mod tests {
     }
 
     async fn within(limit: Duration, flag: &tokio::sync::watch::Sender<bool>) -> bool {
-        tokio::time::timeout(limit, crate::wait_for(flag)).await.is_ok()
+        tokio::time::timeout(limit, wait_for(flag)).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
@@ -226,10 +227,10 @@ mod tests {
         let replica = server.replica("only");
         let elector = tokio::spawn(run(replica.clone()));
         assert!(within(Duration::from_secs(1), &replica.stage.leading).await);
-        replica.stage.stopping.send_replace(true);
+        replica.stage.stopping.cancel();
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(server.holder(), "only", "given back while work went on");
-        replica.stage.drained.send_replace(true);
+        replica.stage.drained.cancel();
         elector.await.unwrap();
         assert_eq!(server.holder(), Value::Null);
     }
@@ -243,12 +244,12 @@ mod tests {
             fake::context(
                 "only",
                 move |method, _, body| {
-                    if *locked(&cut) { (500, json!({})) } else { kept.answer(method, body) }
+                    if *cut.lock() { (500, json!({})) } else { kept.answer(method, body) }
                 },
             );
         tokio::spawn(run(replica.clone()));
         assert!(within(Duration::from_secs(1), &replica.stage.leading).await);
-        *locked(&broken) = true;
+        *broken.lock() = true;
         let mut leading = replica.stage.leading.subscribe();
         let lost = leading.wait_for(|leading| !leading);
         assert!(tokio::time::timeout(DURATION, lost).await.is_ok());

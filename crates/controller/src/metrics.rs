@@ -29,12 +29,13 @@ struct ResultLabels {
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     /// Passes over namespaces.
-    pub passes: Counter,
+    pub(crate) passes: Counter,
     /// Writes of status.
-    pub statuses_written: Counter,
+    pub(crate) statuses_written: Counter,
     steps: Family<StepLabels, Counter>,
     watch_failures: Family<WatchLabels, Counter>,
     sources: Family<ResultLabels, Counter>,
+    unreadable: Family<WatchLabels, Counter>,
 }
 
 impl Metrics {
@@ -45,22 +46,28 @@ impl Metrics {
         registry.register("steps", "Writes of Secrets and ServiceAccounts", self.steps.clone());
         registry.register("status_writes", "Writes of status", self.statuses_written.clone());
         registry.register("watch_failures", "Interruptions of watches", self.watch_failures.clone());
+        registry.register("unreadable_objects", "Objects skipped as unreadable", self.unreadable.clone());
         registry.register("source_reads", "Looks at the sources of a credential", self.sources.clone());
     }
 
-    /// A step was taken.
-    pub fn step_taken(&self, step: &Step, result: Result<(), StepError>) {
+    /// A step was executed.
+    pub(crate) fn step_executed(&self, step: &Step, result: Result<(), StepError>) {
         let result = result.map_or_else(|error| error.reason().as_str(), |()| "Succeeded");
         self.steps.get_or_create(&StepLabels { step: name(step), result }).inc();
     }
 
     /// A watch was interrupted.
-    pub fn watch_failed(&self, kind: &'static str) {
+    pub(crate) fn watch_failed(&self, kind: &'static str) {
         self.watch_failures.get_or_create(&WatchLabels { kind }).inc();
     }
 
+    /// An object that does not fit its type was skipped.
+    pub(crate) fn object_unreadable(&self, kind: &'static str) {
+        self.unreadable.get_or_create(&WatchLabels { kind }).inc();
+    }
+
     /// The sources of a credential were looked at.
-    pub fn source_resolved(&self, resolved: bool) {
+    pub(crate) fn source_resolved(&self, resolved: bool) {
         let result = if resolved { "Resolved" } else { "Failed" };
         self.sources.get_or_create(&ResultLabels { result }).inc();
     }

@@ -7,17 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::locked;
-
 /// Which work goes first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Lane {
+pub(crate) enum Lane {
     /// New namespaces, ServiceAccounts and drift: somebody may be waiting.
     Urgent,
     /// Refreshes of what is in place.
@@ -25,23 +23,22 @@ pub enum Lane {
 }
 
 /// The number of a push. Smaller is older.
-pub type Ticket = u64;
+pub(crate) type Ticket = u64;
 
 /// How long keys wait for others.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// From the last that came.
-    pub quiet: Duration,
+    pub(crate) quiet: Duration,
     /// From the first that came, whatever goes on coming.
-    pub at_most: Duration,
+    pub(crate) at_most: Duration,
 }
 
 /// Keys that wait for a pass.
 #[derive(Debug)]
-pub struct Queue<K> {
+pub(crate) struct Queue<K> {
     state: Mutex<State<K>>,
     changed: Notify,
-    finished: Notify,
 }
 
 #[derive(Debug)]
@@ -78,9 +75,9 @@ enum Place {
 /// A key that is being worked on. Dropped before it is done, it waits for a pass again: work is cut off where a
 /// lease is lost.
 #[derive(Debug)]
-pub struct Work<'a, K: Clone + Eq + Hash> {
+pub(crate) struct Work<'a, K: Clone + Eq + Hash> {
     /// The key.
-    pub key: K,
+    pub(crate) key: K,
     queue: &'a Queue<K>,
     done: bool,
 }
@@ -98,27 +95,27 @@ impl<K: Clone + Eq + Hash> Default for Queue<K> {
             due: HashMap::new(),
             next_ticket: 0,
         };
-        Self { state: Mutex::new(state), changed: Notify::new(), finished: Notify::new() }
+        Self { state: Mutex::new(state), changed: Notify::new() }
     }
 }
 
 impl<K: Clone + Eq + Hash> Queue<K> {
     /// Asks for a pass over `key`.
-    pub fn push(&self, key: K, lane: Lane) {
-        locked(&self.state).push(key, lane);
+    pub(crate) fn push(&self, key: K, lane: Lane) {
+        self.state.lock().push(key, lane);
         self.changed.notify_one();
     }
 
     /// Asks for a pass over each of `keys` once no more have come for a while, so that changes which
     /// come together make one pass. A key that is asked for otherwise meanwhile does not wait.
-    pub fn gather(&self, keys: Vec<K>, lane: Lane, patience: Patience) {
-        locked(&self.state).gather(keys, lane, patience);
+    pub(crate) fn gather(&self, keys: Vec<K>, lane: Lane, patience: Patience) {
+        self.state.lock().gather(keys, lane, patience);
         self.changed.notify_one();
     }
 
     /// Asks for a pass over `key` at `at`; an earlier time already asked for stands.
-    pub fn push_at(&self, key: K, at: Instant) {
-        let mut state = locked(&self.state);
+    pub(crate) fn push_at(&self, key: K, at: Instant) {
+        let mut state = self.state.lock();
         if state.due.get(&key).is_some_and(|(earlier, _)| *earlier <= at) {
             return;
         }
@@ -131,10 +128,10 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 
     /// Waits for a key that may be worked on.
-    pub async fn next(&self) -> Work<'_, K> {
+    pub(crate) async fn next(&self) -> Work<'_, K> {
         loop {
             let changed = self.changed.notified();
-            let (key, wake_at) = locked(&self.state).take(Instant::now());
+            let (key, wake_at) = self.state.lock().take(Instant::now());
             if let Some(key) = key {
                 // Whoever waits next may find more.
                 self.changed.notify_one();
@@ -150,34 +147,19 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 
     /// The ticket that the next push will get.
-    pub fn next_ticket(&self) -> Ticket {
-        locked(&self.state).next_ticket
+    pub(crate) fn next_ticket(&self) -> Ticket {
+        self.state.lock().next_ticket
     }
 
     /// Whether everything pushed before `ticket` was drawn has had its pass.
-    pub fn is_done_before(&self, ticket: Ticket) -> bool {
-        locked(&self.state).open.first().is_none_or(|oldest| *oldest >= ticket)
-    }
-
-    /// Waits until everything pushed before `ticket` was drawn has had its pass.
-    pub async fn done_before(&self, ticket: Ticket) {
-        loop {
-            let finished = self.finished.notified();
-            if self.is_done_before(ticket) {
-                return;
-            }
-            finished.await;
-        }
-    }
-
-    /// How many keys wait for a pass now.
-    pub fn len(&self) -> usize {
-        locked(&self.state).pending.len()
+    pub(crate) fn is_done_before(&self, ticket: Ticket) -> bool {
+        self.state.lock().open.first().is_none_or(|oldest| *oldest >= ticket)
     }
 
     /// Whether no key waits for a pass now.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().pending.is_empty()
     }
 }
 
@@ -301,14 +283,14 @@ impl<K: Clone + Eq + Hash> State<K> {
 
 impl<K: Clone + Eq + Hash> Work<'_, K> {
     /// The pass came to its end, whatever it found.
-    pub fn done(mut self) {
+    pub(crate) fn done(mut self) {
         self.done = true;
     }
 }
 
 impl<K: Clone + Eq + Hash> Drop for Work<'_, K> {
     fn drop(&mut self) {
-        let mut state = locked(&self.queue.state);
+        let mut state = self.queue.state.lock();
         if self.done {
             state.finish(&self.key);
         } else {
@@ -316,7 +298,6 @@ impl<K: Clone + Eq + Hash> Drop for Work<'_, K> {
         }
         drop(state);
         self.queue.changed.notify_one();
-        self.queue.finished.notify_waiters();
     }
 }
 

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry;
-use regcred_controller::client::Clients;
-use regcred_controller::metrics::Metrics;
-use regcred_controller::{Options, Stage};
+use regcred_controller::{Clients, Metrics, Options, Stage};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -107,5 +105,5 @@ async fn stop_on_signal(stage: Stage) {
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping: writes in flight end, nothing new begins");
-    stage.stopping.send_replace(true);
+    stage.stopping.cancel();
 }

@@ -10,8 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use regcred_controller::Stage;
-use regcred_controller::client::Pulse;
+use regcred_controller::{Pulse, Stage};
 
 /// With a bookmark a minute on each watch, silence for so long means that the process is stuck.
 const WEDGED: Duration = Duration::from_mins(2);

@@ -1,17 +1,6 @@
 //! Why a step failed, and what follows from it.
 
-use regcred_api::Reason;
-
-/// What a failure asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Class {
-    /// A user must act; trying again may help only after that, so tries are far apart.
-    UserMustAct,
-    /// Nothing is wrong: what is missing will announce itself.
-    Wait,
-    /// The next try may succeed.
-    Retry,
-}
+use regcred_api::{Class, Reason};
 
 /// Why the API server did not take a step. Carries no text of the server: an admission webhook may
 /// quote the Secret it refused.
@@ -61,6 +50,9 @@ pub enum StepError {
     /// No answer in time, or no connection.
     #[error("the API server did not answer")]
     NoAnswer,
+    /// An answer that does not fit its type. The step was executed all the same.
+    #[error("the API server's answer could not be read")]
+    UnreadableAnswer,
     /// Held back because an earlier step that it depends on failed.
     #[error("waits until the name is off every ServiceAccount")]
     Blocked,
@@ -78,7 +70,9 @@ impl StepError {
             | Self::QuotaExceeded
             | Self::Rejected(_)
             | Self::TooLarge => Class::UserMustAct,
-            Self::Conflict | Self::Unavailable { .. } | Self::NoAnswer => Class::Retry,
+            Self::Conflict | Self::Unavailable { .. } | Self::NoAnswer | Self::UnreadableAnswer => {
+                Class::Retry
+            }
         }
     }
 
@@ -95,6 +89,7 @@ impl StepError {
             | Self::TooLarge
             | Self::Unavailable { .. }
             | Self::NoAnswer
+            | Self::UnreadableAnswer
             | Self::Blocked => Reason::WriteFailed,
         }
     }

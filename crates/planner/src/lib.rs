@@ -18,6 +18,7 @@
 //! | `plan.rs` | [`plan()`] makes a [`Plan`] of a [`World`]: ordered steps, and what is refused |
 //! | `outcome.rs` | what became of the steps, as one [`PairReport`] for each credential |
 //! | `ledger.rs` | those reports, summed over the cluster |
+//! | `refresh.rs` | when the sources of a RegistryCredential are looked at next |
 //! | `report.rs` | [`report()`] makes status and events of the sums |
 
 mod claim;
@@ -28,6 +29,7 @@ mod memory;
 mod observed;
 mod outcome;
 mod plan;
+mod refresh;
 mod report;
 mod select;
 mod service_account;
@@ -36,12 +38,13 @@ mod validate;
 mod world;
 
 pub use copy::{Payload, SecretCopy};
-pub use error::{Class, StepError};
+pub use error::StepError;
 pub use ledger::{Ledger, Tally};
 pub use memory::Memory;
 pub use observed::{Marks, Namespace, Secret, ServiceAccount, StringMap, Uid};
 pub use outcome::{AccountCounts, Fault, PairReport, State, outcomes};
 pub use plan::plan;
+pub use refresh::{Look, next_look};
 pub use report::{Event, Observed, ResolvedRegistry, SourceState, report};
 pub use select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
 pub use step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Step};

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::error::{Class, StepError};
+use crate::error::StepError;
 use crate::observed::{ServiceAccount, Uid};
 use crate::step::{Object, Plan, Step};
+use regcred_api::Class;
 
 /// Removals within [`CONTEST_WINDOW`] that make a ServiceAccount contested.
 const CONTEST_REMOVALS: usize = 3;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use regcred_api::Reason;
 
-use crate::error::{Class, StepError};
+use crate::error::StepError;
 use crate::memory::Memory;
 use crate::observed::Uid;
 use crate::step::{Goal, Object, Pair, Plan};
+use regcred_api::Class;
 
 /// One credential in one namespace after a pass.
 #[derive(Clone, Debug, PartialEq)]

@@ -37,8 +37,15 @@ pub struct Validated {
     pub refresh_interval: Duration,
 }
 
+impl Validated {
+    /// Whether another spec takes its credentials from the same sources.
+    pub fn has_sources_of(&self, other: &Self) -> bool {
+        self.registries == other.registries && self.docker_config_secrets == other.docker_config_secrets
+    }
+}
+
 /// A server and where its credential comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Registry {
     /// The server in its canonical form.
     pub server: Server,

@@ -1,9 +1,11 @@
 //! Why a source gave nothing. Names objects and keys; never quotes what is in them.
 
-use regcred_api::Reason;
+use std::time::Duration;
+
+use regcred_api::{Class, Reason};
 use regcred_dockerconfig::{ConfigError, Server};
 
-/// Why a source gave nothing. All of them wait for the source to change: its watch tells.
+/// Why a source gave nothing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SourceError {
     /// The Secret is not there.
@@ -61,6 +63,12 @@ pub enum SourceError {
     /// All entries together are larger than a Secret may be.
     #[error("the credentials together are larger than a Secret may be (1 MiB); use fewer or shorter ones")]
     TooLarge,
+    /// The source did not answer in time, or could not serve now.
+    #[error("the source did not answer; it is asked again")]
+    Unavailable {
+        /// How long it asked to wait.
+        retry_after: Duration,
+    },
 }
 
 impl SourceError {
@@ -68,12 +76,35 @@ impl SourceError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::NotFound { .. } => Reason::SourceNotFound,
+            Self::Unavailable { .. } => Reason::SourceNotReady,
             Self::KeysNotNamed { .. }
             | Self::NotADockerConfig { .. }
             | Self::KeyMissing { .. }
             | Self::Invalid { .. }
             | Self::NoEntry { .. }
             | Self::TooLarge => Reason::SourceInvalid,
+        }
+    }
+
+    /// What this failure asks for. What waits, or needs a user, is looked at again when its watch tells of a change.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::NotFound { .. } => Class::Wait,
+            Self::Unavailable { .. } => Class::Retry,
+            Self::KeysNotNamed { .. }
+            | Self::NotADockerConfig { .. }
+            | Self::KeyMissing { .. }
+            | Self::Invalid { .. }
+            | Self::NoEntry { .. }
+            | Self::TooLarge => Class::UserMustAct,
+        }
+    }
+
+    /// How long the source asked to wait before the next look.
+    pub const fn retry_after(&self) -> Duration {
+        match self {
+            Self::Unavailable { retry_after } => *retry_after,
+            _ => Duration::ZERO,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! | [`secret`] | a Secret of the source namespace, read by its type |
 //! | [`error`] | why a source gave nothing |
 //!
-//! A new kind of source adds a member to [`SourceMember`] and an arm to `credential_for`; the loops
+//! A new kind of source adds a member to [`SourceMember`] and an arm to `token_for`; the loops
 //! that call [`resolve`] do not change. It is asynchronous because most kinds will ask a network.
 
 pub mod error;
@@ -14,6 +14,7 @@ pub mod secret;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use regcred_api::SourceMember;
 use regcred_dockerconfig::{Credential, DockerConfig, Server};
 
@@ -35,21 +36,39 @@ pub struct Sources<'a> {
     pub docker_config_secrets: &'a [String],
 }
 
+/// What one source gave for one server.
+pub struct Token {
+    /// User and password.
+    pub login: Credential,
+    /// When it expires, where that is known.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// What the sources gave.
 pub struct Resolved {
     /// All entries.
     pub config: DockerConfig,
     /// Servers for which an entry lost to another with a different credential.
     pub overridden: Vec<Server>,
+    /// When the first of them expires, where that is known.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Whether looking at this source asks a network. A start waits for the others before it writes.
+pub const fn needs_network(source: &SourceMember) -> bool {
+    match source {
+        SourceMember::Secret(_) => false,
+    }
 }
 
 /// Resolves every source. One that fails fails all: a configuration that lacks a server is never
 /// passed off as the whole.
 pub async fn resolve(sources: Sources<'_>, secrets: &impl SecretReader) -> Result<Resolved, SourceError> {
-    let mut configs = Vec::new();
+    let (mut configs, mut expiries) = (Vec::new(), Vec::new());
     for (server, source) in sources.registries {
-        let credential = credential_for(server, source, secrets).await?;
-        configs.push(DockerConfig::single(server.clone(), credential));
+        let token = token_for(server, source, secrets).await?;
+        configs.push(DockerConfig::single(server.clone(), token.login));
+        expiries.extend(token.expires_at);
     }
     for name in sources.docker_config_secrets {
         let secret = secrets.read(name).ok_or_else(|| SourceError::NotFound { secret: name.clone() })?;
@@ -59,21 +78,25 @@ pub async fn resolve(sources: Sources<'_>, secrets: &impl SecretReader) -> Resul
     if merged.config.rendered_len() > regcred_dockerconfig::MAX_RENDERED_LEN {
         return Err(SourceError::TooLarge);
     }
-    Ok(Resolved { config: merged.config, overridden: merged.conflicts })
+    Ok(Resolved {
+        config: merged.config,
+        overridden: merged.conflicts,
+        expires_at: expiries.into_iter().min(),
+    })
 }
 
 #[expect(clippy::unused_async, reason = "every source but a Secret asks a network")]
-async fn credential_for(
+async fn token_for(
     server: &Server,
     source: &SourceMember,
     secrets: &impl SecretReader,
-) -> Result<Credential, SourceError> {
+) -> Result<Token, SourceError> {
     match source {
         SourceMember::Secret(reference) => {
             let secret = secrets
                 .read(&reference.name)
                 .ok_or_else(|| SourceError::NotFound { secret: reference.name.clone() })?;
-            secret.credential(reference, server)
+            Ok(Token { login: secret.credential(reference, server)?, expires_at: None })
         }
     }
 }
@@ -84,7 +107,8 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use regcred_api::{Reason, SecretRef};
+    use regcred_api::Reason;
+    use regcred_api::SecretRef;
     use regcred_dockerconfig::SecretBytes;
 
     use super::*;

@@ -38,8 +38,13 @@ struct Item<T> {
 }
 
 /// Reads a `resourceVersion`.
-pub fn version(text: Option<&str>) -> Version {
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+pub(crate) fn version(text: &str) -> Version {
+    text.parse().unwrap_or(0)
+}
+
+/// The key of a cluster-scoped object.
+pub(crate) fn cluster_key(name: &Arc<str>) -> Key {
+    (Arc::from(""), name.clone())
 }
 
 impl<T> Default for Shelf<T> {
@@ -87,6 +92,14 @@ impl<T> Shelf<T> {
         self.newest = 0;
         for item in self.items.values_mut() {
             item.version = 0;
+        }
+    }
+
+    /// A list or a watch mentions an object without saying what it is now: it exists, as it was last seen.
+    pub fn touch(&mut self, key: &Key) {
+        let epoch = self.epoch;
+        if let Some(item) = self.items.get_mut(key) {
+            item.epoch = epoch;
         }
     }
 

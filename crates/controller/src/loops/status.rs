@@ -5,22 +5,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Api;
-use kube::api::{ApiResource, Patch, PatchParams};
-use kube::core::DynamicObject;
-use regcred_api::{RegistryCredential, RegistryCredentialStatus, names};
+use kube::api::Patch;
+use regcred_api::RegistryCredentialStatus;
 use regcred_planner::{Event, Observed, report};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::client::CALL_DEADLINE;
-use crate::shelf::Origin;
-use crate::{Context, clock, event, watch};
+use super::{event, next};
+use crate::calls::{answer, as_manager};
+use crate::clock;
+use crate::context::Context;
+use crate::watch;
 
 /// The shortest time between two writes of one status.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Changes that come together make one write.
-const SETTLE: Duration = Duration::from_millis(250);
 /// How long a first status waits for the passes to end: most clusters go straight to the result.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// How often an object whose namespaces still have their passes to come is looked at.
@@ -43,20 +41,10 @@ struct Draft {
     first: bool,
 }
 
-/// Asks for a look at the status of this RegistryCredential.
-pub fn soon(context: &Context, name: Arc<str>) {
-    context.statuses.push_at(name, Instant::now() + SETTLE);
-}
-
 /// Takes RegistryCredentials from the queue until the operator is told to stop.
-pub async fn work(context: Arc<Context>) {
+pub(crate) async fn work(context: Arc<Context>) {
     let mut paces: HashMap<Arc<str>, Pace> = HashMap::new();
-    loop {
-        let work = tokio::select! {
-            biased;
-            () = crate::wait_for(&context.stage.stopping) => return,
-            work = context.statuses.next() => work,
-        };
+    while let Some(work) = next(&context, &context.queues.statuses).await {
         visit(&context, &work.key, &mut paces).await;
         work.done();
     }
@@ -69,7 +57,7 @@ async fn visit(context: &Context, name: &Arc<str>, paces: &mut HashMap<Arc<str>,
     };
     let pace = paces.entry(name.clone()).or_default();
     if let Some(at) = later(&draft, pace) {
-        context.statuses.push_at(name.clone(), at);
+        context.queues.statuses.push_at(name.clone(), at);
     } else if draft.differs {
         pace.written = Some(Instant::now());
         write(context, name, draft).await;
@@ -94,8 +82,8 @@ fn draft(context: &Context, name: &Arc<str>) -> Option<Draft> {
     let index = context.index();
     let entry = index.credential(name)?;
     let old = entry.object.status.as_ref();
-    let in_progress = !context.namespaces.is_done_before(entry.settled_after)
-        || (entry.source.is_none() && entry.planned.active_spec().is_some_and(|spec| !spec.suspend));
+    let in_progress =
+        !context.queues.is_settled(name) || (entry.source.is_none() && entry.wanted_sources().is_some());
     let tally = context.ledger().tally(&entry.planned.uid);
     let observed = Observed {
         credential: &entry.planned,
@@ -118,30 +106,22 @@ fn draft(context: &Context, name: &Arc<str>) -> Option<Draft> {
 
 /// Writes the whole status in one operation of a JSON patch, so that nothing stale stays in it.
 async fn write(context: &Context, name: &Arc<str>, draft: Draft) {
-    let resource = ApiResource::erase::<RegistryCredential>(&());
-    let api: Api<DynamicObject> = Api::all_with(context.clients.write.clone(), &resource);
     let operations = json!([
         {"op": "test", "path": "/metadata/uid", "value": &*draft.uid},
         {"op": "add", "path": "/status", "value": draft.status},
     ]);
-    let Ok(patch) = serde_json::from_value(operations) else { return };
-    let params =
-        PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let patch: Patch<()> = Patch::Json(patch);
-    let write = api.patch_status(name, &params, &patch);
-    match tokio::time::timeout(CALL_DEADLINE, write).await {
-        Ok(Ok(object)) => {
+    let Ok(operations) = serde_json::from_value(operations) else { return };
+    let patch: Patch<()> = Patch::Json(operations);
+    match answer(context.calls.credentials().patch_status(name, &as_manager(), &patch)).await {
+        Ok(written) => {
             context.metrics.statuses_written.inc();
-            watch::take_credential(context, &mut context.index(), object, Origin::OwnWrite);
+            watch::ingest_written_credential(context, written);
             event::publish(context, name, &draft.uid, draft.events).await;
         }
-        Ok(Err(error)) if crate::error::code(&error) == 404 => {}
-        Ok(Err(error)) => retry(context, name, crate::error::code(&error)),
-        Err(_) => retry(context, name, 0),
+        Err(error) if error.code() == 404 => {}
+        Err(error) => {
+            tracing::warn!(credential = %name, code = error.code(), "the status could not be written; trying again");
+            context.queues.statuses.push_at(name.clone(), Instant::now() + INTERVAL);
+        }
     }
-}
-
-fn retry(context: &Context, name: &Arc<str>, code: u16) {
-    tracing::warn!(credential = %name, code, "the status could not be written");
-    context.statuses.push_at(name.clone(), Instant::now() + INTERVAL);
 }

@@ -1,0 +1,107 @@
+//! What the loops share, made in one place.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use regcred_index::Index;
+use regcred_planner::{Ledger, Settings};
+use tokio::sync::{Notify, watch as signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::calls::Calls;
+use crate::client::{Clients, Pulse};
+use crate::metrics::Metrics;
+use crate::wake::Queues;
+use crate::watch::Unreadable;
+
+/// What the operator was started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where sources, the lease and the fingerprint key live.
+    pub source_namespace: String,
+    /// The only Secret names that may be watched and written; empty: any.
+    pub target_names: Vec<String>,
+    /// Namespaces that are worked on at once.
+    pub concurrency: usize,
+    /// Whether a lease decides which replica works.
+    pub lease: bool,
+    /// Name of this replica in the lease and in events.
+    pub identity: String,
+}
+
+/// How far the operator has come, for whoever waits for it.
+#[derive(Clone, Debug, Default)]
+pub struct Stage {
+    /// Every index was complete once, and the fingerprint key is there.
+    pub complete: signal::Sender<bool>,
+    /// This replica works.
+    pub leading: signal::Sender<bool>,
+    /// Cancelled when the operator is to stop.
+    pub stopping: CancellationToken,
+    /// Cancelled when work has ended, and the lease may be given back.
+    pub(crate) drained: CancellationToken,
+}
+
+/// What the loops share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) watch_client: kube::Client,
+    pub(crate) pulse: Pulse,
+    pub(crate) calls: Calls,
+    pub(crate) options: Options,
+    pub(crate) metrics: Metrics,
+    pub(crate) stage: Stage,
+    pub(crate) queues: Queues,
+    /// Every watch delivered a whole list once.
+    pub(crate) indexed: signal::Sender<bool>,
+    /// The target names in use may have changed.
+    pub(crate) targets_changed: Notify,
+    /// The sources of some RegistryCredential were looked at.
+    pub(crate) sources_looked_at: Notify,
+    pub(crate) unreadable: Mutex<Unreadable>,
+    index: Mutex<Index>,
+    ledger: Mutex<Ledger>,
+}
+
+impl Context {
+    pub(crate) fn new(clients: Clients, options: Options, metrics: Metrics, stage: Stage) -> Arc<Self> {
+        let settings = Settings { target_names: options.target_names.clone() };
+        Arc::new(Self {
+            index: Mutex::new(Index::new(settings, &options.source_namespace)),
+            ledger: Mutex::default(),
+            calls: Calls::new(clients.write, &options.source_namespace),
+            watch_client: clients.watch,
+            pulse: clients.pulse,
+            queues: Queues::default(),
+            indexed: signal::Sender::new(false),
+            targets_changed: Notify::new(),
+            sources_looked_at: Notify::new(),
+            unreadable: Mutex::default(),
+            options,
+            metrics,
+            stage,
+        })
+    }
+
+    /// Locks the index. Never held across a request, and taken before any other lock.
+    pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock()
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock()
+    }
+
+    /// Waits until there is something to plan from and this replica may write.
+    pub(crate) async fn may_work(&self) {
+        wait_for(&self.stage.complete).await;
+        wait_for(&self.stage.leading).await;
+    }
+}
+
+/// Waits until a flag is set.
+pub(crate) async fn wait_for(flag: &signal::Sender<bool>) {
+    // The sender lives as long as the context, so waiting on it cannot fail.
+    let mut flag = flag.subscribe();
+    let _set = flag.wait_for(|set| *set).await;
+}

@@ -1,0 +1,155 @@
+//! Executes the steps of a plan: one request each, in order. The only place that writes Secrets and
+//! ServiceAccounts. What comes back goes into the index at once, so that the next plan is made on
+//! a view at least as new as our own last write.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use regcred_api::{RegistryCredential, names};
+use regcred_index::{Received, SecretBody};
+use regcred_planner::{ListPatch, Plan, Precondition, Removal, SecretCopy, Step, StepError};
+use serde_json::{Value, json};
+
+use crate::calls::{answer, as_manager};
+use crate::context::Context;
+use crate::watch;
+
+/// Executes every step that can be. One that fails stops only those that depend on it.
+pub(crate) async fn apply(context: &Context, plan: &Plan) -> Vec<Result<(), StepError>> {
+    let writer = Writer { context, namespace: &plan.namespace };
+    let mut results: Vec<Result<(), StepError>> = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        let result = match obstacle(step, &plan.steps, &results) {
+            Some(error) => Err(error),
+            None => writer.execute(step).await,
+        };
+        results.push(result);
+    }
+    results
+}
+
+/// Why a step must not be executed after what happened to the steps before it.
+fn obstacle(step: &Step, steps: &[Step], results: &[Result<(), StepError>]) -> Option<StepError> {
+    let failed = || steps.iter().zip(results).filter_map(|(step, result)| Some((step, result.err()?)));
+    if failed().any(|(_, error)| error == StepError::NamespaceTerminating) {
+        return Some(StepError::NamespaceTerminating);
+    }
+    failed().any(|(earlier, _)| step.depends_on(earlier)).then_some(StepError::Blocked)
+}
+
+struct Writer<'a> {
+    context: &'a Context,
+    namespace: &'a Arc<str>,
+}
+
+impl Writer<'_> {
+    async fn execute(&self, step: &Step) -> Result<(), StepError> {
+        let result = match step {
+            Step::PatchServiceAccount(patch) => self.patch_service_account(patch).await,
+            Step::ApplySecret { copy, over } => self.apply_secret(copy, over.as_ref()).await,
+            Step::RecreateSecret { copy, over } => match self.delete_secret(&copy.name, over).await {
+                Ok(()) => self.apply_secret(copy, None).await,
+                refused => refused,
+            },
+            Step::DeleteSecret(removal) => self.delete_secret(&removal.name, &removal.over).await,
+            Step::ReleaseSecret(removal) => self.release_secret(removal).await,
+        };
+        self.context.metrics.step_executed(step, result);
+        if let Err(error) = result {
+            tracing::debug!(namespace = %self.namespace, object = ?step.object(), %error, "a write failed");
+        }
+        result
+    }
+
+    async fn patch_service_account(&self, patch: &ListPatch) -> Result<(), StepError> {
+        let body = Patch::Merge(json!({
+            "metadata": {"resourceVersion": &*patch.resource_version},
+            "imagePullSecrets": patch.list.iter().map(|name| json!({"name": &**name})).collect::<Vec<_>>(),
+        }));
+        let accounts = self.context.calls.service_accounts(self.namespace);
+        let written = answer(accounts.patch(&patch.name, &as_manager(), &body)).await?;
+        watch::ingest_written_service_account(self.context, written);
+        Ok(())
+    }
+
+    async fn apply_secret(&self, copy: &SecretCopy, over: Option<&Precondition>) -> Result<(), StepError> {
+        let params = PatchParams { force: over.is_some(), ..as_manager() };
+        self.patch_secret(&copy.name, &params, Patch::Apply(manifest(copy, over))).await
+    }
+
+    async fn release_secret(&self, removal: &Removal) -> Result<(), StepError> {
+        self.patch_secret(&removal.name, &as_manager(), Patch::Strategic(unmark(removal))).await
+    }
+
+    async fn patch_secret(&self, name: &str, params: &PatchParams, body: Patch<Value>) -> Result<(), StepError> {
+        let written = answer(self.secrets().patch(name, params, &body)).await?;
+        watch::ingest_written_secret(self.context, written);
+        Ok(())
+    }
+
+    async fn delete_secret(&self, name: &str, over: &Precondition) -> Result<(), StepError> {
+        let preconditions = Preconditions {
+            uid: Some(over.uid.to_string()),
+            resource_version: Some(over.resource_version.to_string()),
+        };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match answer(self.secrets().delete(name, &params)).await.map_err(StepError::from) {
+            Ok(_) | Err(StepError::Gone) => {}
+            Err(error) => return Err(error),
+        }
+        self.context.index().note_deleted_secret(self.namespace, name, over);
+        Ok(())
+    }
+
+    fn secrets(&self) -> Api<Received<SecretBody>> {
+        self.context.calls.secrets(self.namespace)
+    }
+}
+
+/// The whole Secret as server-side apply takes it: what it no longer mentions goes away.
+fn manifest(copy: &SecretCopy, over: Option<&Precondition>) -> Value {
+    let mut metadata = json!({
+        "name": copy.name,
+        "labels": copy.labels,
+        "annotations": copy.annotations,
+    });
+    if copy.owned {
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": <RegistryCredential as kube::Resource>::api_version(&()),
+            "kind": <RegistryCredential as kube::Resource>::kind(&()),
+            "name": &*copy.credential_name,
+            "uid": &*copy.credential_uid,
+        }]);
+    }
+    if let Some(over) = over {
+        metadata["resourceVersion"] = json!(&*over.resource_version);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": names::SECRET_TYPE,
+        "data": {names::SECRET_KEY: STANDARD.encode(copy.payload.content.expose())},
+    })
+}
+
+/// A strategic merge patch, because it can take one ownerReference out by its key.
+fn unmark(removal: &Removal) -> Value {
+    json!({
+        "metadata": {
+            "uid": &*removal.over.uid,
+            "resourceVersion": &*removal.over.resource_version,
+            "labels": {names::MANAGED_BY_LABEL: null, names::CREDENTIAL_LABEL: null},
+            "annotations": {
+                names::CREDENTIAL_UID_ANNOTATION: null,
+                names::SERVERS_ANNOTATION: null,
+                names::FINGERPRINT_ANNOTATION: null,
+                names::EXPIRES_AT_ANNOTATION: null,
+            },
+            "ownerReferences": [{"$patch": "delete", "uid": &*removal.credential}],
+        },
+    })
+}

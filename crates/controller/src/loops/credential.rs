@@ -1,0 +1,94 @@
+//! The loop by RegistryCredential: put the finalizer on, and take it off once nothing is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::Patch;
+use regcred_api::names;
+use regcred_index::CredentialObject;
+use regcred_planner::{Credential, plan};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::next;
+use crate::calls::{answer, as_manager};
+use crate::clock;
+use crate::context::Context;
+use crate::watch;
+
+/// How soon a finalizer that could not be written is tried again, and how soon a RegistryCredential that is being
+/// deleted is looked at again while namespaces are queued.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Takes RegistryCredentials from the queue until the operator is told to stop.
+pub(crate) async fn work(context: Arc<Context>) {
+    while let Some(work) = next(&context, &context.queues.credentials).await {
+        visit(&context, &work.key).await;
+        work.done();
+    }
+}
+
+async fn visit(context: &Context, name: &Arc<str>) {
+    let Some((object, planned)) =
+        context.index().credential(name).map(|entry| (entry.object.clone(), entry.planned.clone()))
+    else {
+        return;
+    };
+    if planned.deleting && planned.finalized {
+        finish_deletion(context, name, &object, &planned).await;
+    } else if !planned.finalized && planned.active_spec().is_some_and(|spec| !spec.suspend) {
+        let finalizers = object.finalizers.iter().cloned().chain([names::FINALIZER.to_owned()]).collect();
+        write_finalizers(context, name, &object, finalizers).await;
+    }
+}
+
+/// Takes the finalizer off once no namespace holds anything of this credential. Planning once more
+/// for every namespace makes sure of it, from what is observed and not from what was counted.
+async fn finish_deletion(
+    context: &Context,
+    name: &Arc<str>,
+    object: &CredentialObject,
+    planned: &Credential,
+) {
+    let settled = context.queues.is_settled(name) && context.ledger().tally(&planned.uid).departing == 0;
+    if !settled || holds_anything(context, planned) {
+        context.queues.credentials.push_at(name.clone(), Instant::now() + SOON);
+        return;
+    }
+    let others = object.finalizers.iter().filter(|finalizer| *finalizer != names::FINALIZER);
+    write_finalizers(context, name, object, others.cloned().collect()).await;
+}
+
+fn holds_anything(context: &Context, planned: &Credential) -> bool {
+    let concerned = context.index().concerned(&[Some(planned)]);
+    let now = clock::now();
+    concerned.iter().any(|namespace| {
+        let world = context.index().observe(namespace);
+        world.is_some_and(|world| {
+            let pairs = plan(&world, now).pairs;
+            pairs.iter().any(|pair| pair.departing && pair.credential == planned.uid)
+        })
+    })
+}
+
+async fn write_finalizers(
+    context: &Context,
+    name: &Arc<str>,
+    object: &CredentialObject,
+    finalizers: Vec<String>,
+) {
+    let body = Patch::Merge(json!({
+        "metadata": {"uid": &*object.uid, "resourceVersion": object.resource_version, "finalizers": finalizers},
+    }));
+    match answer(context.calls.credentials().patch(name, &as_manager(), &body)).await {
+        // The answer to the last write of an object that is being deleted must not bring it back.
+        Ok(_) if object.deleting => context.index().note_released(name, &object.uid),
+        Ok(written) => watch::ingest_written_credential(context, written),
+        Err(error) => {
+            if !error.is_outdated() {
+                tracing::warn!(credential = %name, code = error.code(), "the finalizer could not be written; trying again");
+            }
+            context.queues.credentials.push_at(name.clone(), Instant::now() + SOON);
+        }
+    }
+}

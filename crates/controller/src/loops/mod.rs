@@ -1,0 +1,31 @@
+//! The loops, each with a queue of its own.
+//!
+//! | file | key | what a pass does |
+//! |---|---|---|
+//! | [`credential`] | RegistryCredential | puts our finalizer on, and takes it off once nothing is left |
+//! | [`source`] | RegistryCredential | looks at the sources, and renders the copy that every namespace gets |
+//! | [`namespace`] | namespace | observe, plan, apply, until there is nothing to do; report |
+//! | [`apply`] | | one request for each step: the only writer of Secrets and ServiceAccounts |
+//! | [`status`] | RegistryCredential | the only writer of status |
+//! | [`event`] | | the events of a status's transitions |
+
+mod apply;
+pub(crate) mod credential;
+mod event;
+pub(crate) mod namespace;
+pub(crate) mod source;
+pub(crate) mod status;
+
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::queue::{Queue, Work};
+
+/// The next key of a queue; `None` once the operator is to stop.
+async fn next<'a>(context: &Context, queue: &'a Queue<Arc<str>>) -> Option<Work<'a, Arc<str>>> {
+    tokio::select! {
+        biased;
+        () = context.stage.stopping.cancelled() => None,
+        work = queue.next() => Some(work),
+    }
+}

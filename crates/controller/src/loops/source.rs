@@ -1,0 +1,124 @@
+//! The loop by RegistryCredential that looks at its sources. It is apart from the loop that writes finalizers, and
+//! several workers share it, so that a source which hangs holds up nothing but itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regcred_dockerconfig::Server;
+use regcred_planner::{Look, Payload, Registry, ResolvedRegistry, SourceState, Validated, next_look};
+use regcred_sources::{Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve};
+use tokio::time::Instant;
+
+use super::next;
+use crate::calls::DEADLINE;
+use crate::clock;
+use crate::context::Context;
+use crate::fingerprint::FingerprintKey;
+
+/// Takes RegistryCredentials from the queue until the operator is told to stop.
+pub(crate) async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
+    while let Some(work) = next(&context, &context.queues.sources).await {
+        let wanted = context.index().credential(&work.key).and_then(|entry| entry.wanted_sources().cloned());
+        if let Some(spec) = wanted {
+            look(&context, &key, &work.key, &spec).await;
+        }
+        work.done();
+        context.sources_looked_at.notify_waiters();
+    }
+}
+
+/// Looks at the sources, requeues the namespaces if the copy is another, and comes back when it is time.
+async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>, spec: &Arc<Validated>) {
+    let given = resolve_in_time(context, spec).await;
+    context.metrics.source_resolved(given.is_ok());
+    let failures = context.queues.count_failed_look(name, given.is_err());
+    let (state, payload, outcome) = match given {
+        Ok(resolved) => {
+            let outcome = Look::Resolved { expires_at: resolved.expires_at };
+            (resolved_state(key, spec, &resolved), Some(payload(key, &resolved)), outcome)
+        }
+        Err(error) => (failed_state(name, &error), None, failed_look(&error, failures)),
+    };
+    take(context, name, spec, state, payload);
+    let pause = next_look(name, &outcome, spec.refresh_interval, clock::now());
+    context.queues.sources.push_at(name.clone(), Instant::now() + pause);
+    context.queues.status(name.clone());
+}
+
+/// A source that does not answer keeps its worker no longer than a call may take.
+async fn resolve_in_time(context: &Context, spec: &Validated) -> Result<Resolved, SourceError> {
+    let registries: Vec<_> = spec.registries.iter().map(|r| (r.server.clone(), r.source.clone())).collect();
+    let sources = Sources { registries: &registries, docker_config_secrets: &spec.docker_config_secrets };
+    let given = tokio::time::timeout(DEADLINE, resolve(sources, &IndexedSecrets(context))).await;
+    given.unwrap_or(Err(SourceError::Unavailable { retry_after: Duration::ZERO }))
+}
+
+fn take(
+    context: &Context,
+    name: &Arc<str>,
+    spec: &Arc<Validated>,
+    state: SourceState,
+    payload: Option<Payload>,
+) {
+    let mut index = context.index();
+    let had_copy = index.credential(name).is_some_and(|entry| entry.planned.copy.is_some());
+    let concerned = index.set_source(name, spec, state, payload);
+    if had_copy && !concerned.is_empty() {
+        context.queues.rotation(name, concerned);
+    } else {
+        context.queues.new_copies(name, concerned);
+    }
+}
+
+fn failed_state(name: &Arc<str>, error: &SourceError) -> SourceState {
+    let (reason, message) = (error.reason(), error.to_string());
+    tracing::info!(credential = %name, %reason, message, "a source gives no credential; copies stay as they are");
+    SourceState::Failed { reason, message }
+}
+
+fn failed_look(error: &SourceError, failures: u32) -> Look {
+    Look::Failed { class: error.class(), retry_after: error.retry_after(), failures }
+}
+
+fn payload(key: &FingerprintKey, resolved: &Resolved) -> Payload {
+    let content = resolved.config.render();
+    Payload {
+        fingerprint: key.fingerprint(&content),
+        content,
+        servers: resolved.config.servers().map(ToString::to_string).collect(),
+        expires_at: resolved.expires_at,
+    }
+}
+
+fn resolved_state(key: &FingerprintKey, spec: &Validated, resolved: &Resolved) -> SourceState {
+    let registry = |registry: &Registry| ResolvedRegistry {
+        server: registry.server.to_string(),
+        kind: registry.source.kind(),
+        fingerprint: key.short(&resolved.config.only(&registry.server).render()),
+    };
+    SourceState::Resolved {
+        registries: spec.registries.iter().map(registry).collect(),
+        expires_at: resolved.expires_at,
+        note: overridden(&resolved.overridden),
+    }
+}
+
+fn overridden(servers: &[Server]) -> Option<String> {
+    let names: Vec<_> = servers.iter().take(3).map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} servers have several credentials and the first one counts: {}",
+            servers.len(),
+            names.join(", ")
+        )
+    })
+}
+
+/// Reads one source after the other, so that the index is never locked across a wait.
+struct IndexedSecrets<'a>(&'a Context);
+
+impl SecretReader for IndexedSecrets<'_> {
+    fn read(&self, name: &str) -> Option<Arc<SourceSecret>> {
+        self.0.index().read(name)
+    }
+}

@@ -1,0 +1,22 @@
+//! Pauses that double, for loops that try again until they succeed.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The next pause of a back-off: 0.5 s, 1 s, 2 s … 30 s.
+#[derive(Debug)]
+pub(crate) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST)
+    }
+}
+
+impl Pause {
+    pub(crate) fn next(&mut self) -> Duration {
+        std::mem::replace(&mut self.0, (self.0 * 2).min(LONGEST))
+    }
+}

@@ -1,0 +1,204 @@
+//! Follows one watch for ever, with a back-off of its own: a kind that cannot be listed does not hold up the others.
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use kube::Api;
+use kube::runtime::watcher::{self, Config, watcher};
+use regcred_index::{Body, Event, Origin, Received};
+use serde::de::DeserializeOwned;
+
+use super::intake::note_unreadable;
+use crate::calls::CallError;
+use crate::context::Context;
+use crate::pause::Pause;
+
+/// Follows the objects of a kind.
+pub(super) async fn follow<T: Body>(
+    context: &Context,
+    kind: &'static str,
+    api: Api<Received<T>>,
+    config: Config,
+    mut ingest: impl FnMut(Event<T>),
+) where
+    Received<T>: Clone + DeserializeOwned + Debug,
+{
+    let stream = |config| watcher(api.clone(), config);
+    follow_stream(context, kind, config, stream, |event| ingest(read(context, kind, event))).await;
+}
+
+fn read<T>(context: &Context, kind: &'static str, event: watcher::Event<Received<T>>) -> Event<T> {
+    match event {
+        watcher::Event::Init => Event::ListBegins,
+        watcher::Event::InitDone => Event::ListEnds,
+        watcher::Event::Delete(received) => Event::Deleted(received),
+        watcher::Event::Apply(received) | watcher::Event::InitApply(received) => {
+            note_unreadable(context, kind, &received);
+            Event::Put(received, Origin::Watch)
+        }
+    }
+}
+
+/// kube's stream resumes or lists again by itself after an error; what it leaves to us is the pause, and the
+/// servers that know no streaming lists.
+async fn follow_stream<T, S>(
+    context: &Context,
+    kind: &'static str,
+    config: Config,
+    stream: impl Fn(Config) -> S,
+    mut ingest: impl FnMut(watcher::Event<T>),
+) where
+    S: Stream<Item = watcher::Result<watcher::Event<T>>>,
+{
+    let mut config = config.streaming_lists();
+    loop {
+        let mut pause = Pause::default();
+        let mut events = pin!(stream(config.clone()));
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    pause = Pause::default();
+                    let listed = matches!(event, watcher::Event::InitDone);
+                    ingest(event);
+                    if listed {
+                        note_complete(context);
+                    }
+                }
+                Err(error) if lacks_streaming_lists(&error) => {
+                    tracing::info!(kind, "the API server knows no streaming lists; listing in pages");
+                    config.initial_list_strategy = watcher::InitialListStrategy::ListWatch;
+                    break;
+                }
+                // One event that nobody can read. The stream goes on behind it.
+                Err(watcher::Error::WatchFailed(kube::Error::SerdeError(_))) => {
+                    context.metrics.object_unreadable(kind);
+                    tracing::warn!(kind, "an event could not be read and is skipped");
+                }
+                Err(error) => {
+                    context.metrics.watch_failed(kind);
+                    context.pulse.beat();
+                    report(kind, &error);
+                    tokio::time::sleep(jittered(pause.next())).await;
+                }
+            }
+        }
+    }
+}
+
+/// Lets work begin once every watch has delivered a whole list.
+pub(super) fn note_complete(context: &Context) {
+    if context.index().is_complete() {
+        context.indexed.send_if_modified(|indexed| !std::mem::replace(indexed, true));
+    }
+}
+
+/// Up to a quarter more, so that replicas and watches that failed together come back apart.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(1.0 + fastrand::f64() / 4.0)
+}
+
+/// 422 on `sendInitialEvents`: a server before 1.34, or one with the feature off.
+fn lacks_streaming_lists(error: &watcher::Error) -> bool {
+    status_code(error) == 422
+}
+
+/// Expected interruptions are logged quietly, and none with its text: it may quote an object.
+fn report(kind: &str, error: &watcher::Error) {
+    match status_code(error) {
+        404 => tracing::warn!(kind, "not served by this cluster; is the CustomResourceDefinition installed?"),
+        403 => {
+            tracing::warn!(kind, "may not be watched; grant the permissions of the ClusterRole");
+        }
+        410 => tracing::debug!(kind, "the watch is too old; listing again"),
+        code => tracing::info!(kind, code, "the watch was interrupted"),
+    }
+}
+
+/// The HTTP status behind a watch error; 0 if there was no answer.
+fn status_code(error: &watcher::Error) -> u16 {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code,
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::stream;
+    use kube::core::Status;
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::fake;
+
+    type Events = stream::BoxStream<'static, watcher::Result<watcher::Event<()>>>;
+
+    fn refused(code: u16) -> watcher::Result<watcher::Event<()>> {
+        let status = Status { code, ..Status::default() };
+        Err(watcher::Error::WatchStartFailed(kube::Error::Api(Box::new(status))))
+    }
+
+    fn events(events: Vec<watcher::Result<watcher::Event<()>>>) -> Events {
+        Box::pin(stream::iter(events).chain(stream::pending()))
+    }
+
+    async fn follow_until(count: usize, stream: impl Fn(Config) -> Events) {
+        let context = fake::context("a", |_, _, _| (200, json!({})));
+        let (seen, enough) = (AtomicUsize::new(0), tokio::sync::Notify::new());
+        let ingest = |_| {
+            if seen.fetch_add(1, Ordering::Relaxed) + 1 == count {
+                enough.notify_one();
+            }
+        };
+        tokio::select! {
+            () = follow_stream(&context, "Thing", Config::default(), stream, ingest) => {}
+            () = enough.notified() => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_cannot_be_read_pauses_nothing() {
+        let start = Instant::now();
+        let odd = || {
+            let error = serde::de::Error::custom("an object without a name");
+            Err(watcher::Error::WatchFailed(kube::Error::SerdeError(error)))
+        };
+        let stream = |_| events(vec![odd(), odd(), odd(), Ok(watcher::Event::InitDone)]);
+        follow_until(1, stream).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_without_streaming_lists_is_listed_in_pages() {
+        let stream = |config: Config| {
+            let pages = matches!(config.initial_list_strategy, watcher::InitialListStrategy::ListWatch);
+            if pages {
+                events(vec![Ok(watcher::Event::Init), Ok(watcher::Event::InitDone)])
+            } else {
+                events(vec![refused(422)])
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(5), follow_until(2, stream)).await;
+        found.expect("the list in pages was taken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_pauses_longer_each_time_and_goes_on() {
+        let start = Instant::now();
+        let stream = |_| events(vec![refused(500), refused(500), refused(500), Ok(watcher::Event::InitDone)]);
+        follow_until(1, stream).await;
+        // 0.5 + 1 + 2 seconds, and up to a quarter more.
+        assert!((3500..4500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,193 @@
+//! The RegistryCredentials, and what was made of each. The shelf is private: whatever changes it also renews the
+//! list that planning takes.
+
+use std::sync::Arc;
+
+use regcred_planner::{Credential, Payload, SecretCopy, Settings, SourceState, Uid, Validated, validate};
+
+use crate::decode::CredentialObject;
+use crate::shelf::{Key, Origin, Shelf, Version, cluster_key};
+
+/// A RegistryCredential and what was made of it.
+#[derive(Debug)]
+pub struct CredentialEntry {
+    /// As observed.
+    pub object: CredentialObject,
+    /// As the planner takes it.
+    pub planned: Arc<Credential>,
+    /// What its sources gave; `None` before this generation's first look at them.
+    pub source: Option<SourceState>,
+    /// The request for a refresh that was last acted on.
+    pub handled_request: Option<String>,
+}
+
+/// A RegistryCredential before and after an event.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) before: Option<Arc<Credential>>,
+    pub(crate) after: Option<Arc<Credential>>,
+}
+
+/// All RegistryCredentials.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    settings: Settings,
+    shelf: Shelf<CredentialEntry>,
+    planned: Arc<[Arc<Credential>]>,
+}
+
+impl CredentialEntry {
+    fn new(name: &Arc<str>, object: CredentialObject, settings: &Settings) -> Self {
+        let spec = object.spec.as_ref().map_err(Clone::clone);
+        let spec = spec.and_then(|spec| validate(name, spec, settings)).map(Arc::new);
+        let planned = Credential {
+            name: name.clone(),
+            uid: object.uid.clone(),
+            created: object.created,
+            deleting: object.deleting,
+            finalized: object.finalizers.iter().any(|own| own == regcred_api::names::FINALIZER),
+            deletion_policy: object.deletion_policy,
+            spec,
+            copy: None,
+        };
+        let handled_request = object.status.as_ref().and_then(|status| status.last_handled_request.clone());
+        Self { object, planned: Arc::new(planned), source: None, handled_request }
+    }
+
+    /// The spec by which its sources are looked at; `None` while they are not: invalid, suspended, being deleted.
+    pub fn wanted_sources(&self) -> Option<&Arc<Validated>> {
+        self.planned.active_spec().filter(|spec| !spec.suspend)
+    }
+
+    /// Whether its sources are to be looked at before their time: they never were for this spec, or somebody asked.
+    pub fn is_look_due(&self) -> bool {
+        let asked = self.object.requested_at.is_some() && self.object.requested_at != self.handled_request;
+        self.wanted_sources().is_some() && (self.source.is_none() || asked)
+    }
+
+    /// Keeps what is known of the object's earlier version. What its sources last gave outlives a change of the
+    /// spec that names the same sources.
+    fn inherit(&mut self, old: &Self) {
+        if old.object.uid != self.object.uid {
+            return;
+        }
+        self.handled_request.clone_from(&old.handled_request);
+        if old.object.generation == self.object.generation {
+            self.source.clone_from(&old.source);
+            let (spec, copy) = (old.planned.spec.clone(), old.planned.copy.clone());
+            self.planned = Arc::new(Credential { spec, copy, ..(*self.planned).clone() });
+        } else if let (Ok(was), Ok(is), Some(copy)) = (&old.planned.spec, &self.planned.spec, &old.planned.copy)
+            && was.has_sources_of(is)
+        {
+            let copy = SecretCopy::new(&self.planned.name, &self.planned.uid, is, copy.payload.clone());
+            self.planned = Arc::new(Credential { copy: Some(Arc::new(copy)), ..(*self.planned).clone() });
+        }
+    }
+}
+
+impl Credentials {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// The entry of this name.
+    pub fn get(&self, name: &Arc<str>) -> Option<&CredentialEntry> {
+        self.shelf.get(&cluster_key(name))
+    }
+
+    /// All entries by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &CredentialEntry)> {
+        self.shelf.iter().map(|((_, name), entry)| (name, entry))
+    }
+
+    /// As the planner takes them.
+    pub fn planned(&self) -> &Arc<[Arc<Credential>]> {
+        &self.planned
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.shelf.is_complete()
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.shelf.begin();
+    }
+
+    /// Says that an object which cannot be read still exists.
+    pub(crate) fn touch(&mut self, name: &Arc<str>) {
+        self.shelf.touch(&cluster_key(name));
+    }
+
+    /// `None` if what is here is as new or newer.
+    pub(crate) fn apply(
+        &mut self,
+        name: &Arc<str>,
+        version: Version,
+        object: CredentialObject,
+        origin: Origin,
+    ) -> Option<Change> {
+        let mut entry = CredentialEntry::new(name, object, &self.settings);
+        let before = self.get(name).map(|old| old.planned.clone());
+        if let Some(old) = self.get(name) {
+            entry.inherit(old);
+        }
+        let after = entry.planned.clone();
+        let applied = self.shelf.apply(cluster_key(name), version, entry, origin);
+        self.renew();
+        applied.then_some(Change { before, after: Some(after) })
+    }
+
+    pub(crate) fn delete(&mut self, name: &Arc<str>, version: Version) -> Option<Change> {
+        let entry = self.shelf.delete(&cluster_key(name), version)?;
+        self.renew();
+        Some(Change { before: Some(entry.planned), after: None })
+    }
+
+    /// Ends a list. Returns those that it did not mention.
+    pub(crate) fn finish(&mut self) -> Vec<(Arc<str>, Change)> {
+        let gone = self.shelf.finish();
+        self.renew();
+        let change = |((_, name), entry): (Key, CredentialEntry)| {
+            (name, Change { before: Some(entry.planned), after: None })
+        };
+        gone.into_iter().map(change).collect()
+    }
+
+    /// Takes what the sources of a RegistryCredential gave, unless its spec is another by now than the one they
+    /// were asked for. Where they gave nothing, the last good copy stays. Returns the credential if its copy changed.
+    pub(crate) fn set_source(
+        &mut self,
+        name: &Arc<str>,
+        asked_for: &Arc<Validated>,
+        source: SourceState,
+        payload: Option<Payload>,
+    ) -> Option<Arc<Credential>> {
+        let entry = self.shelf.get_mut(&cluster_key(name))?;
+        let spec = entry.planned.spec.as_ref().ok().filter(|spec| Arc::ptr_eq(spec, asked_for))?;
+        let copy = payload.map(|payload| {
+            Arc::new(SecretCopy::new(&entry.planned.name, &entry.planned.uid, spec, payload))
+        });
+        let changed = copy.is_some() && entry.planned.copy != copy;
+        if changed {
+            entry.planned = Arc::new(Credential { copy, ..(*entry.planned).clone() });
+        }
+        entry.source = Some(source);
+        entry.handled_request.clone_from(&entry.object.requested_at);
+        let after = changed.then(|| entry.planned.clone());
+        self.renew();
+        after
+    }
+
+    /// Notes that our finalizer is off this object. Its watch says when the object is gone.
+    pub(crate) fn note_released(&mut self, name: &Arc<str>, uid: &Uid) {
+        let entry = self.shelf.get_mut(&cluster_key(name)).filter(|entry| entry.planned.uid == *uid);
+        if let Some(entry) = entry {
+            entry.planned = Arc::new(Credential { finalized: false, ..(*entry.planned).clone() });
+        }
+        self.renew();
+    }
+
+    fn renew(&mut self) {
+        self.planned = self.shelf.iter().map(|(_, entry)| entry.planned.clone()).collect();
+    }
+}

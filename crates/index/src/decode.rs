@@ -1,0 +1,433 @@
+//! Objects of the API server become the plain data of the planner. managedFields are read as they arrive and
+//! not kept: they are most of an object's size.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1 as core;
+use regcred_api::{DeletionPolicy, RegistryCredentialSpec};
+use regcred_api::{RegistryCredential, RegistryCredentialStatus, names};
+use regcred_dockerconfig::SecretBytes;
+use regcred_planner::{InvalidSpec, Marks, Secret, ServiceAccount, StringMap, Uid};
+use regcred_sources::SourceSecret;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::intern::Interner;
+use crate::metadata::{FieldSet, Metadata};
+use crate::received::Body;
+
+/// A namespace as it is received.
+#[derive(Clone, Deserialize)]
+pub struct NamespaceBody {
+    metadata: Metadata,
+}
+
+/// A ServiceAccount as it is received.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountBody {
+    metadata: Metadata,
+    image_pull_secrets: Option<Vec<Reference>>,
+}
+
+/// An entry of `imagePullSecrets`.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct Reference {
+    name: String,
+}
+
+/// The metadata of a Secret as it is received. The operator never asks for the data.
+#[derive(Clone, Deserialize)]
+pub struct SecretBody {
+    metadata: Metadata,
+}
+
+/// A whole Secret of the source namespace as it is received.
+#[derive(Clone, Deserialize)]
+pub struct SourceSecretBody {
+    metadata: Metadata,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    data: Option<std::collections::BTreeMap<String, ByteString>>,
+}
+
+/// A RegistryCredential as it is received.
+#[derive(Clone, Deserialize)]
+pub struct CredentialBody {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+macro_rules! body {
+    ($body:ty, $kind:ty, metadata_only: $metadata_only:literal) => {
+        impl Body for $body {
+            type Kind = $kind;
+            const METADATA_ONLY: bool = $metadata_only;
+
+            fn metadata(&self) -> &Metadata {
+                &self.metadata
+            }
+        }
+    };
+}
+
+body!(NamespaceBody, core::Namespace, metadata_only: true);
+body!(ServiceAccountBody, core::ServiceAccount, metadata_only: false);
+body!(SecretBody, core::Secret, metadata_only: true);
+body!(SourceSecretBody, core::Secret, metadata_only: false);
+body!(CredentialBody, RegistryCredential, metadata_only: false);
+
+/// A RegistryCredential as it was observed.
+#[derive(Clone, Debug)]
+pub struct CredentialObject {
+    /// UID.
+    pub uid: Uid,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// It has a deletionTimestamp.
+    pub deleting: bool,
+    /// Its finalizers, in order.
+    pub finalizers: Vec<String>,
+    /// The annotation `regcred.dev/requestedAt`.
+    pub requested_at: Option<String>,
+    /// Its spec, if it fits our types.
+    pub spec: Result<RegistryCredentialSpec, InvalidSpec>,
+    /// Its deletionPolicy, which is read even where the rest of the spec does not fit.
+    pub deletion_policy: DeletionPolicy,
+    /// Its status, if it fits our types.
+    pub status: Option<RegistryCredentialStatus>,
+}
+
+/// A namespace as it was observed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NamespaceObject {
+    /// UID.
+    pub uid: Uid,
+    /// Labels.
+    pub labels: StringMap,
+    /// It carries `regcred.dev/exclude: "true"`.
+    pub excluded: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+}
+
+pub(crate) fn namespace(body: NamespaceBody, interner: &mut Interner) -> NamespaceObject {
+    let mut metadata = body.metadata;
+    NamespaceObject {
+        uid: Arc::from(metadata.uid.as_str()),
+        excluded: metadata.is_excluded(),
+        terminating: metadata.is_being_deleted(),
+        labels: interner.map(metadata.take_labels()),
+    }
+}
+
+pub(crate) fn service_account(body: ServiceAccountBody, interner: &mut Interner) -> ServiceAccount {
+    let mut metadata = body.metadata;
+    let list = body.image_pull_secrets.unwrap_or_default();
+    ServiceAccount {
+        image_pull_secrets: list.iter().map(|entry| interner.string(&entry.name)).collect(),
+        uid: Arc::from(metadata.uid.as_str()),
+        resource_version: Arc::from(metadata.resource_version.as_str()),
+        excluded: metadata.is_excluded(),
+        terminating: metadata.is_being_deleted(),
+        list_manager: list_manager(&metadata).map(|manager| interner.string(manager)),
+        labels: interner.map(metadata.take_labels()),
+    }
+}
+
+/// `wrong_type`: the watch selects Secrets that are no docker configuration.
+pub(crate) fn secret(body: &SecretBody, wrong_type: bool, interner: &mut Interner) -> Secret {
+    let metadata = &body.metadata;
+    let owned = OwnedFields::of(metadata);
+    Secret {
+        uid: Arc::from(metadata.uid.as_str()),
+        resource_version: Arc::from(metadata.resource_version.as_str()),
+        terminating: metadata.is_being_deleted(),
+        wrong_type,
+        immutable: fields_of(metadata).any(|fields| fields.immutable.is_some()),
+        owns_data: owned.data,
+        marks: marks(metadata, &owned).map(|marks| interner.marks(marks)),
+    }
+}
+
+/// The bytes of a source move; they are not copied.
+pub(crate) fn source_secret(body: SourceSecretBody) -> SourceSecret {
+    let bytes = |(key, ByteString(value))| (key, SecretBytes::from(value));
+    SourceSecret {
+        kind: body.kind.unwrap_or_else(|| "Opaque".to_owned()),
+        data: body.data.unwrap_or_default().into_iter().map(bytes).collect(),
+    }
+}
+
+pub(crate) fn credential(body: CredentialBody) -> CredentialObject {
+    let mut metadata = body.metadata;
+    let created = metadata.creation_timestamp.as_deref().and_then(|time| time.parse().ok());
+    CredentialObject {
+        uid: Arc::from(metadata.uid.as_str()),
+        generation: metadata.generation,
+        created: created.unwrap_or(Timestamp::UNIX_EPOCH),
+        deleting: metadata.is_being_deleted(),
+        requested_at: metadata.annotation(names::REQUESTED_AT_ANNOTATION).map(str::to_owned),
+        deletion_policy: deletion_policy(&body.spec),
+        spec: serde_json::from_value(body.spec).map_err(|_| InvalidSpec::Undecodable),
+        status: serde_json::from_value(body.status).ok(),
+        finalizers: metadata.take_finalizers(),
+        resource_version: metadata.resource_version,
+    }
+}
+
+fn deletion_policy(spec: &Value) -> DeletionPolicy {
+    match spec.get("deletionPolicy").and_then(Value::as_str) {
+        Some("Retain") => DeletionPolicy::Retain,
+        _ => DeletionPolicy::Delete,
+    }
+}
+
+/// What server-side apply by our field manager still owns on a Secret.
+#[derive(Default)]
+struct OwnedFields {
+    data: bool,
+    labels: BTreeSet<String>,
+    annotations: BTreeSet<String>,
+}
+
+impl OwnedFields {
+    fn of(metadata: &Metadata) -> Self {
+        let ours = metadata.managed_fields().filter(|entry| entry.is_our_apply());
+        let mut owned = Self::default();
+        for fields in ours.filter_map(|entry| entry.fields.as_ref()) {
+            owned.data |= fields.data.0.contains(names::SECRET_KEY);
+            owned.labels.extend(fields.metadata.labels.0.iter().cloned());
+            owned.annotations.extend(fields.metadata.annotations.0.iter().cloned());
+        }
+        owned
+    }
+}
+
+fn fields_of(metadata: &Metadata) -> impl Iterator<Item = &FieldSet> {
+    metadata.managed_fields().filter_map(|entry| entry.fields.as_ref())
+}
+
+/// The manager that last wrote `imagePullSecrets`: an atomic list has one owner.
+fn list_manager(metadata: &Metadata) -> Option<&str> {
+    let writers = metadata.managed_fields().filter(|entry| {
+        entry.fields.as_ref().is_some_and(|fields| fields.image_pull_secrets.is_some())
+    });
+    // Without an owner, the last writer of anything took it off.
+    let writer = writers.max_by_key(|entry| &entry.time).or_else(|| {
+        let others = metadata.managed_fields();
+        let others = others.filter(|entry| entry.manager.as_deref() != Some(names::FIELD_MANAGER));
+        others.max_by_key(|entry| &entry.time)
+    });
+    writer?.manager.as_deref()
+}
+
+fn marks(metadata: &Metadata, owned: &OwnedFields) -> Option<Marks> {
+    let owner_uid = metadata.owners().find_map(|owner| {
+        let group = owner.api_version.split('/').next();
+        let ours = group == Some(names::GROUP) && owner.kind == "RegistryCredential";
+        ours.then(|| Uid::from(owner.uid.as_str()))
+    });
+    let annotated = metadata.annotation(names::CREDENTIAL_UID_ANNOTATION).map(Arc::from);
+    let marks = Marks {
+        credential_uid: annotated.or_else(|| owner_uid.clone()),
+        credential_name: metadata.label(names::CREDENTIAL_LABEL).map(Arc::from),
+        labels: metadata.labels_named(&owned.labels),
+        annotations: metadata.annotations_named(&owned.annotations),
+        owner_uid,
+    };
+    (marks.credential_uid.is_some() || marks.credential_name.is_some()).then_some(marks)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::received::{Received, Undecodable};
+
+    fn read<T: Body>(object: &Value) -> T {
+        let received: Received<T> = serde_json::from_str(&object.to_string()).expect("an object with a name");
+        received.into_body().expect("one that fits its type")
+    }
+
+    fn managed(manager: &str, operation: &str, time: &str, fields: Value) -> Value {
+        json!({"manager": manager, "operation": operation, "time": time, "fieldsType": "FieldsV1", "fieldsV1": fields})
+    }
+
+    fn observed(metadata: &Value) -> Secret {
+        secret(&read(&json!({"metadata": metadata})), false, &mut Interner::default())
+    }
+
+    fn our_fields() -> Value {
+        json!({
+            "f:data": {".": {}, "f:.dockerconfigjson": {}},
+            "f:metadata": {
+                "f:labels": {"f:regcred.dev/credential": {}, "f:team": {}},
+                "f:annotations": {"f:regcred.dev/credential-uid": {}},
+            },
+        })
+    }
+
+    fn copy(managed_fields: &[Value]) -> Value {
+        json!({
+            "name": "pull", "namespace": "shop", "uid": "s1", "resourceVersion": "7",
+            "labels": {"regcred.dev/credential": "pull", "team": "a", "theirs": "x"},
+            "annotations": {"regcred.dev/credential-uid": "c1", "note": "theirs"},
+            "managedFields": managed_fields,
+        })
+    }
+
+    #[test]
+    fn only_what_our_apply_owns_counts_as_ours() {
+        let secret = observed(&copy(&[
+            managed("kubectl", "Update", "2026-01-02T00:00:00Z", json!({"f:metadata": {"f:labels": {"f:theirs": {}}}})),
+            managed("regcred", "Apply", "2026-01-01T00:00:00Z", our_fields()),
+        ]));
+        assert!(secret.owns_data);
+        let marks = secret.marks.expect("marks");
+        assert_eq!(marks.labels.keys().collect::<Vec<_>>(), ["regcred.dev/credential", "team"]);
+        assert_eq!(marks.annotations.keys().collect::<Vec<_>>(), ["regcred.dev/credential-uid"]);
+    }
+
+    #[test]
+    fn data_that_another_manager_or_operation_owns_is_drift() {
+        for (manager, operation) in [("kubectl-edit", "Update"), ("regcred", "Update"), ("argocd", "Apply")] {
+            let secret = observed(&copy(&[managed(manager, operation, "2026-01-01T00:00:00Z", our_fields())]));
+            assert!(!secret.owns_data, "{manager} {operation}");
+            assert!(secret.marks.expect("marks").labels.is_empty(), "{manager} {operation}");
+        }
+    }
+
+    #[test]
+    fn the_credential_is_the_annotated_one_or_else_the_owner() {
+        let owner = |api_version: &str, kind: &str| json!([{"apiVersion": api_version, "kind": kind, "name": "pull", "uid": "c2"}]);
+        let uid = |metadata: Value| observed(&metadata).marks.and_then(|marks| marks.credential_uid);
+        let ours = owner("regcred.dev/v1alpha1", "RegistryCredential");
+        let annotated = json!({"name": "a", "annotations": {"regcred.dev/credential-uid": "c1"}, "ownerReferences": ours});
+        assert_eq!(uid(annotated).as_deref(), Some("c1"));
+        assert_eq!(uid(json!({"name": "a", "ownerReferences": ours})).as_deref(), Some("c2"));
+        for foreign in [owner("v1", "RegistryCredential"), owner("regcred.dev/v1alpha1", "Other"), owner("regcred.devil/v1", "RegistryCredential")] {
+            assert_eq!(uid(json!({"name": "a", "ownerReferences": foreign})), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_secret_without_our_marks_is_foreign() {
+        assert_eq!(observed(&json!({"name": "a", "labels": {"app.kubernetes.io/managed-by": "regcred"}})).marks, None);
+        assert!(observed(&json!({"name": "a", "labels": {"regcred.dev/credential": "pull"}})).marks.is_some());
+    }
+
+    #[test]
+    fn immutable_shows_whoever_set_it() {
+        let frozen = managed("kubectl", "Update", "2026-01-01T00:00:00Z", json!({"f:immutable": {}}));
+        assert!(observed(&json!({"name": "a", "managedFields": [frozen]})).immutable);
+        assert!(!observed(&json!({"name": "a"})).immutable);
+    }
+
+    fn account(metadata: &Value, list: &Value) -> ServiceAccount {
+        let object = json!({"metadata": metadata, "imagePullSecrets": list});
+        service_account(read(&object), &mut Interner::default())
+    }
+
+    #[test]
+    fn a_list_is_read_as_it_is_with_its_repeats() {
+        let names = |list: Value| account(&json!({"name": "default"}), &list).image_pull_secrets;
+        assert_eq!(names(json!([{"name": "b"}, {"name": "a"}, {"name": "b"}, {}])), ["b", "a", "b", ""].map(Arc::from));
+        assert!(names(Value::Null).is_empty());
+    }
+
+    #[test]
+    fn the_writer_of_a_list_is_its_owner_or_else_the_last_other_writer() {
+        let list = json!({"f:imagePullSecrets": {}});
+        let manager = |managed_fields: &[Value]| {
+            account(&json!({"name": "default", "managedFields": managed_fields}), &json!([])).list_manager
+        };
+        let helm = managed("helm", "Update", "2026-01-01T00:00:00Z", list);
+        let later = managed("kubectl", "Update", "2026-01-02T00:00:00Z", json!({"f:metadata": {}}));
+        let ours = managed("regcred", "Update", "9999-12-31T23:59:59Z", json!({}));
+        assert_eq!(manager(&[helm, later.clone(), ours.clone()]).as_deref(), Some("helm"));
+        assert_eq!(manager(&[later, ours]).as_deref(), Some("kubectl"));
+        assert_eq!(manager(&[]), None);
+    }
+
+    #[test]
+    fn a_namespace_is_read_with_what_excludes_it() {
+        let read = |metadata: Value| namespace(read(&json!({"metadata": metadata})), &mut Interner::default());
+        let plain = read(json!({"name": "a", "uid": "n1", "labels": {"pull": "yes"}}));
+        assert_eq!((plain.excluded, plain.terminating, plain.labels["pull"].as_str()), (false, false, "yes"));
+        assert!(read(json!({"name": "a", "annotations": {"regcred.dev/exclude": "true"}})).excluded);
+        assert!(read(json!({"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"})).terminating);
+    }
+
+    #[test]
+    fn what_the_api_server_stores_is_read_however_odd() {
+        let deep = (0..500).fold(json!({}), |inner, _| json!({"f:x": inner}));
+        for metadata in [
+            json!({"name": "a", "labels": null, "annotations": null, "managedFields": null, "ownerReferences": null}),
+            json!({"name": "a", "managedFields": [managed("x", "Update", "9999-12-31T23:59:59Z", json!({}))]}),
+            json!({"name": "a", "managedFields": [managed("x", "Update", "0001-01-01T00:00:00Z", deep)]}),
+            json!({"name": "a", "managedFields": [{"manager": "x", "fieldsV1": null}, {}]}),
+            json!({"name": "a", "deletionTimestamp": "9999-12-31T23:59:59Z", "selfLink": 7, "unknown": [[]]}),
+        ] {
+            let object = json!({"metadata": metadata, "unknown": {"x": 1}, "secrets": null});
+            read::<ServiceAccountBody>(&object);
+            read::<SecretBody>(&object);
+            read::<NamespaceBody>(&object);
+            read::<SourceSecretBody>(&object);
+            read::<CredentialBody>(&object);
+        }
+    }
+
+    #[test]
+    fn a_credential_whose_spec_does_not_fit_keeps_its_deletion_policy() {
+        let object = json!({
+            "metadata": {"name": "pull", "uid": "c1", "generation": 3, "creationTimestamp": "2026-01-01T00:00:00Z",
+                         "finalizers": ["other"], "annotations": {"regcred.dev/requestedAt": "now"}},
+            "spec": {"registries": 7, "deletionPolicy": "Retain"},
+            "status": {"conditions": "none"},
+        });
+        let credential = credential(read(&object));
+        assert_eq!(credential.spec.err(), Some(InvalidSpec::Undecodable));
+        assert_eq!(credential.deletion_policy, DeletionPolicy::Retain);
+        assert_eq!((credential.generation, credential.status.is_some()), (Some(3), false));
+        assert_eq!(credential.created.to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!((credential.finalizers, credential.requested_at.as_deref()), (vec!["other".to_owned()], Some("now")));
+    }
+
+    #[test]
+    fn the_data_of_a_source_is_decoded_and_its_type_defaults_to_opaque() {
+        let source = source_secret(read(&json!({"metadata": {"name": "bot"}, "data": {"user": "Ym90"}})));
+        assert_eq!(source.kind, "Opaque");
+        assert_eq!(source.data["user"].expose(), b"bot");
+    }
+
+    #[test]
+    fn an_object_that_does_not_fit_is_named_and_fails_nothing_else() {
+        let text = r#"{"metadata": {"name": "odd", "namespace": "shop", "resourceVersion": "9"}, "data": {"k": 7}}"#;
+        let received: Received<SourceSecretBody> = serde_json::from_str(text).expect("one with a name");
+        assert_eq!((received.namespace(), received.name(), received.resource_version()), ("shop", "odd", "9"));
+        assert_eq!(format!("{received:?}"), "shop/odd");
+        assert_eq!(received.into_body().err(), Some(Undecodable));
+
+        let list = format!(r#"{{"apiVersion":"v1","kind":"SecretList","metadata":{{}},"items":[{text},{{"metadata":{{"name":"good"}}}}]}}"#);
+        let list: kube_core::ObjectList<Received<SourceSecretBody>> = serde_json::from_str(&list).expect("a list");
+        let readable: Vec<_> = list.items.iter().map(Received::is_readable).collect();
+        assert_eq!(readable, [false, true]);
+
+        let event = format!(r#"{{"type":"MODIFIED","object":{text}}}"#);
+        let event: kube_core::watch::WatchEvent<Received<SourceSecretBody>> = serde_json::from_str(&event).expect("an event");
+        assert!(matches!(event, kube_core::watch::WatchEvent::Modified(received) if !received.is_readable()));
+    }
+}

@@ -1,0 +1,697 @@
+//! Everything that was observed, as plain state: events go in, and the keys to requeue come out. It does no I/O
+//! and knows no clock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use regcred_api::SourceMember;
+use regcred_planner::{
+    Credential, Memory, Namespace, Object, Payload, Precondition, Secret, ServiceAccount, Settings, SourceState,
+    Uid, Validated, World,
+};
+use regcred_sources::{SecretReader, SourceSecret, needs_network};
+
+use crate::credentials::{Change, CredentialEntry, Credentials};
+use crate::decode::{
+    self, CredentialBody, NamespaceBody, NamespaceObject, SecretBody, ServiceAccountBody, SourceSecretBody,
+};
+use crate::event::Event;
+use crate::intern::Interner;
+use crate::received::Received;
+use crate::scope::SecretScope;
+use crate::shelf::{Key, Origin, Shelf, Version, cluster_key, version};
+
+/// Everything that was observed.
+#[derive(Debug)]
+pub struct Index {
+    own_namespace: Arc<str>,
+    interner: Interner,
+    namespaces: Shelf<NamespaceObject>,
+    service_accounts: Shelf<ServiceAccount>,
+    /// A shelf for each watch.
+    secrets: Vec<(SecretScope, Shelf<Secret>)>,
+    credentials: Credentials,
+    sources: Shelf<Arc<SourceSecret>>,
+    memories: HashMap<Arc<str>, Memory>,
+}
+
+/// What an event about a RegistryCredential asks for.
+#[derive(Debug, Eq, PartialEq)]
+pub struct CredentialChange {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Namespaces in which something is to be done now.
+    pub concerned: Vec<Arc<str>>,
+    /// UID of the object that no longer exists, itself or under this name.
+    pub gone: Option<Uid>,
+    /// Whether no object of this name exists any more.
+    pub deleted: bool,
+}
+
+impl Index {
+    /// An empty index for an operator with these settings, at home in this namespace.
+    pub fn new(settings: Settings, own_namespace: &str) -> Self {
+        let scopes = SecretScope::all(&settings.target_names);
+        Self {
+            own_namespace: Arc::from(own_namespace),
+            interner: Interner::default(),
+            namespaces: Shelf::default(),
+            service_accounts: Shelf::default(),
+            secrets: scopes.into_iter().map(|scope| (scope, Shelf::default())).collect(),
+            credentials: Credentials::new(settings),
+            sources: Shelf::default(),
+            memories: HashMap::new(),
+        }
+    }
+
+    /// Whether every watch delivered a whole list once. Nothing is planned before.
+    pub fn is_complete(&self) -> bool {
+        self.namespaces.is_complete()
+            && self.service_accounts.is_complete()
+            && self.credentials.is_complete()
+            && self.sources.is_complete()
+            && self.secrets.iter().all(|(_, shelf)| shelf.is_complete())
+    }
+
+    /// What the planner is to know of a namespace; `None` if it does not exist.
+    pub fn observe(&self, name: &Arc<str>) -> Option<World> {
+        Some(World {
+            namespace: self.namespace(name)?,
+            secrets: self.secrets_in(name),
+            service_accounts: self.service_accounts_in(name),
+            credentials: self.credentials.planned().clone(),
+            memory: self.memories.get(name).cloned().unwrap_or_default(),
+        })
+    }
+
+    /// The RegistryCredentials.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The entry of a RegistryCredential.
+    pub fn credential(&self, name: &Arc<str>) -> Option<&CredentialEntry> {
+        self.credentials.get(name)
+    }
+
+    /// The memory of a namespace.
+    pub fn memory(&mut self, namespace: &Arc<str>) -> &mut Memory {
+        self.memories.entry(namespace.clone()).or_default()
+    }
+
+    /// Compares the lists of a namespace with what was last seen there: an entry of ours that is missing was taken
+    /// off by somebody else. Called where no write of ours is under way in the namespace, because the event of such
+    /// a write may come before its answer.
+    pub fn note_lists(&mut self, namespace: &Arc<str>, now: Timestamp) {
+        let accounts = self.service_accounts_in(namespace);
+        self.memory(namespace).note(&accounts, now);
+    }
+
+    /// Ingests news of a namespace. Returns those to requeue.
+    pub fn ingest_namespace(&mut self, event: Event<NamespaceBody>) -> Vec<Arc<str>> {
+        match event {
+            Event::ListBegins => {
+                self.namespaces.begin();
+                Vec::new()
+            }
+            Event::Put(received, origin) => self.put_namespace(received, origin).into_iter().collect(),
+            Event::Deleted(received) => {
+                let (key, version) = self.key(&received);
+                let existed = self.namespaces.delete(&key, version).is_some();
+                self.memories.remove(&key.1);
+                existed.then_some(key.1).into_iter().collect()
+            }
+            Event::ListEnds => {
+                let gone: Vec<_> = self.namespaces.finish().into_iter().map(|((_, name), _)| name).collect();
+                for name in &gone {
+                    self.memories.remove(name);
+                }
+                gone
+            }
+        }
+    }
+
+    fn put_namespace(&mut self, received: Received<NamespaceBody>, origin: Origin) -> Option<Arc<str>> {
+        let (key, version) = self.key(&received);
+        let Ok(body) = received.into_body() else {
+            self.namespaces.touch(&key);
+            return None;
+        };
+        let object = decode::namespace(body, &mut self.interner);
+        let before = self.namespaces.get(&key);
+        let same = before == Some(&object);
+        if before.is_some_and(|before| before.uid != object.uid) {
+            self.memories.remove(&key.1);
+        }
+        let applied = self.namespaces.apply(key.clone(), version, object, origin);
+        (applied && !same).then_some(key.1)
+    }
+
+    /// Ingests news of a ServiceAccount. Returns the namespaces to requeue.
+    pub fn ingest_service_account(&mut self, event: Event<ServiceAccountBody>) -> Vec<Arc<str>> {
+        match event {
+            Event::ListBegins => {
+                self.service_accounts.begin();
+                Vec::new()
+            }
+            Event::Put(received, origin) => {
+                let (key, version) = self.key(&received);
+                let Ok(body) = received.into_body() else {
+                    self.service_accounts.touch(&key);
+                    return Vec::new();
+                };
+                let account = decode::service_account(body, &mut self.interner);
+                let applied = self.service_accounts.apply(key.clone(), version, account, origin);
+                applied.then_some(key.0).into_iter().collect()
+            }
+            Event::Deleted(received) => {
+                let (key, version) = self.key(&received);
+                self.service_accounts.delete(&key, version);
+                vec![key.0]
+            }
+            Event::ListEnds => namespaces_of(self.service_accounts.finish()),
+        }
+    }
+
+    /// Ingests news of a Secret from the watch of this scope. Returns the namespaces to requeue.
+    pub fn ingest_secret(&mut self, scope: &SecretScope, event: Event<SecretBody>) -> Vec<Arc<str>> {
+        match event {
+            Event::ListBegins => {
+                self.secrets_mut(scope).begin();
+                Vec::new()
+            }
+            Event::Put(received, origin) => {
+                let (key, version) = self.key(&received);
+                let Ok(body) = received.into_body() else {
+                    self.secrets_mut(scope).touch(&key);
+                    return Vec::new();
+                };
+                let secret = decode::secret(&body, scope.wrong_type, &mut self.interner);
+                let applied = self.secrets_mut(scope).apply(key.clone(), version, secret, origin);
+                applied.then_some(key.0).into_iter().collect()
+            }
+            Event::Deleted(received) => {
+                let (key, version) = self.key(&received);
+                self.secrets_mut(scope).delete(&key, version);
+                vec![self.forget_hold(key)]
+            }
+            Event::ListEnds => {
+                let gone = self.secrets_mut(scope).finish();
+                gone.into_iter().map(|(key, _)| self.forget_hold(key)).collect()
+            }
+        }
+    }
+
+    /// Ingests a Secret that came back from our own write.
+    pub fn ingest_written_secret(&mut self, written: Received<SecretBody>) {
+        let scope = self.secrets.iter().map(|(scope, _)| scope).find(|scope| scope.covers_copy(written.name()));
+        if let Some(scope) = scope.cloned() {
+            self.ingest_secret(&scope, Event::Put(written, Origin::OwnWrite));
+        }
+    }
+
+    /// What was in the way does not exist any more.
+    fn forget_hold(&mut self, (namespace, name): Key) -> Arc<str> {
+        self.memory(&namespace).forget_hold(&Object::Secret(name));
+        namespace
+    }
+
+    /// Notes that we deleted the Secret that was observed with this UID and version. Its watch says when it no
+    /// longer exists; until then nothing is planned for it. A Secret of that name that is another by now, made
+    /// before our answer came, is not concerned.
+    pub fn note_deleted_secret(&mut self, namespace: &Arc<str>, name: &str, deleted: &Precondition) {
+        let key = (namespace.clone(), Arc::from(name));
+        for (_, shelf) in &mut self.secrets {
+            let secret = shelf.get_mut(&key).filter(|secret| secret.precondition() == *deleted);
+            if let Some(secret) = secret {
+                secret.terminating = true;
+            }
+        }
+    }
+
+    /// Ingests news of a Secret in the source namespace. Returns the RegistryCredentials that draw on it.
+    pub fn ingest_source(&mut self, event: Event<SourceSecretBody>) -> Vec<Arc<str>> {
+        let changed: Vec<Arc<str>> = match event {
+            Event::ListBegins => {
+                self.sources.begin();
+                Vec::new()
+            }
+            Event::Put(received, origin) => {
+                let (key, version) = self.key(&received);
+                let Ok(body) = received.into_body() else {
+                    self.sources.touch(&key);
+                    return Vec::new();
+                };
+                let secret = Arc::new(decode::source_secret(body));
+                let applied = self.sources.apply(key.clone(), version, secret, origin);
+                applied.then_some(key.1).into_iter().collect()
+            }
+            Event::Deleted(received) => {
+                let (key, version) = self.key(&received);
+                self.sources.delete(&key, version);
+                vec![key.1]
+            }
+            Event::ListEnds => self.sources.finish().into_iter().map(|((_, name), _)| name).collect(),
+        };
+        let drawing = |entry: &CredentialEntry| changed.iter().any(|secret| draws_on(&entry.planned, secret));
+        let entries = self.credentials.iter().filter(|(_, entry)| drawing(entry));
+        entries.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Ingests news of a RegistryCredential.
+    pub fn ingest_credential(&mut self, event: Event<CredentialBody>) -> Vec<CredentialChange> {
+        match event {
+            Event::ListBegins => {
+                self.credentials.begin();
+                Vec::new()
+            }
+            Event::Put(received, origin) => {
+                let ((_, name), version) = self.key(&received);
+                let Ok(body) = received.into_body() else {
+                    self.credentials.touch(&name);
+                    return Vec::new();
+                };
+                let change = self.credentials.apply(&name, version, decode::credential(body), origin);
+                change.map(|change| self.credential_change(name, &change)).into_iter().collect()
+            }
+            Event::Deleted(received) => {
+                let ((_, name), version) = self.key(&received);
+                let change = self.credentials.delete(&name, version);
+                change.map(|change| self.credential_change(name, &change)).into_iter().collect()
+            }
+            Event::ListEnds => {
+                let gone = self.credentials.finish();
+                gone.into_iter().map(|(name, change)| self.credential_change(name, &change)).collect()
+            }
+        }
+    }
+
+    fn credential_change(&self, name: Arc<str>, Change { before, after }: &Change) -> CredentialChange {
+        let same = before.as_ref().zip(after.as_ref()).is_some_and(|(before, after)| same_work(before, after));
+        let versions = [before.as_deref(), after.as_deref()];
+        let uid = |version: &Option<Arc<Credential>>| version.as_ref().map(|credential| credential.uid.clone());
+        CredentialChange {
+            name,
+            concerned: if same { Vec::new() } else { self.concerned(&versions) },
+            gone: uid(before).filter(|gone| uid(after).as_ref() != Some(gone)),
+            deleted: after.is_none(),
+        }
+    }
+
+    /// Takes what the sources of a RegistryCredential gave, unless its spec is another by now than the one they were
+    /// asked for. Returns the namespaces whose copies are to change.
+    pub fn set_source(
+        &mut self,
+        name: &Arc<str>,
+        asked_for: &Arc<Validated>,
+        source: SourceState,
+        payload: Option<Payload>,
+    ) -> Vec<Arc<str>> {
+        let changed = self.credentials.set_source(name, asked_for, source, payload);
+        changed.map_or_else(Vec::new, |credential| self.concerned(&[Some(&*credential)]))
+    }
+
+    /// Whether some source that needs no network was not looked at yet for the spec that names it.
+    pub fn awaits_local_sources(&self) -> bool {
+        let local = |spec: &Arc<Validated>| spec.registries.iter().all(|registry| !needs_network(&registry.source));
+        let awaited = |entry: &CredentialEntry| entry.source.is_none() && entry.wanted_sources().is_some_and(local);
+        self.credentials.iter().any(|(_, entry)| awaited(entry))
+    }
+
+    /// Notes that our finalizer is off a RegistryCredential. Its watch says when the object is gone.
+    pub fn note_released(&mut self, name: &Arc<str>, uid: &Uid) {
+        self.credentials.note_released(name, uid);
+    }
+
+    /// Namespaces that one of these versions of a RegistryCredential selects, or that hold a copy.
+    pub fn concerned(&self, versions: &[Option<&Credential>]) -> Vec<Arc<str>> {
+        let names = self.namespaces.iter().map(|((_, name), _)| name);
+        let concerned = names.filter(|name| self.is_selected(name, versions) || self.holds_copy(name, versions));
+        concerned.cloned().collect()
+    }
+
+    fn is_selected(&self, name: &Arc<str>, versions: &[Option<&Credential>]) -> bool {
+        let mut specs = versions.iter().flatten().filter_map(|version| version.spec.as_ref().ok());
+        let namespace = self.namespace(name);
+        namespace.is_some_and(|namespace| specs.any(|spec| spec.namespaces.selects(&namespace)))
+    }
+
+    fn holds_copy(&self, name: &Arc<str>, versions: &[Option<&Credential>]) -> bool {
+        let mut secrets = self.secrets.iter().flat_map(|(_, shelf)| shelf.in_namespace(name));
+        secrets.any(|(_, secret)| {
+            let uid = secret.marks.as_ref().and_then(|marks| marks.credential_uid.as_ref());
+            versions.iter().flatten().any(|version| uid == Some(&version.uid))
+        })
+    }
+
+    /// The target names of all RegistryCredentials.
+    pub fn target_names(&self) -> BTreeSet<Arc<str>> {
+        let credentials = self.credentials.planned().iter();
+        let specs = credentials.filter_map(|credential| credential.spec.as_ref().ok());
+        specs.map(|spec| Arc::from(spec.target_name.as_str())).collect()
+    }
+
+    /// Drops the shelf of a watch that ended.
+    pub fn drop_secrets(&mut self, scope: &SecretScope) {
+        self.secrets.retain(|(own, _)| own != scope);
+    }
+
+    /// The shelf for a scope; a new one if there is none yet.
+    fn secrets_mut(&mut self, scope: &SecretScope) -> &mut Shelf<Secret> {
+        let at = self.secrets.iter().position(|(own, _)| own == scope).unwrap_or_else(|| {
+            self.secrets.push((scope.clone(), Shelf::default()));
+            self.secrets.len() - 1
+        });
+        &mut self.secrets[at].1
+    }
+
+    fn namespace(&self, name: &Arc<str>) -> Option<Namespace> {
+        let object = self.namespaces.get(&cluster_key(name))?;
+        Some(Namespace {
+            name: name.clone(),
+            labels: object.labels.clone(),
+            excluded: object.excluded,
+            terminating: object.terminating,
+            is_own: *name == self.own_namespace,
+        })
+    }
+
+    fn secrets_in(&self, namespace: &Arc<str>) -> BTreeMap<Arc<str>, Secret> {
+        let all = self.secrets.iter().flat_map(|(_, shelf)| shelf.in_namespace(namespace));
+        all.map(|(name, secret)| (name.clone(), secret.clone())).collect()
+    }
+
+    fn service_accounts_in(&self, namespace: &Arc<str>) -> BTreeMap<Arc<str>, ServiceAccount> {
+        let accounts = self.service_accounts.in_namespace(namespace);
+        accounts.map(|(name, account)| (name.clone(), account.clone())).collect()
+    }
+
+    fn key<T>(&mut self, received: &Received<T>) -> (Key, Version) {
+        let namespace = self.interner.string(received.namespace());
+        let name = self.interner.string(received.name());
+        ((namespace, name), version(received.resource_version()))
+    }
+}
+
+impl SecretReader for Index {
+    fn read(&self, name: &str) -> Option<Arc<SourceSecret>> {
+        self.sources.iter().find(|((_, own), _)| **own == *name).map(|(_, secret)| secret.clone())
+    }
+}
+
+fn namespaces_of<T>(gone: Vec<(Key, T)>) -> Vec<Arc<str>> {
+    gone.into_iter().map(|((namespace, _), _)| namespace).collect()
+}
+
+/// Whether a change leaves everything as it is in the namespaces.
+fn same_work(before: &Credential, after: &Credential) -> bool {
+    let same_spec = match (&before.spec, &after.spec) {
+        (Ok(before), Ok(after)) => Arc::ptr_eq(before, after),
+        (Err(before), Err(after)) => before == after,
+        _ => false,
+    };
+    let stage = |credential: &Credential| (credential.uid.clone(), credential.deleting, credential.finalized);
+    same_spec && stage(before) == stage(after)
+}
+
+/// Whether a credential takes anything from this Secret of the source namespace.
+fn draws_on(credential: &Credential, secret: &str) -> bool {
+    let Ok(spec) = &credential.spec else { return false };
+    let by_server = spec.registries.iter().any(|registry| match &registry.source {
+        SourceMember::Secret(reference) => reference.name == secret,
+    });
+    by_server || spec.docker_config_secrets.iter().any(|name| name == secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use regcred_api::Reason;
+    use regcred_dockerconfig::SecretBytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::received::Body;
+
+    const COPIES: SecretScope = SecretScope { name: None, wrong_type: false };
+
+    fn index() -> Index {
+        Index::new(Settings::default(), "regcred-system")
+    }
+
+    fn received<T: Body>(object: &Value) -> Received<T> {
+        serde_json::from_str(&object.to_string()).expect("an object with a name")
+    }
+
+    fn put<T: Body>(object: &Value) -> Event<T> {
+        Event::Put(received(object), Origin::Watch)
+    }
+
+    fn namespace(name: &str, uid: &str, version: u64, labels: &Value) -> Value {
+        json!({"metadata": {"name": name, "uid": uid, "resourceVersion": version.to_string(), "labels": labels}})
+    }
+
+    fn secret(uid: &str, version: u64) -> Value {
+        json!({"metadata": {
+            "namespace": "shop", "name": "pull", "uid": uid, "resourceVersion": version.to_string(),
+            "annotations": {"regcred.dev/credential-uid": "c1"},
+        }})
+    }
+
+    fn credential(uid: &str, version: u64, generation: i64, spec: &Value) -> Value {
+        let mut whole = json!({
+            "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": "bot"}}}],
+            "namespaces": {"selector": {"matchLabels": {"pull": "yes"}}},
+        });
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        json!({
+            "metadata": {
+                "name": "pull", "uid": uid, "resourceVersion": version.to_string(), "generation": generation,
+                "finalizers": ["regcred.dev/cleanup"],
+            },
+            "spec": whole,
+        })
+    }
+
+    fn name() -> Arc<str> {
+        Arc::from("pull")
+    }
+
+    /// Two namespaces, of which `shop` is selected, and one credential.
+    fn served() -> Index {
+        let mut index = index();
+        index.ingest_namespace(put(&namespace("shop", "n1", 1, &json!({"pull": "yes"}))));
+        index.ingest_namespace(put(&namespace("other", "n2", 2, &json!({}))));
+        index.ingest_credential(put(&credential("c1", 3, 1, &json!({}))));
+        index
+    }
+
+    fn spec_of(index: &Index) -> Arc<Validated> {
+        index.credential(&name()).expect("an entry").planned.spec.clone().expect("a valid spec")
+    }
+
+    fn payload(content: &str) -> Payload {
+        Payload {
+            content: SecretBytes::from(content.as_bytes().to_vec()),
+            fingerprint: content.to_owned(),
+            servers: vec!["ghcr.io".to_owned()],
+            expires_at: None,
+        }
+    }
+
+    fn resolved() -> SourceState {
+        SourceState::Resolved { registries: Vec::new(), expires_at: None, note: None }
+    }
+
+    fn failed() -> SourceState {
+        SourceState::Failed { reason: Reason::SourceNotFound, message: String::new() }
+    }
+
+    fn copy_of(index: &Index) -> Option<String> {
+        let copy = index.credential(&name())?.planned.copy.clone()?;
+        Some(format!("{} as {}", copy.payload.fingerprint, copy.name))
+    }
+
+    #[test]
+    fn nothing_is_complete_before_every_list_is() {
+        let mut index = index();
+        index.ingest_namespace(Event::ListEnds);
+        index.ingest_service_account(Event::ListEnds);
+        index.ingest_credential(Event::ListEnds);
+        index.ingest_source(Event::ListEnds);
+        assert!(!index.is_complete());
+        index.ingest_secret(&COPIES, Event::ListEnds);
+        assert!(index.is_complete());
+        // A target name that comes into use brings a watch of its own.
+        index.ingest_secret(&SecretScope::wrong_type_of(&name()), Event::ListBegins);
+        assert!(!index.is_complete());
+        index.drop_secrets(&SecretScope::wrong_type_of(&name()));
+        assert!(index.is_complete());
+    }
+
+    #[test]
+    fn a_namespace_is_requeued_only_if_something_that_matters_changed() {
+        let mut index = index();
+        let labels = json!({"pull": "yes"});
+        assert_eq!(index.ingest_namespace(put(&namespace("shop", "n1", 1, &labels))), [Arc::from("shop")]);
+        assert!(index.ingest_namespace(put(&namespace("shop", "n1", 2, &labels))).is_empty());
+        assert!(!index.ingest_namespace(put(&namespace("shop", "n1", 3, &json!({})))).is_empty());
+        assert!(index.ingest_namespace(put(&namespace("shop", "n1", 2, &labels))).is_empty(), "an older event");
+    }
+
+    #[test]
+    fn a_namespace_made_again_under_its_name_starts_without_a_memory() {
+        let mut index = served();
+        let shop: Arc<str> = Arc::from("shop");
+        let plan = regcred_planner::Plan {
+            namespace: shop.clone(),
+            present: BTreeMap::from([(Arc::from("default"), (Arc::from("a1"), BTreeSet::from([name()])))]),
+            ..Default::default()
+        };
+        index.memory(&shop).record(&plan, &[], Timestamp::UNIX_EPOCH);
+        assert!(index.observe(&shop).unwrap().memory.saw_attached("default", "pull"));
+        index.ingest_namespace(put(&namespace("shop", "n9", 9, &json!({"pull": "yes"}))));
+        assert!(!index.observe(&shop).unwrap().memory.saw_attached("default", "pull"));
+    }
+
+    #[test]
+    fn the_answer_to_a_delete_does_not_concern_the_next_secret_of_that_name() {
+        let shop: Arc<str> = Arc::from("shop");
+        let deleted = Precondition { uid: Arc::from("s1"), resource_version: Arc::from("5") };
+        let is_terminating = |index: &Index| index.observe(&shop).unwrap().secrets["pull"].terminating;
+        let mut index = served();
+        index.ingest_secret(&COPIES, put(&secret("s1", 5)));
+        index.note_deleted_secret(&shop, "pull", &deleted);
+        assert!(is_terminating(&index));
+        for successor in [secret("s2", 7), secret("s1", 6)] {
+            let mut index = served();
+            index.ingest_secret(&COPIES, put(&successor));
+            index.note_deleted_secret(&shop, "pull", &deleted);
+            assert!(!is_terminating(&index), "{successor}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_not_taken_for_deleted() {
+        let mut index = served();
+        index.ingest_credential(Event::ListBegins);
+        let mut odd = credential("c1", 4, 1, &json!({}));
+        odd["metadata"]["finalizers"] = json!(7);
+        assert!(index.ingest_credential(put(&odd)).is_empty());
+        assert!(index.ingest_credential(Event::ListEnds).is_empty());
+        assert!(index.credential(&name()).is_some());
+    }
+
+    #[test]
+    fn a_change_concerns_namespaces_selected_before_or_after_and_those_that_hold_a_copy() {
+        let mut index = served();
+        index.ingest_namespace(put(&namespace("late", "n3", 4, &json!({"tier": "gold"}))));
+        let spec = json!({"namespaces": {"selector": {"matchLabels": {"tier": "gold"}}}});
+        let changes = index.ingest_credential(put(&credential("c1", 5, 2, &spec)));
+        assert_eq!(changes[0].concerned, [Arc::from("late"), Arc::from("shop")]);
+        let spec = json!({"namespaces": {"matchNames": ["nowhere"]}});
+        index.ingest_credential(put(&credential("c1", 6, 3, &spec)));
+        index.ingest_secret(&COPIES, put(&secret("s1", 7)));
+        let changes = index.ingest_credential(Event::Deleted(received(&credential("c1", 8, 3, &spec))));
+        assert_eq!(changes[0].concerned, [Arc::from("shop")]);
+        assert!(changes[0].deleted && changes[0].gone.as_deref() == Some("c1"));
+    }
+
+    #[test]
+    fn a_status_of_our_own_concerns_no_namespace_and_asks_for_no_look() {
+        let mut index = served();
+        let spec = spec_of(&index);
+        index.set_source(&name(), &spec, resolved(), Some(payload("one")));
+        let mut written = credential("c1", 9, 1, &json!({}));
+        written["status"] = json!({"observedGeneration": 1});
+        let changes = index.ingest_credential(Event::Put(received(&written), Origin::OwnWrite));
+        assert!(changes[0].concerned.is_empty() && changes[0].gone.is_none());
+        assert!(!index.credential(&name()).unwrap().is_look_due());
+        assert_eq!(copy_of(&index).as_deref(), Some("one as pull"));
+    }
+
+    #[test]
+    fn a_request_for_a_refresh_is_due_until_it_is_acted_on() {
+        let mut index = served();
+        let spec = spec_of(&index);
+        index.set_source(&name(), &spec, resolved(), Some(payload("one")));
+        let mut asked = credential("c1", 9, 1, &json!({}));
+        asked["metadata"]["annotations"] = json!({"regcred.dev/requestedAt": "noon"});
+        index.ingest_credential(put(&asked));
+        assert!(index.credential(&name()).unwrap().is_look_due());
+        index.set_source(&name(), &spec, resolved(), Some(payload("one")));
+        let entry = index.credential(&name()).unwrap();
+        assert_eq!((entry.is_look_due(), entry.handled_request.as_deref()), (false, Some("noon")));
+    }
+
+    #[test]
+    fn what_a_source_last_gave_outlives_its_failure_and_a_spec_that_names_the_same_sources() {
+        let mut index = served();
+        let spec = spec_of(&index);
+        assert_eq!(index.set_source(&name(), &spec, resolved(), Some(payload("one"))), [Arc::from("shop")]);
+        assert!(index.set_source(&name(), &spec, failed(), None).is_empty());
+        assert_eq!(copy_of(&index).as_deref(), Some("one as pull"));
+        index.ingest_credential(put(&credential("c1", 9, 2, &json!({"target": {"name": "renamed"}}))));
+        assert_eq!(copy_of(&index).as_deref(), Some("one as renamed"));
+        assert!(index.credential(&name()).unwrap().is_look_due(), "a new spec is looked at all the same");
+        let registries = json!([{"server": "ghcr.io", "source": {"secretRef": {"name": "another"}}}]);
+        index.ingest_credential(put(&credential("c1", 10, 3, &json!({"registries": registries}))));
+        assert_eq!(copy_of(&index), None);
+    }
+
+    #[test]
+    fn what_was_asked_for_by_an_older_spec_is_not_taken() {
+        let mut index = served();
+        let outdated = spec_of(&index);
+        index.ingest_credential(put(&credential("c1", 9, 2, &json!({}))));
+        assert!(index.set_source(&name(), &outdated, resolved(), Some(payload("one"))).is_empty());
+        assert_eq!(copy_of(&index), None);
+    }
+
+    #[test]
+    fn planning_sees_each_change_of_a_credential() {
+        let mut index = served();
+        let shop: Arc<str> = Arc::from("shop");
+        let planned = |index: &Index| index.observe(&shop).unwrap().credentials[0].clone();
+        let spec = spec_of(&index);
+        index.set_source(&name(), &spec, resolved(), Some(payload("one")));
+        assert!(planned(&index).copy.is_some() && planned(&index).finalized);
+        index.note_released(&name(), &Arc::from("another"));
+        assert!(planned(&index).finalized, "the object of that name is another by now");
+        index.note_released(&name(), &Arc::from("c1"));
+        assert!(!planned(&index).finalized);
+        index.ingest_credential(Event::ListBegins);
+        index.ingest_credential(Event::ListEnds);
+        assert!(index.observe(&shop).unwrap().credentials.is_empty());
+    }
+
+    #[test]
+    fn a_source_secret_wakes_those_that_draw_on_it() {
+        let mut index = served();
+        let source = |name: &str, version: u64| {
+            json!({"metadata": {"namespace": "regcred-system", "name": name, "resourceVersion": version.to_string()}})
+        };
+        assert!(index.ingest_source(put(&source("unrelated", 4))).is_empty());
+        assert_eq!(index.ingest_source(put(&source("bot", 5))), [name()]);
+        assert!(index.read("bot").is_some());
+        index.ingest_source(Event::ListBegins);
+        assert_eq!(index.ingest_source(Event::ListEnds), [name()]);
+        assert!(index.read("bot").is_none());
+    }
+
+    #[test]
+    fn a_secret_that_was_deleted_is_no_longer_held_back() {
+        let mut index = served();
+        index.ingest_secret(&COPIES, put(&secret("s1", 5)));
+        assert_eq!(index.ingest_secret(&COPIES, Event::Deleted(received(&secret("s1", 6)))), [Arc::from("shop")]);
+        assert!(index.observe(&Arc::from("shop")).unwrap().secrets.is_empty());
+    }
+
+    #[test]
+    fn looking_at_a_namespace_changes_nothing() {
+        let index = served();
+        assert!(index.observe(&Arc::from("nowhere")).is_none());
+        let world = index.observe(&Arc::from("shop")).expect("a namespace");
+        assert_eq!((world.namespace.labels["pull"].as_str(), world.credentials.len()), ("yes", 1));
+    }
+}
