@@ -1,7 +1,6 @@
 //! Requests to the API server, other than watches: typed handles, the deadline, the field manager, and what an
 //! answer means. Nothing else knows these.
 
-use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -33,12 +32,6 @@ pub(crate) enum CallError {
     Unreadable,
     /// No answer in time, or no connection. A write may have been made.
     NoAnswer,
-}
-
-impl fmt::Debug for Calls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Calls")
-    }
 }
 
 impl Calls {

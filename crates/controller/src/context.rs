@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::calls::Calls;
 use crate::client::{Clients, Pulse};
 use crate::metrics::Metrics;
+use crate::unreadable::Unreadable;
 use crate::wake::Queues;
-use crate::watch::Unreadable;
 
 /// What the operator was started with.
 #[derive(Clone, Debug)]
@@ -43,7 +43,6 @@ pub struct Stage {
 }
 
 /// What the loops share.
-#[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) watch_client: kube::Client,
     pub(crate) pulse: Pulse,
@@ -58,7 +57,7 @@ pub(crate) struct Context {
     pub(crate) targets_changed: Notify,
     /// The sources of some RegistryCredential were looked at.
     pub(crate) sources_looked_at: Notify,
-    pub(crate) unreadable: Mutex<Unreadable>,
+    pub(crate) unreadable: Unreadable,
     index: Mutex<Index>,
     ledger: Mutex<Ledger>,
 }
@@ -76,7 +75,7 @@ impl Context {
             indexed: signal::Sender::new(false),
             targets_changed: Notify::new(),
             sources_looked_at: Notify::new(),
-            unreadable: Mutex::default(),
+            unreadable: Unreadable::default(),
             options,
             metrics,
             stage,

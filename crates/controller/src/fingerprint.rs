@@ -4,8 +4,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use regcred_dockerconfig::SecretBytes;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -65,7 +65,12 @@ pub(crate) async fn load(secrets: &Api<Secret>, namespace: &str) -> Result<Finge
             Ok(Some(key)) => return Ok(key),
             Ok(None) => tracing::debug!("another replica made the fingerprint key"),
             Err(error) => {
-                tracing::warn!(secret = KEY_SECRET, namespace, code = error.code(), "waiting for the fingerprint key");
+                tracing::warn!(
+                    secret = KEY_SECRET,
+                    namespace,
+                    code = error.code(),
+                    "waiting for the fingerprint key"
+                );
             }
         }
         tokio::time::sleep(pause.next()).await;

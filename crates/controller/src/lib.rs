@@ -14,6 +14,7 @@
 //! | `lease` | which replica works |
 //! | `fingerprint` | the keyed digest, and its key |
 //! | `client` | the two clients, and the pulse of the watches |
+//! | `unreadable` | objects that are skipped, each logged once |
 //! | `metrics`, `clock`, `error` | numbers, time, what can go wrong at start |
 
 mod calls;
@@ -29,6 +30,7 @@ mod loops;
 mod metrics;
 mod pause;
 mod queue;
+mod unreadable;
 mod wake;
 mod watch;
 

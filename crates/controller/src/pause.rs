@@ -17,6 +17,8 @@ impl Default for Pause {
 
 impl Pause {
     pub(crate) fn next(&mut self) -> Duration {
-        std::mem::replace(&mut self.0, (self.0 * 2).min(LONGEST))
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST);
+        pause
     }
 }

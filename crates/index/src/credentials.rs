@@ -76,7 +76,8 @@ impl CredentialEntry {
             self.source.clone_from(&old.source);
             let (spec, copy) = (old.planned.spec.clone(), old.planned.copy.clone());
             self.planned = Arc::new(Credential { spec, copy, ..(*self.planned).clone() });
-        } else if let (Ok(was), Ok(is), Some(copy)) = (&old.planned.spec, &self.planned.spec, &old.planned.copy)
+        } else if let (Ok(was), Ok(is), Some(copy)) =
+            (&old.planned.spec, &self.planned.spec, &old.planned.copy)
             && was.has_sources_of(is)
         {
             let copy = SecretCopy::new(&self.planned.name, &self.planned.uid, is, copy.payload.clone());
@@ -164,9 +165,8 @@ impl Credentials {
     ) -> Option<Arc<Credential>> {
         let entry = self.shelf.get_mut(&cluster_key(name))?;
         let spec = entry.planned.spec.as_ref().ok().filter(|spec| Arc::ptr_eq(spec, asked_for))?;
-        let copy = payload.map(|payload| {
-            Arc::new(SecretCopy::new(&entry.planned.name, &entry.planned.uid, spec, payload))
-        });
+        let copy = payload
+            .map(|payload| Arc::new(SecretCopy::new(&entry.planned.name, &entry.planned.uid, spec, payload)));
         let changed = copy.is_some() && entry.planned.copy != copy;
         if changed {
             entry.planned = Arc::new(Credential { copy, ..(*entry.planned).clone() });

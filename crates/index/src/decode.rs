@@ -221,9 +221,9 @@ fn fields_of(metadata: &Metadata) -> impl Iterator<Item = &FieldSet> {
 
 /// The manager that last wrote `imagePullSecrets`: an atomic list has one owner.
 fn list_manager(metadata: &Metadata) -> Option<&str> {
-    let writers = metadata.managed_fields().filter(|entry| {
-        entry.fields.as_ref().is_some_and(|fields| fields.image_pull_secrets.is_some())
-    });
+    let writers = metadata
+        .managed_fields()
+        .filter(|entry| entry.fields.as_ref().is_some_and(|fields| fields.image_pull_secrets.is_some()));
     // Without an owner, the last writer of anything took it off.
     let writer = writers.max_by_key(|entry| &entry.time).or_else(|| {
         let others = metadata.managed_fields();
@@ -262,7 +262,7 @@ mod tests {
         received.into_body().expect("one that fits its type")
     }
 
-    fn managed(manager: &str, operation: &str, time: &str, fields: Value) -> Value {
+    fn managed(manager: &str, operation: &str, time: &str, fields: &Value) -> Value {
         json!({"manager": manager, "operation": operation, "time": time, "fieldsType": "FieldsV1", "fieldsV1": fields})
     }
 
@@ -292,8 +292,13 @@ mod tests {
     #[test]
     fn only_what_our_apply_owns_counts_as_ours() {
         let secret = observed(&copy(&[
-            managed("kubectl", "Update", "2026-01-02T00:00:00Z", json!({"f:metadata": {"f:labels": {"f:theirs": {}}}})),
-            managed("regcred", "Apply", "2026-01-01T00:00:00Z", our_fields()),
+            managed(
+                "kubectl",
+                "Update",
+                "2026-01-02T00:00:00Z",
+                &json!({"f:metadata": {"f:labels": {"f:theirs": {}}}}),
+            ),
+            managed("regcred", "Apply", "2026-01-01T00:00:00Z", &our_fields()),
         ]));
         assert!(secret.owns_data);
         let marks = secret.marks.expect("marks");
@@ -304,7 +309,8 @@ mod tests {
     #[test]
     fn data_that_another_manager_or_operation_owns_is_drift() {
         for (manager, operation) in [("kubectl-edit", "Update"), ("regcred", "Update"), ("argocd", "Apply")] {
-            let secret = observed(&copy(&[managed(manager, operation, "2026-01-01T00:00:00Z", our_fields())]));
+            let secret =
+                observed(&copy(&[managed(manager, operation, "2026-01-01T00:00:00Z", &our_fields())]));
             assert!(!secret.owns_data, "{manager} {operation}");
             assert!(secret.marks.expect("marks").labels.is_empty(), "{manager} {operation}");
         }
@@ -313,25 +319,34 @@ mod tests {
     #[test]
     fn the_credential_is_the_annotated_one_or_else_the_owner() {
         let owner = |api_version: &str, kind: &str| json!([{"apiVersion": api_version, "kind": kind, "name": "pull", "uid": "c2"}]);
-        let uid = |metadata: Value| observed(&metadata).marks.and_then(|marks| marks.credential_uid);
+        let uid = |metadata: Value| observed(&metadata).marks.and_then(|marks| marks.credential_uid.clone());
         let ours = owner("regcred.dev/v1alpha1", "RegistryCredential");
         let annotated = json!({"name": "a", "annotations": {"regcred.dev/credential-uid": "c1"}, "ownerReferences": ours});
         assert_eq!(uid(annotated).as_deref(), Some("c1"));
         assert_eq!(uid(json!({"name": "a", "ownerReferences": ours})).as_deref(), Some("c2"));
-        for foreign in [owner("v1", "RegistryCredential"), owner("regcred.dev/v1alpha1", "Other"), owner("regcred.devil/v1", "RegistryCredential")] {
+        for foreign in [
+            owner("v1", "RegistryCredential"),
+            owner("regcred.dev/v1alpha1", "Other"),
+            owner("regcred.devil/v1", "RegistryCredential"),
+        ] {
             assert_eq!(uid(json!({"name": "a", "ownerReferences": foreign})), None, "{foreign}");
         }
     }
 
     #[test]
     fn a_secret_without_our_marks_is_foreign() {
-        assert_eq!(observed(&json!({"name": "a", "labels": {"app.kubernetes.io/managed-by": "regcred"}})).marks, None);
-        assert!(observed(&json!({"name": "a", "labels": {"regcred.dev/credential": "pull"}})).marks.is_some());
+        assert_eq!(
+            observed(&json!({"name": "a", "labels": {"app.kubernetes.io/managed-by": "regcred"}})).marks,
+            None
+        );
+        assert!(
+            observed(&json!({"name": "a", "labels": {"regcred.dev/credential": "pull"}})).marks.is_some()
+        );
     }
 
     #[test]
     fn immutable_shows_whoever_set_it() {
-        let frozen = managed("kubectl", "Update", "2026-01-01T00:00:00Z", json!({"f:immutable": {}}));
+        let frozen = managed("kubectl", "Update", "2026-01-01T00:00:00Z", &json!({"f:immutable": {}}));
         assert!(observed(&json!({"name": "a", "managedFields": [frozen]})).immutable);
         assert!(!observed(&json!({"name": "a"})).immutable);
     }
@@ -344,7 +359,10 @@ mod tests {
     #[test]
     fn a_list_is_read_as_it_is_with_its_repeats() {
         let names = |list: Value| account(&json!({"name": "default"}), &list).image_pull_secrets;
-        assert_eq!(names(json!([{"name": "b"}, {"name": "a"}, {"name": "b"}, {}])), ["b", "a", "b", ""].map(Arc::from));
+        assert_eq!(
+            names(json!([{"name": "b"}, {"name": "a"}, {"name": "b"}, {}])),
+            ["b", "a", "b", ""].map(Arc::from)
+        );
         assert!(names(Value::Null).is_empty());
     }
 
@@ -354,9 +372,9 @@ mod tests {
         let manager = |managed_fields: &[Value]| {
             account(&json!({"name": "default", "managedFields": managed_fields}), &json!([])).list_manager
         };
-        let helm = managed("helm", "Update", "2026-01-01T00:00:00Z", list);
-        let later = managed("kubectl", "Update", "2026-01-02T00:00:00Z", json!({"f:metadata": {}}));
-        let ours = managed("regcred", "Update", "9999-12-31T23:59:59Z", json!({}));
+        let helm = managed("helm", "Update", "2026-01-01T00:00:00Z", &list);
+        let later = managed("kubectl", "Update", "2026-01-02T00:00:00Z", &json!({"f:metadata": {}}));
+        let ours = managed("regcred", "Update", "9999-12-31T23:59:59Z", &json!({}));
         assert_eq!(manager(&[helm, later.clone(), ours.clone()]).as_deref(), Some("helm"));
         assert_eq!(manager(&[later, ours]).as_deref(), Some("kubectl"));
         assert_eq!(manager(&[]), None);
@@ -364,7 +382,8 @@ mod tests {
 
     #[test]
     fn a_namespace_is_read_with_what_excludes_it() {
-        let read = |metadata: Value| namespace(read(&json!({"metadata": metadata})), &mut Interner::default());
+        let read =
+            |metadata: Value| namespace(read(&json!({"metadata": metadata})), &mut Interner::default());
         let plain = read(json!({"name": "a", "uid": "n1", "labels": {"pull": "yes"}}));
         assert_eq!((plain.excluded, plain.terminating, plain.labels["pull"].as_str()), (false, false, "yes"));
         assert!(read(json!({"name": "a", "annotations": {"regcred.dev/exclude": "true"}})).excluded);
@@ -376,8 +395,8 @@ mod tests {
         let deep = (0..500).fold(json!({}), |inner, _| json!({"f:x": inner}));
         for metadata in [
             json!({"name": "a", "labels": null, "annotations": null, "managedFields": null, "ownerReferences": null}),
-            json!({"name": "a", "managedFields": [managed("x", "Update", "9999-12-31T23:59:59Z", json!({}))]}),
-            json!({"name": "a", "managedFields": [managed("x", "Update", "0001-01-01T00:00:00Z", deep)]}),
+            json!({"name": "a", "managedFields": [managed("x", "Update", "9999-12-31T23:59:59Z", &json!({}))]}),
+            json!({"name": "a", "managedFields": [managed("x", "Update", "0001-01-01T00:00:00Z", &deep)]}),
             json!({"name": "a", "managedFields": [{"manager": "x", "fieldsV1": null}, {}]}),
             json!({"name": "a", "deletionTimestamp": "9999-12-31T23:59:59Z", "selfLink": 7, "unknown": [[]]}),
         ] {
@@ -403,7 +422,10 @@ mod tests {
         assert_eq!(credential.deletion_policy, DeletionPolicy::Retain);
         assert_eq!((credential.generation, credential.status.is_some()), (Some(3), false));
         assert_eq!(credential.created.to_string(), "2026-01-01T00:00:00Z");
-        assert_eq!((credential.finalizers, credential.requested_at.as_deref()), (vec!["other".to_owned()], Some("now")));
+        assert_eq!(
+            (credential.finalizers, credential.requested_at.as_deref()),
+            (vec!["other".to_owned()], Some("now"))
+        );
     }
 
     #[test]
@@ -415,19 +437,27 @@ mod tests {
 
     #[test]
     fn an_object_that_does_not_fit_is_named_and_fails_nothing_else() {
-        let text = r#"{"metadata": {"name": "odd", "namespace": "shop", "resourceVersion": "9"}, "data": {"k": 7}}"#;
+        let text =
+            r#"{"metadata": {"name": "odd", "namespace": "shop", "resourceVersion": "9"}, "data": {"k": 7}}"#;
         let received: Received<SourceSecretBody> = serde_json::from_str(text).expect("one with a name");
-        assert_eq!((received.namespace(), received.name(), received.resource_version()), ("shop", "odd", "9"));
+        assert_eq!(
+            (received.namespace(), received.name(), received.resource_version()),
+            ("shop", "odd", "9")
+        );
         assert_eq!(format!("{received:?}"), "shop/odd");
         assert_eq!(received.into_body().err(), Some(Undecodable));
 
-        let list = format!(r#"{{"apiVersion":"v1","kind":"SecretList","metadata":{{}},"items":[{text},{{"metadata":{{"name":"good"}}}}]}}"#);
-        let list: kube_core::ObjectList<Received<SourceSecretBody>> = serde_json::from_str(&list).expect("a list");
+        let list = format!(
+            r#"{{"apiVersion":"v1","kind":"SecretList","metadata":{{}},"items":[{text},{{"metadata":{{"name":"good"}}}}]}}"#
+        );
+        let list: kube_core::ObjectList<Received<SourceSecretBody>> =
+            serde_json::from_str(&list).expect("a list");
         let readable: Vec<_> = list.items.iter().map(Received::is_readable).collect();
         assert_eq!(readable, [false, true]);
 
         let event = format!(r#"{{"type":"MODIFIED","object":{text}}}"#);
-        let event: kube_core::watch::WatchEvent<Received<SourceSecretBody>> = serde_json::from_str(&event).expect("an event");
+        let event: kube_core::watch::WatchEvent<Received<SourceSecretBody>> =
+            serde_json::from_str(&event).expect("an event");
         assert!(matches!(event, kube_core::watch::WatchEvent::Modified(received) if !received.is_readable()));
     }
 }

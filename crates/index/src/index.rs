@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use regcred_api::SourceMember;
 use regcred_planner::{
-    Credential, Memory, Namespace, Object, Payload, Precondition, Secret, ServiceAccount, Settings, SourceState,
-    Uid, Validated, World,
+    Credential, Memory, Namespace, Object, Payload, Precondition, Secret, ServiceAccount, Settings,
+    SourceState, Uid, Validated, World,
 };
 use regcred_sources::{SecretReader, SourceSecret, needs_network};
 
@@ -205,7 +205,8 @@ impl Index {
 
     /// Ingests a Secret that came back from our own write.
     pub fn ingest_written_secret(&mut self, written: Received<SecretBody>) {
-        let scope = self.secrets.iter().map(|(scope, _)| scope).find(|scope| scope.covers_copy(written.name()));
+        let scope =
+            self.secrets.iter().map(|(scope, _)| scope).find(|scope| scope.covers_copy(written.name()));
         if let Some(scope) = scope.cloned() {
             self.ingest_secret(&scope, Event::Put(written, Origin::OwnWrite));
         }
@@ -223,7 +224,7 @@ impl Index {
     pub fn note_deleted_secret(&mut self, namespace: &Arc<str>, name: &str, deleted: &Precondition) {
         let key = (namespace.clone(), Arc::from(name));
         for (_, shelf) in &mut self.secrets {
-            let secret = shelf.get_mut(&key).filter(|secret| secret.precondition() == *deleted);
+            let secret = shelf.get_mut(&key).filter(|secret| Precondition::of(secret) == *deleted);
             if let Some(secret) = secret {
                 secret.terminating = true;
             }
@@ -288,9 +289,11 @@ impl Index {
     }
 
     fn credential_change(&self, name: Arc<str>, Change { before, after }: &Change) -> CredentialChange {
-        let same = before.as_ref().zip(after.as_ref()).is_some_and(|(before, after)| same_work(before, after));
+        let same =
+            before.as_ref().zip(after.as_ref()).is_some_and(|(before, after)| same_work(before, after));
         let versions = [before.as_deref(), after.as_deref()];
-        let uid = |version: &Option<Arc<Credential>>| version.as_ref().map(|credential| credential.uid.clone());
+        let uid =
+            |version: &Option<Arc<Credential>>| version.as_ref().map(|credential| credential.uid.clone());
         CredentialChange {
             name,
             concerned: if same { Vec::new() } else { self.concerned(&versions) },
@@ -314,8 +317,10 @@ impl Index {
 
     /// Whether some source that needs no network was not looked at yet for the spec that names it.
     pub fn awaits_local_sources(&self) -> bool {
-        let local = |spec: &Arc<Validated>| spec.registries.iter().all(|registry| !needs_network(&registry.source));
-        let awaited = |entry: &CredentialEntry| entry.source.is_none() && entry.wanted_sources().is_some_and(local);
+        let local =
+            |spec: &Arc<Validated>| spec.registries.iter().all(|registry| !needs_network(&registry.source));
+        let awaited =
+            |entry: &CredentialEntry| entry.source.is_none() && entry.wanted_sources().is_some_and(local);
         self.credentials.iter().any(|(_, entry)| awaited(entry))
     }
 
@@ -327,7 +332,8 @@ impl Index {
     /// Namespaces that one of these versions of a RegistryCredential selects, or that hold a copy.
     pub fn concerned(&self, versions: &[Option<&Credential>]) -> Vec<Arc<str>> {
         let names = self.namespaces.iter().map(|((_, name), _)| name);
-        let concerned = names.filter(|name| self.is_selected(name, versions) || self.holds_copy(name, versions));
+        let concerned =
+            names.filter(|name| self.is_selected(name, versions) || self.holds_copy(name, versions));
         concerned.cloned().collect()
     }
 
@@ -428,6 +434,7 @@ fn draws_on(credential: &Credential, secret: &str) -> bool {
 mod tests {
     use regcred_api::Reason;
     use regcred_dockerconfig::SecretBytes;
+    use regcred_planner::{Plan, Removal, Step, StepError};
     use serde_json::{Value, json};
 
     use super::*;
@@ -536,22 +543,24 @@ mod tests {
         assert_eq!(index.ingest_namespace(put(&namespace("shop", "n1", 1, &labels))), [Arc::from("shop")]);
         assert!(index.ingest_namespace(put(&namespace("shop", "n1", 2, &labels))).is_empty());
         assert!(!index.ingest_namespace(put(&namespace("shop", "n1", 3, &json!({})))).is_empty());
-        assert!(index.ingest_namespace(put(&namespace("shop", "n1", 2, &labels))).is_empty(), "an older event");
+        assert!(
+            index.ingest_namespace(put(&namespace("shop", "n1", 2, &labels))).is_empty(),
+            "an older event"
+        );
     }
 
     #[test]
     fn a_namespace_made_again_under_its_name_starts_without_a_memory() {
         let mut index = served();
         let shop: Arc<str> = Arc::from("shop");
-        let plan = regcred_planner::Plan {
-            namespace: shop.clone(),
-            present: BTreeMap::from([(Arc::from("default"), (Arc::from("a1"), BTreeSet::from([name()])))]),
-            ..Default::default()
-        };
-        index.memory(&shop).record(&plan, &[], Timestamp::UNIX_EPOCH);
-        assert!(index.observe(&shop).unwrap().memory.saw_attached("default", "pull"));
+        let over = Precondition { uid: Arc::from("s1"), resource_version: Arc::from("5") };
+        let removal = Removal { name: name(), over, credential: Arc::from("c1") };
+        let plan = Plan { steps: vec![Step::DeleteSecret(removal)], ..Plan::default() };
+        let now = Timestamp::UNIX_EPOCH;
+        index.memory(&shop).record(&plan, &[Err(StepError::Forbidden)], now);
+        assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_some());
         index.ingest_namespace(put(&namespace("shop", "n9", 9, &json!({"pull": "yes"}))));
-        assert!(!index.observe(&shop).unwrap().memory.saw_attached("default", "pull"));
+        assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_none());
     }
 
     #[test]
@@ -668,9 +677,7 @@ mod tests {
     #[test]
     fn a_source_secret_wakes_those_that_draw_on_it() {
         let mut index = served();
-        let source = |name: &str, version: u64| {
-            json!({"metadata": {"namespace": "regcred-system", "name": name, "resourceVersion": version.to_string()}})
-        };
+        let source = |name: &str, version: u64| json!({"metadata": {"namespace": "regcred-system", "name": name, "resourceVersion": version.to_string()}});
         assert!(index.ingest_source(put(&source("unrelated", 4))).is_empty());
         assert_eq!(index.ingest_source(put(&source("bot", 5))), [name()]);
         assert!(index.read("bot").is_some());
@@ -683,7 +690,10 @@ mod tests {
     fn a_secret_that_was_deleted_is_no_longer_held_back() {
         let mut index = served();
         index.ingest_secret(&COPIES, put(&secret("s1", 5)));
-        assert_eq!(index.ingest_secret(&COPIES, Event::Deleted(received(&secret("s1", 6)))), [Arc::from("shop")]);
+        assert_eq!(
+            index.ingest_secret(&COPIES, Event::Deleted(received(&secret("s1", 6)))),
+            [Arc::from("shop")]
+        );
         assert!(index.observe(&Arc::from("shop")).unwrap().secrets.is_empty());
     }
 

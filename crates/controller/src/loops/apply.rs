@@ -84,7 +84,12 @@ impl Writer<'_> {
         self.patch_secret(&removal.name, &as_manager(), Patch::Strategic(unmark(removal))).await
     }
 
-    async fn patch_secret(&self, name: &str, params: &PatchParams, body: Patch<Value>) -> Result<(), StepError> {
+    async fn patch_secret(
+        &self,
+        name: &str,
+        params: &PatchParams,
+        body: Patch<Value>,
+    ) -> Result<(), StepError> {
         let written = answer(self.secrets().patch(name, params, &body)).await?;
         watch::ingest_written_secret(self.context, written);
         Ok(())

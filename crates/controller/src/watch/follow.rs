@@ -11,7 +11,6 @@ use regcred_index::{Body, Event, Origin, Received};
 use serde::de::DeserializeOwned;
 
 use super::intake::note_unreadable;
-use crate::calls::CallError;
 use crate::context::Context;
 use crate::pause::Pause;
 

@@ -21,9 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::context::Context;
 use follow::{follow, note_complete};
 
-pub(crate) use intake::{
-    Unreadable, ingest_written_credential, ingest_written_secret, ingest_written_service_account,
-};
+pub(crate) use intake::{ingest_written_credential, ingest_written_secret, ingest_written_service_account};
 
 /// Starts every watch. Dropping the set ends them.
 pub(crate) fn spawn_all(context: &Arc<Context>) -> JoinSet<()> {
