@@ -1,6 +1,12 @@
 //! A RegistryCredential that is deleted, however and whenever, no longer exists soon after, and leaves nothing behind.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
 
 use std::time::Duration;
 
@@ -25,12 +31,16 @@ fn spec(source: &str, label: &str) -> Value {
 
 async fn namespaces(scene: &Scene, label: &str) -> Vec<String> {
     let labels = [("pull", label)];
-    join_all((0..NAMESPACES).map(async |number| scene.settled_namespace(&format!("n{number}"), &labels).await)).await
+    join_all(
+        (0..NAMESPACES).map(async |number| scene.settled_namespace(&format!("n{number}"), &labels).await),
+    )
+    .await
 }
 
 async fn attached(scene: &Scene, namespaces: &[String], name: &str, wanted: bool) {
     eventually(&format!("{name} attached everywhere: {wanted}"), SOON, async || {
-        let lists = join_all(namespaces.iter().map(|namespace| scene.pull_secrets(namespace, "default"))).await;
+        let lists =
+            join_all(namespaces.iter().map(|namespace| scene.pull_secrets(namespace, "default"))).await;
         let others = lists.iter().filter(|list| list.iter().any(|entry| entry == name) != wanted).count();
         if others == 0 { Ok(()) } else { Err(format!("{others} are not")) }
     })
