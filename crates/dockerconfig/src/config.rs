@@ -6,34 +6,27 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::{SecretBytes, Server, auth};
+use crate::login::{Login, LoginError};
+use crate::registry::Server;
+use crate::secret_bytes::SecretBytes;
 
 /// The most bytes that the data of a Secret may have (k8s.io/api/core/v1, `MaxSecretSize`).
 pub const MAX_RENDERED_LEN: usize = 1024 * 1024;
 
-/// A user name and a password. Neither can be printed.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Credential {
-    username: SecretBytes,
-    password: SecretBytes,
-}
-
-/// One credential for each server.
+/// One login for each server.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct DockerConfig {
-    entries: BTreeMap<Server, Credential>,
+    entries: BTreeMap<Server, Login>,
 }
 
 /// Several configurations as one.
 pub struct Merged {
     /// Every entry; an earlier configuration wins.
     pub config: DockerConfig,
-    /// Servers for which a later configuration had a different credential.
+    /// Servers for which a later configuration had a different login.
     pub conflicts: Vec<Server>,
 }
 
@@ -94,72 +87,13 @@ pub enum ConfigError {
     },
     /// A user name or password that cannot be used.
     #[error("{0}")]
-    Unusable(#[from] CredentialError),
-}
-
-/// Why a user name and a password are no credential.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum CredentialError {
-    /// An empty user name.
-    #[error("the user name is empty")]
-    NoUsername,
-    /// An empty password.
-    #[error("the password is empty")]
-    NoPassword,
-    /// A colon in the user name, which would end it early.
-    #[error("the user name has a colon, which would end it there")]
-    ColonInUsername,
-    /// A control character, which no registry takes.
-    #[error("the user name or the password has a control character, such as a newline inside it")]
-    ControlCharacter,
-    /// Not UTF-8, which JSON cannot hold.
-    #[error("the user name or the password is not UTF-8")]
-    NotUtf8,
-}
-
-impl Credential {
-    /// A credential that a registry can take.
-    pub fn new(username: SecretBytes, password: SecretBytes) -> Result<Self, ConfigError> {
-        let (name, word) = (text(&username)?, text(&password)?);
-        if name.is_empty() {
-            return Err(CredentialError::NoUsername.into());
-        }
-        if word.is_empty() {
-            return Err(CredentialError::NoPassword.into());
-        }
-        if name.contains(':') {
-            return Err(CredentialError::ColonInUsername.into());
-        }
-        // A JSON key file as password (`_json_key`) has newlines, and registries take it.
-        if name.contains(char::is_control) || word.contains(|c: char| c.is_control() && !c.is_whitespace()) {
-            return Err(CredentialError::ControlCharacter.into());
-        }
-        Ok(Self { username, password })
-    }
-
-    /// The user name.
-    pub fn username(&self) -> &SecretBytes {
-        &self.username
-    }
-
-    /// The password.
-    pub fn password(&self) -> &SecretBytes {
-        &self.password
-    }
-
-    /// Base64 of `user:password`.
-    fn auth(&self) -> Zeroizing<String> {
-        let mut pair = Zeroizing::new(self.username.expose().to_vec());
-        pair.push(b':');
-        pair.extend_from_slice(self.password.expose());
-        Zeroizing::new(STANDARD.encode(&*pair))
-    }
+    Unusable(#[from] LoginError),
 }
 
 impl DockerConfig {
     /// One entry.
-    pub fn single(server: Server, credential: Credential) -> Self {
-        Self { entries: BTreeMap::from([(server, credential)]) }
+    pub fn single(server: Server, login: Login) -> Self {
+        Self { entries: BTreeMap::from([(server, login)]) }
     }
 
     /// Reads the value of a Secret of type `kubernetes.io/dockerconfigjson`.
@@ -180,29 +114,29 @@ impl DockerConfig {
     }
 
     fn from_entries(auths: Map<String, Value>) -> Result<Self, ConfigError> {
-        let mut entries: BTreeMap<Server, Credential> = BTreeMap::new();
+        let mut entries: BTreeMap<Server, Login> = BTreeMap::new();
         for (position, (key, entry)) in (1..).zip(auths) {
             let server = Server::parse(&key).map_err(|_| ConfigError::NotAServer { position })?;
-            let credential = credential(&server, entry)?;
+            let login = login(&server, entry)?;
             match entries.get(&server) {
-                Some(other) if *other != credential => return Err(ConfigError::Ambiguous { server }),
-                _ => entries.insert(server, credential),
+                Some(other) if *other != login => return Err(ConfigError::Ambiguous { server }),
+                _ => entries.insert(server, login),
             };
         }
         if entries.is_empty() { Err(ConfigError::Empty) } else { Ok(Self { entries }) }
     }
 
-    /// The credential for a server: its own, or else that of the entry which covers it most closely.
-    pub fn best_match(&self, server: &Server) -> Option<&Credential> {
+    /// The login for a server: its own, or else that of the entry which covers it most closely.
+    pub fn best_match(&self, server: &Server) -> Option<&Login> {
         let covering = self.entries.iter().filter(|(entry, _)| entry.covers(server));
-        covering.max_by_key(|(entry, _)| entry.specificity()).map(|(_, credential)| credential)
+        covering.max_by_key(|(entry, _)| entry.specificity()).map(|(_, login)| login)
     }
 
     /// Only the entry for this server, if there is one.
     #[must_use]
     pub fn only(&self, server: &Server) -> Self {
         let entry = self.entries.get(server).cloned();
-        Self { entries: entry.map(|credential| (server.clone(), credential)).into_iter().collect() }
+        Self { entries: entry.map(|login| (server.clone(), login)).into_iter().collect() }
     }
 
     /// The servers, sorted.
@@ -213,7 +147,8 @@ impl DockerConfig {
     /// `.dockerconfigjson`: sorted by key, so that equal credentials give equal bytes; `auth` alone,
     /// which every reader takes and which wins over the fields it would repeat.
     pub fn render(&self) -> SecretBytes {
-        let mut by_key: Vec<_> = self.entries.iter().map(|(server, c)| (server.key(), c.auth())).collect();
+        let mut by_key: Vec<_> =
+            self.entries.iter().map(|(server, login)| (server.key(), login.encode())).collect();
         by_key.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut json = Vec::with_capacity(self.rendered_len());
         json.extend_from_slice(PROLOGUE);
@@ -232,9 +167,8 @@ impl DockerConfig {
 
     /// The length of what [`Self::render`] gives, in bytes.
     pub fn rendered_len(&self) -> usize {
-        let entry = |(server, credential): (&Server, &Credential)| {
-            let pair = credential.username.expose().len() + 1 + credential.password.expose().len();
-            "\"".len() + server.key().len() + ENTRY_HEAD.len() + pair.div_ceil(3) * 4 + ENTRY_TAIL.len()
+        let entry = |(server, login): (&Server, &Login)| {
+            "\"".len() + server.key().len() + ENTRY_HEAD.len() + login.encoded_len() + ENTRY_TAIL.len()
         };
         let commas = self.entries.len().saturating_sub(1);
         PROLOGUE.len() + self.entries.iter().map(entry).sum::<usize>() + commas + EPILOGUE.len()
@@ -249,12 +183,12 @@ const EPILOGUE: &[u8] = b"}}";
 /// Joins configurations; an earlier one wins.
 pub fn merge(configs: impl IntoIterator<Item = DockerConfig>) -> Merged {
     let mut merged = Merged { config: DockerConfig::default(), conflicts: Vec::new() };
-    for (server, credential) in configs.into_iter().flat_map(|config| config.entries) {
+    for (server, login) in configs.into_iter().flat_map(|config| config.entries) {
         match merged.config.entries.get(&server) {
             None => {
-                merged.config.entries.insert(server, credential);
+                merged.config.entries.insert(server, login);
             }
-            Some(earlier) if *earlier != credential => merged.conflicts.push(server),
+            Some(earlier) if *earlier != login => merged.conflicts.push(server),
             Some(_) => {}
         }
     }
@@ -273,8 +207,9 @@ fn parse_json(bytes: &[u8]) -> Result<Value, ConfigError> {
 
 /// `auth` wins over `username` and `password`, unless it is empty, as for the kubelet
 /// (k8s.io/kubernetes, pkg/credentialprovider/config.go).
-fn credential(server: &Server, entry: Value) -> Result<Credential, ConfigError> {
+fn login(server: &Server, entry: Value) -> Result<Login, ConfigError> {
     let wrong_type = || ConfigError::WrongType { server: server.clone() };
+    let undecodable = || ConfigError::Undecodable { server: server.clone() };
     let Value::Object(mut fields) = entry else { return Err(wrong_type()) };
     let mut field = |name: &str| match fields.remove(name) {
         None | Some(Value::Null) => Ok(String::new()),
@@ -283,21 +218,17 @@ fn credential(server: &Server, entry: Value) -> Result<Credential, ConfigError> 
     };
     let (username, password) = (field("username")?.into_bytes(), field("password")?.into_bytes());
     let (_email, auth) = (field("email")?, Zeroizing::new(field("auth")?));
-    let (username, password) = if auth.is_empty() {
-        (username.into(), password.into())
+    let login = if auth.is_empty() {
+        Login::unchecked(username.into(), password.into())
     } else {
-        auth::decode(&auth).ok_or_else(|| ConfigError::Undecodable { server: server.clone() })?
+        Login::decode(&auth).ok_or_else(undecodable)?
     };
-    Credential::new(username, password).map_err(|error| match error {
-        ConfigError::Unusable(CredentialError::NoUsername | CredentialError::NoPassword) => {
+    login.checked().map_err(|error| match error {
+        LoginError::NoUsername | LoginError::NoPassword => {
             ConfigError::NoCredential { server: server.clone() }
         }
-        _ => ConfigError::Undecodable { server: server.clone() },
+        LoginError::ColonInUsername | LoginError::ControlCharacter | LoginError::NotUtf8 => undecodable(),
     })
-}
-
-fn text(bytes: &SecretBytes) -> Result<&str, CredentialError> {
-    std::str::from_utf8(bytes.expose()).map_err(|_| CredentialError::NotUtf8)
 }
 
 #[cfg(test)]
@@ -317,7 +248,7 @@ mod tests {
     }
 
     fn single(name: &str, user: &str, password: &str) -> DockerConfig {
-        DockerConfig::single(server(name), Credential::new(bytes(user), bytes(password)).unwrap())
+        DockerConfig::single(server(name), Login::new(bytes(user), bytes(password)).unwrap())
     }
 
     fn parse(text: &str) -> Result<DockerConfig, ConfigError> {

@@ -1,9 +1,8 @@
 //! Image names, as the kubelet normalises them before it looks for a credential
 //! (k8s.io/kubernetes, pkg/util/parsers; github.com/distribution/reference, `ParseNormalizedNamed`).
 
-/// Hosts that mean Docker Hub, and what it is called.
-const LEGACY_DOCKER_HUB: &str = "index.docker.io";
-const DOCKER_HUB: &str = "docker.io";
+use crate::docker_hub;
+
 /// The namespace of Docker Hub's images without one.
 const OFFICIAL: &str = "library/";
 /// The longest path of a repository.
@@ -17,7 +16,7 @@ const MAX_TAG_LEN: usize = 128;
 pub struct ImageError;
 
 /// The repository of an image, with its registry: `nginx:1` is `docker.io/library/nginx`.
-pub fn repository(image: &str) -> Result<String, ImageError> {
+pub fn repository_of(image: &str) -> Result<String, ImageError> {
     if is_identifier(image) {
         return Err(ImageError);
     }
@@ -38,10 +37,10 @@ fn split_domain(image: &str) -> (&str, String) {
         |part: &str| part.contains(['.', ':']) || part == "localhost" || part.chars().any(char::is_uppercase);
     let (domain, remainder) = match image.split_once('/') {
         Some((domain, remainder)) if is_domain(domain) => (domain, remainder),
-        _ => (DOCKER_HUB, image),
+        _ => (docker_hub::NAME, image),
     };
-    let domain = if domain == LEGACY_DOCKER_HUB { DOCKER_HUB } else { domain };
-    if domain == DOCKER_HUB && !remainder.contains('/') {
+    let domain = if domain == docker_hub::DEFAULT_REGISTRY { docker_hub::NAME } else { domain };
+    if domain == docker_hub::NAME && !remainder.contains('/') {
         (domain, format!("{OFFICIAL}{remainder}"))
     } else {
         (domain, remainder.to_owned())
@@ -145,7 +144,7 @@ mod tests {
             ("[::1]:5000/app", "[::1]:5000/app"),
             ("Reg/app", "Reg/app"),
         ] {
-            assert_eq!(repository(image).as_deref(), Ok(name), "{image}");
+            assert_eq!(repository_of(image).as_deref(), Ok(name), "{image}");
         }
     }
 
@@ -153,7 +152,7 @@ mod tests {
     fn what_is_no_image_is_refused() {
         let identifier = "a".repeat(64);
         for image in ["", "/app", "app:", "App", "a//b", "a:b:c", "app@sha256:abc", "-a/b", &identifier] {
-            assert_eq!(repository(image), Err(ImageError), "{image}");
+            assert_eq!(repository_of(image), Err(ImageError), "{image}");
         }
     }
 }

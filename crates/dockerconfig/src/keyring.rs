@@ -1,7 +1,7 @@
 //! Which credentials an image gets, by the kubelet's own lenient rules: what it would try, in the
 //! order in which it would, and which configurations stop a Pod.
 //!
-//! Kept equal to k8s.io/kubernetes (pkg/credentialprovider) by `tests/tests/keyring.rs`, which asks
+//! Kept equal to k8s.io/kubernetes (pkg/credentialprovider) by `tests/tests/keyring`, which asks
 //! the kubelet's own code. Two corners of Go's JSON are left out: text that is not UTF-8, and lone
 //! surrogates in escapes.
 
@@ -11,22 +11,11 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::docker_hub;
+use crate::login::Login;
 use crate::schemeless::Schemeless;
-use crate::{SecretBytes, auth};
 
-/// The key under which every spelling of Docker Hub's default server ends.
-const DEFAULT_REGISTRY: &str = "index.docker.io";
-
-/// A user name and a password that the kubelet would try.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Login {
-    /// User name; may be empty.
-    pub username: SecretBytes,
-    /// Password; may be empty.
-    pub password: SecretBytes,
-}
-
-/// The credentials of all pull Secrets of a Pod.
+/// The logins of all pull Secrets of a Pod. Unlike elsewhere, user name and password may be empty.
 #[derive(Clone, Default)]
 pub struct Keyring {
     by_key: BTreeMap<String, Vec<Login>>,
@@ -51,7 +40,7 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// What the kubelet tries for a repository (see [`crate::image::repository`]), first to last. An
+    /// What the kubelet tries for a repository (see [`crate::repository_of`]), first to last. An
     /// empty answer: it pulls anonymously.
     pub fn lookup(&self, repository: &str) -> Vec<&Login> {
         let target = Schemeless::parse(repository);
@@ -61,7 +50,7 @@ impl Keyring {
         let matching = self.by_key.iter().rev().filter(|(key, _)| is_match(key));
         let found: Vec<&Login> = matching.flat_map(|(_, logins)| logins).collect();
         if found.is_empty() && is_on_docker_hub(repository) {
-            return self.by_key.get(DEFAULT_REGISTRY).into_iter().flatten().collect();
+            return self.by_key.get(docker_hub::DEFAULT_REGISTRY).into_iter().flatten().collect();
         }
         found
     }
@@ -81,7 +70,9 @@ fn is_on_docker_hub(repository: &str) -> bool {
     match repository.split_once('/') {
         None => !repository.is_empty(),
         Some(("", _)) => false,
-        Some((host, _)) => host == "docker.io" || host == DEFAULT_REGISTRY || !host.contains(['.', ':']),
+        Some((host, _)) => {
+            [docker_hub::NAME, docker_hub::DEFAULT_REGISTRY].contains(&host) || !host.contains(['.', ':'])
+        }
     }
 }
 
@@ -121,10 +112,9 @@ fn login(entry: Json) -> Result<Login, Unreadable> {
         }
     }
     if auth.is_empty() {
-        return Ok(Login { username: username.into_bytes().into(), password: password.into_bytes().into() });
+        return Ok(Login::unchecked(username.into_bytes().into(), password.into_bytes().into()));
     }
-    let (username, password) = auth::decode(&auth).ok_or(Unreadable)?;
-    Ok(Login { username, password })
+    Login::decode(&auth).ok_or(Unreadable)
 }
 
 /// Go takes any case for the name of a field.
@@ -219,7 +209,7 @@ mod tests {
     fn tried(configs: &[&str], repository: &str) -> Result<Vec<String>, Unreadable> {
         let keyring = Keyring::new(configs.iter().map(|config| config.as_bytes()))?;
         let shown = |login: &Login| {
-            [&login.username, &login.password]
+            [login.username(), login.password()]
                 .map(|b| String::from_utf8(b.expose().to_vec()).unwrap())
                 .join("|")
         };

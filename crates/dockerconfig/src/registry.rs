@@ -3,22 +3,7 @@
 
 use std::fmt;
 
-/// The canonical name of Docker Hub.
-const DOCKER_HUB: &str = "docker.io";
-
-/// Every host that people write for Docker Hub.
-const DOCKER_HUB_HOSTS: [&str; 6] = [
-    DOCKER_HUB,
-    "index.docker.io",
-    "registry-1.docker.io",
-    "registry.hub.docker.com",
-    "hub.docker.com",
-    "registry.docker.io",
-];
-
-/// The key that matches every image of Docker Hub for the kubelet and for every other reader
-/// (k8s.io/kubernetes, pkg/credentialprovider/keyring.go; docker/cli writes the same).
-const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+use crate::docker_hub::{self, DOCKER_HUB_HOSTS};
 
 /// A registry, or a part of one: `host[:port][/path-prefix]`, in lower case.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -44,14 +29,14 @@ impl Server {
         if !is_host(host) || !path.bytes().all(is_path_byte) || path.contains("//") {
             return Err(ServerError);
         }
-        let host = if DOCKER_HUB_HOSTS.contains(&host) { DOCKER_HUB } else { host };
+        let host = if DOCKER_HUB_HOSTS.contains(&host) { docker_hub::NAME } else { host };
         Ok(Self { host: host.to_owned(), path: path.to_owned() })
     }
 
     /// The key of `auths` under which the kubelet finds it.
     pub fn key(&self) -> String {
-        if self.host == DOCKER_HUB && self.path.is_empty() {
-            DOCKER_HUB_KEY.to_owned()
+        if self.host == docker_hub::NAME && self.path.is_empty() {
+            docker_hub::KEY.to_owned()
         } else {
             self.to_string()
         }
@@ -83,7 +68,7 @@ fn without_api_version(path: &str) -> &str {
 
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
-        // The address of an IPv6 host stands in brackets, because it has colons of its own.
+        // The address of an IPv6 host is written in brackets, because it has colons of its own.
         Some(rest) => match rest.split_once(']') {
             Some((address, port)) => {
                 let is_address =
@@ -171,7 +156,7 @@ mod tests {
     #[test]
     fn docker_hub_is_written_under_the_key_that_everybody_reads() {
         let key = |text| Server::parse(text).unwrap().key();
-        assert_eq!(key("docker.io"), DOCKER_HUB_KEY);
+        assert_eq!(key("docker.io"), docker_hub::KEY);
         assert_eq!(key("docker.io/acme"), "docker.io/acme");
         assert_eq!(key("ghcr.io/acme"), "ghcr.io/acme");
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use regcred_api::SourceMember;
-use regcred_dockerconfig::{Credential, DockerConfig, Server};
+use regcred_dockerconfig::{DockerConfig, Login, Server};
 
 pub use error::SourceError;
 pub use secret::SourceSecret;
@@ -39,7 +39,7 @@ pub struct Sources<'a> {
 /// What one source gave for one server.
 pub struct Token {
     /// User and password.
-    pub login: Credential,
+    pub login: Login,
     /// When it expires, where that is known.
     pub expires_at: Option<Timestamp>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use regcred_api::SecretRef;
-use regcred_dockerconfig::{ConfigError, Credential, DockerConfig, SecretBytes, Server};
+use regcred_dockerconfig::{ConfigError, DockerConfig, Login, SecretBytes, Server};
 
 use crate::SourceError;
 
@@ -31,7 +31,7 @@ impl fmt::Debug for SourceSecret {
 
 impl SourceSecret {
     /// The credential for one server. `reference` says how to read a Secret whose type does not.
-    pub fn credential(&self, reference: &SecretRef, server: &Server) -> Result<Credential, SourceError> {
+    pub fn credential(&self, reference: &SecretRef, server: &Server) -> Result<Login, SourceError> {
         let name = &reference.name;
         if self.is_docker_config() {
             let config = self.docker_config(name)?;
@@ -47,7 +47,7 @@ impl SourceSecret {
             }
         };
         let (username, password) = (self.line(name, keys.0)?, self.line(name, keys.1)?);
-        Credential::new(username, password).map_err(|error| invalid(name, error))
+        Login::new(username, password).map_err(|error| invalid(name, error.into()))
     }
 
     /// All entries of a docker configuration.

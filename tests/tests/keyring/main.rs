@@ -16,19 +16,22 @@ use generate::Case;
 use kubelet::Kubelet;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
-use regcred_dockerconfig::{Credential, DockerConfig, Keyring, SecretBytes, Server, image};
+use regcred_dockerconfig::{DockerConfig, Keyring, Login, SecretBytes, Server, repository_of};
 
 /// How many generated cases are compared.
 const CASES: usize = 120_000;
 
 /// What we say, in the words of the kubelet's program: `user:password` for each, or an error.
 fn ours(case: &Case) -> Result<Vec<String>, String> {
-    let repository = image::repository(&case.image).map_err(|error| error.to_string())?;
+    let repository = repository_of(&case.image).map_err(|error| error.to_string())?;
     let configs = case.secrets.iter().map(String::as_bytes);
     let keyring = Keyring::new(configs).map_err(|error| error.to_string())?;
     let shown = |bytes: &SecretBytes| String::from_utf8_lossy(bytes.expose()).into_owned();
     let logins = keyring.lookup(&repository);
-    Ok(logins.iter().map(|login| format!("{}:{}", shown(&login.username), shown(&login.password))).collect())
+    Ok(logins
+        .iter()
+        .map(|login| format!("{}:{}", shown(login.username()), shown(login.password())))
+        .collect())
 }
 
 /// Asks both about every case. Returns how many found a credential, and how many could not be read.
@@ -81,10 +84,10 @@ fn the_kubelet_finds_what_we_render() {
         let server = Server::parse(&server).unwrap();
         let username = format!("u{}", user.replace(':', ""));
         let bytes = |text: &str| SecretBytes::from(text.as_bytes().to_vec());
-        let credential = Credential::new(bytes(&username), bytes(&password)).unwrap();
-        let rendered = DockerConfig::single(server.clone(), credential).render();
+        let login = Login::new(bytes(&username), bytes(&password)).unwrap();
+        let rendered = DockerConfig::single(server.clone(), login).render();
         let image = format!("{server}/app");
-        if image::repository(&image).is_err() {
+        if repository_of(&image).is_err() {
             continue;
         }
         cases.push(Case { secrets: vec![String::from_utf8(rendered.expose().to_vec()).unwrap()], image });
