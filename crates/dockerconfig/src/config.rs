@@ -128,8 +128,10 @@ impl DockerConfig {
 
     /// The login for a server: its own, or else that of the entry which covers it most closely.
     pub fn best_match(&self, server: &Server) -> Option<&Login> {
-        let covering = self.entries.iter().filter(|(entry, _)| entry.covers(server));
-        covering.max_by_key(|(entry, _)| entry.specificity()).map(|(_, login)| login)
+        self.entries.get(server).or_else(|| {
+            let covering = self.entries.iter().filter(|(entry, _)| entry.covers(server));
+            covering.max_by_key(|(entry, _)| entry.specificity()).map(|(_, login)| login)
+        })
     }
 
     /// Only the entry for this server, if there is one.

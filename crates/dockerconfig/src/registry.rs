@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::docker_hub::{self, DOCKER_HUB_HOSTS};
+use crate::schemeless::Schemeless;
 
 /// A registry, or a part of one: `host[:port][/path-prefix]`, in lower case.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -42,10 +43,10 @@ impl Server {
         }
     }
 
-    /// Whether a credential for this server is one for every image under `other`: the same host, or
-    /// a glob for it, and a path that is a prefix, as the kubelet compares them.
+    /// Whether the kubelet would use a login for this server for every image under `other`.
     pub fn covers(&self, other: &Self) -> bool {
-        other.path.starts_with(&self.path) && labels_match(&self.host, &other.host)
+        let parse = |server: &Self| Schemeless::parse(&server.to_string());
+        parse(self).zip(parse(other)).is_some_and(|(server, other)| server.matches(&other))
     }
 
     /// How closely it names what it covers: a plain host before a glob, then a longer path.
@@ -93,22 +94,6 @@ fn is_label_byte(byte: u8) -> bool {
 
 fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/._-".contains(&byte)
-}
-
-/// Hosts are compared label by label, as many on both sides; a glob stays within a label.
-fn labels_match(glob: &str, host: &str) -> bool {
-    let count = |text: &str| text.split('.').count();
-    count(glob) == count(host)
-        && glob.split('.').zip(host.split('.')).all(|(glob, label)| glob_matches(glob, label))
-}
-
-fn glob_matches(glob: &str, text: &str) -> bool {
-    match glob.split_once('*') {
-        None => glob == text,
-        Some((head, rest)) => text.strip_prefix(head).is_some_and(|tail| {
-            (0..=tail.len()).any(|at| tail.is_char_boundary(at) && glob_matches(rest, &tail[at..]))
-        }),
-    }
 }
 
 #[cfg(test)]
@@ -168,6 +153,7 @@ mod tests {
         assert!(covers("ghcr.io/ac", "ghcr.io/acme"));
         assert!(covers("*.dkr.ecr.*.amazonaws.com", "1.dkr.ecr.eu.amazonaws.com/app"));
         assert!(!covers("*.io", "a.b.io"));
+        assert!(!covers("ghcr.*", "ghcr.io:443"));
         assert!(!covers("ghcr.io/acme", "ghcr.io"));
         assert!(!covers("ghcr.io", "ghcr.io:443"));
     }
