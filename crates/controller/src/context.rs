@@ -55,8 +55,8 @@ pub(crate) struct Context {
     pub(crate) indexed: signal::Sender<bool>,
     /// The target names in use may have changed.
     pub(crate) targets_changed: Notify,
-    /// The sources of some RegistryCredential were looked at.
-    pub(crate) sources_looked_at: Notify,
+    /// A RegistryCredential was visited: its sources were looked at, or its finalizer was written.
+    pub(crate) visited: Notify,
     pub(crate) unreadable: Unreadable,
     index: Mutex<Index>,
     ledger: Mutex<Ledger>,
@@ -74,7 +74,7 @@ impl Context {
             queues: Queues::default(),
             indexed: signal::Sender::new(false),
             targets_changed: Notify::new(),
-            sources_looked_at: Notify::new(),
+            visited: Notify::new(),
             unreadable: Unreadable::default(),
             options,
             metrics,

@@ -324,6 +324,12 @@ impl Index {
         self.credentials.iter().any(|(_, entry)| awaited(entry))
     }
 
+    /// Whether our finalizer is missing on some RegistryCredential, so that nothing is written for it yet.
+    pub fn awaits_finalizers(&self) -> bool {
+        let mut entries = self.credentials.iter();
+        entries.any(|(_, entry)| entry.wanted_sources().is_some() && !entry.planned.finalized)
+    }
+
     /// Notes that our finalizer is off a RegistryCredential. Its watch says when the object is gone.
     pub fn note_released(&mut self, name: &Arc<str>, uid: &Uid) {
         self.credentials.note_released(name, uid);

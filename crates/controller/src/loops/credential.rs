@@ -25,6 +25,7 @@ pub(crate) async fn work(context: Arc<Context>) {
     while let Some(work) = next(&context, &context.queues.credentials).await {
         visit(&context, &work.key).await;
         work.done();
+        context.visited.notify_waiters();
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use regcred_index::Index;
 use regcred_planner::{PairReport, Plan, outcomes, plan};
 use tokio::time::Instant;
 
@@ -18,13 +19,15 @@ use crate::queue::Lane;
 /// Plans that one pass carries out before it gives its worker to another namespace. Two are usual: the work, and
 /// what follows from it.
 const MAX_ROUNDS: usize = 5;
+/// How long a start waits for finalizers. A write without one costs a second write of the same list, no more.
+const FINALIZER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Takes namespaces from the queue until the operator is told to stop. Every source that needs no network is
-/// looked at first, so that a start writes each list once, with all names.
+/// Takes namespaces from the queue until the operator is told to stop. Every RegistryCredential has its first visits
+/// before, so that a start writes each list once, with all names.
 pub(crate) async fn work(context: Arc<Context>) {
     tokio::select! {
         () = context.stage.stopping.cancelled() => return,
-        () = sources_looked_at(&context) => {}
+        () = first_visits(&context) => {}
     }
     while let Some(work) = next(&context, &context.queues.namespaces).await {
         let deleting = pass(&context, &work.key).await;
@@ -36,13 +39,21 @@ pub(crate) async fn work(context: Arc<Context>) {
     }
 }
 
-async fn sources_looked_at(context: &Context) {
+/// Sources that need no network cannot hang. A finalizer can, on somebody's webhook, and is not waited for long.
+async fn first_visits(context: &Context) {
+    visited(context, Index::awaits_local_sources).await;
+    let finalizers = visited(context, Index::awaits_finalizers);
+    let _in_time = tokio::time::timeout(FINALIZER_PATIENCE, finalizers).await;
+}
+
+/// Waits until no RegistryCredential is waited for any more.
+async fn visited(context: &Context, is_awaited: fn(&Index) -> bool) {
     loop {
-        let looked_at = context.sources_looked_at.notified();
-        if !context.index().awaits_local_sources() {
+        let visited = context.visited.notified();
+        if !is_awaited(&context.index()) {
             return;
         }
-        looked_at.await;
+        visited.await;
     }
 }
 

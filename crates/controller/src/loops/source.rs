@@ -23,7 +23,7 @@ pub(crate) async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
             look(&context, &key, &work.key, &spec).await;
         }
         work.done();
-        context.sources_looked_at.notify_waiters();
+        context.visited.notify_waiters();
     }
 }
 
