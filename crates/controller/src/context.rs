@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use regcred_index::Index;
 use regcred_planner::{Ledger, Settings};
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::calls::Calls;
 use crate::client::{Clients, Pulse};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::unreadable::Unreadable;
 use crate::wake::Queues;
@@ -27,6 +29,8 @@ pub struct Options {
     pub lease: bool,
     /// Name of this replica in the lease and in events.
     pub identity: String,
+    /// The clock of the system, but in a simulation.
+    pub clock: Clock,
 }
 
 /// How far the operator has come, for whoever waits for it.
@@ -80,6 +84,11 @@ impl Context {
             metrics,
             stage,
         })
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.options.clock.now()
     }
 
     /// Locks the index. Never held across a request, and taken before any other lock.

@@ -10,6 +10,7 @@ use kube::client::Body;
 use serde_json::Value;
 
 use crate::client::{Clients, Pulse};
+use crate::clock::Clock;
 use crate::context::{Context, Options, Stage};
 use crate::metrics::Metrics;
 
@@ -26,6 +27,7 @@ where
         concurrency: 1,
         lease: true,
         identity: identity.to_owned(),
+        clock: Clock::default(),
     };
     Context::new(clients, options, Metrics::default(), Stage::default())
 }

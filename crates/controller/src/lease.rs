@@ -13,7 +13,6 @@ use kube::Api;
 use kube::api::PostParams;
 use tokio::time::Instant;
 
-use crate::clock;
 use crate::context::Context;
 
 /// Name of the Lease, in the operator's own namespace.
@@ -58,7 +57,7 @@ impl Elector {
     /// One look at the lease. Returns how long to wait for the next.
     async fn turn(&mut self, context: &Context, api: &Api<Lease>) -> Duration {
         let now = Instant::now();
-        let held = tokio::time::timeout(RENEW_DEADLINE, self.hold(&context.options.identity, api)).await;
+        let held = tokio::time::timeout(RENEW_DEADLINE, self.hold(context, api)).await;
         match held {
             Ok(Ok(true)) => {
                 self.renewed = Some(now);
@@ -80,18 +79,18 @@ impl Elector {
     }
 
     /// Takes or renews the lease, if it is ours, free or expired.
-    async fn hold(&mut self, identity: &str, api: &Api<Lease>) -> Result<bool, kube::Error> {
+    async fn hold(&mut self, context: &Context, api: &Api<Lease>) -> Result<bool, kube::Error> {
         let Some(mut lease) = api.get_opt(NAME).await? else {
-            return won(api.create(&PostParams::default(), &fresh(identity)).await);
+            return won(api.create(&PostParams::default(), &fresh(context)).await);
         };
         let spec = lease.spec.take().unwrap_or_default();
         let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty());
-        let ours = holder.as_deref() == Some(identity);
+        let ours = holder.as_deref() == Some(context.options.identity.as_str());
         let stood_still = self.stood_still(lease.metadata.resource_version.clone());
         if !ours && holder.is_some() && stood_still < DURATION {
             return Ok(false);
         }
-        lease.spec = Some(renewed(spec, identity, ours));
+        lease.spec = Some(renewed(spec, context, ours));
         won(api.replace(NAME, &PostParams::default(), &lease).await)
     }
 
@@ -122,17 +121,17 @@ fn lead(context: &Context, leading: bool) {
     }
 }
 
-fn fresh(identity: &str) -> Lease {
+fn fresh(context: &Context) -> Lease {
     Lease {
         metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
-        spec: Some(renewed(LeaseSpec::default(), identity, false)),
+        spec: Some(renewed(LeaseSpec::default(), context, false)),
     }
 }
 
-fn renewed(spec: LeaseSpec, identity: &str, ours: bool) -> LeaseSpec {
-    let now = MicroTime(clock::now());
+fn renewed(spec: LeaseSpec, context: &Context, ours: bool) -> LeaseSpec {
+    let now = MicroTime(context.now());
     LeaseSpec {
-        holder_identity: Some(identity.to_owned()),
+        holder_identity: Some(context.options.identity.clone()),
         lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
         acquire_time: if ours { spec.acquire_time } else { Some(now.clone()) },
         lease_transitions: Some(spec.lease_transitions.unwrap_or(0) + i32::from(!ours)),

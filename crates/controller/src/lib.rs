@@ -43,6 +43,7 @@ use crate::context::{Context, wait_for};
 use crate::fingerprint::FingerprintKey;
 
 pub use client::{Clients, Pulse};
+pub use clock::Clock;
 pub use context::{Options, Stage};
 pub use error::Error;
 pub use metrics::Metrics;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry;
-use regcred_controller::{Clients, Metrics, Options, Stage};
+use regcred_controller::{Clients, Clock, Metrics, Options, Stage};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -78,6 +78,7 @@ fn options(args: RunArgs) -> Options {
         concurrency: args.concurrency.into(),
         lease: !args.no_lease,
         identity: identity(),
+        clock: Clock::default(),
     }
 }
 

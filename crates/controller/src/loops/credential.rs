@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::next;
 use crate::calls::{answer, as_manager};
-use crate::clock;
 use crate::context::Context;
 use crate::watch;
 
@@ -62,7 +61,7 @@ async fn finish_deletion(
 
 fn holds_anything(context: &Context, planned: &Credential) -> bool {
     let concerned = context.index().concerned(&[Some(planned)]);
-    let now = clock::now();
+    let now = context.now();
     concerned.iter().any(|namespace| {
         let world = context.index().observe(namespace);
         world.is_some_and(|world| {

@@ -12,7 +12,6 @@ use regcred_planner::{PairReport, Plan, outcomes, plan};
 use tokio::time::Instant;
 
 use super::{apply, next};
-use crate::clock;
 use crate::context::Context;
 use crate::queue::Lane;
 
@@ -68,7 +67,7 @@ async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
             return conclude(context, name, &plan);
         }
         let results = apply::apply(context, &plan).await;
-        context.index().memory(name).record(&plan, &results, clock::now());
+        context.index().memory(name).record(&plan, &results, context.now());
     }
     context.queues.namespaces.push(name.clone(), Lane::Bulk);
     let plan = next_plan(context, name);
@@ -77,7 +76,7 @@ async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
 
 /// `None` if the namespace does not exist.
 fn next_plan(context: &Context, name: &Arc<str>) -> Option<Plan> {
-    let now = clock::now();
+    let now = context.now();
     let world = {
         let mut index = context.index();
         index.note_lists(name, now);
@@ -89,7 +88,7 @@ fn next_plan(context: &Context, name: &Arc<str>) -> Option<Plan> {
 /// Remembers and reports what a plan found, none of whose steps were executed. Comes back when something that is
 /// held back may be tried.
 fn conclude(context: &Context, name: &Arc<str>, plan: &Plan) -> Vec<Arc<str>> {
-    let now = clock::now();
+    let now = context.now();
     let (reports, wake_at) = {
         let mut index = context.index();
         let memory = index.memory(name);

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::next;
 use crate::calls::DEADLINE;
-use crate::clock;
 use crate::context::Context;
 use crate::fingerprint::FingerprintKey;
 
@@ -40,7 +39,7 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>, spec: &A
         Err(error) => (failed_state(name, &error), None, failed_look(&error, failures)),
     };
     take(context, name, spec, state, payload);
-    let pause = next_look(name, &outcome, spec.refresh_interval, clock::now());
+    let pause = next_look(name, &outcome, spec.refresh_interval, context.now());
     context.queues.sources.push_at(name.clone(), Instant::now() + pause);
     context.queues.status(name.clone());
 }

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::{event, next};
 use crate::calls::{answer, as_manager};
-use crate::clock;
 use crate::context::Context;
 use crate::watch;
 
@@ -93,7 +92,7 @@ fn draft(context: &Context, name: &Arc<str>) -> Option<Draft> {
         tally: &tally,
         in_progress,
     };
-    let (status, events) = report(old, &observed, clock::now());
+    let (status, events) = report(old, &observed, context.now());
     Some(Draft {
         uid: entry.planned.uid.clone(),
         differs: old != Some(&status),

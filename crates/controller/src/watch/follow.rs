@@ -70,20 +70,23 @@ async fn follow_stream<T, S>(
                     config.initial_list_strategy = watcher::InitialListStrategy::ListWatch;
                     break;
                 }
-                // One event that nobody can read. The stream goes on behind it.
-                Err(watcher::Error::WatchFailed(kube::Error::SerdeError(_))) => {
-                    context.metrics.object_unreadable(kind);
-                    tracing::warn!(kind, "an event could not be read and is skipped");
-                }
-                Err(error) => {
-                    context.metrics.watch_failed(kind);
-                    context.pulse.beat();
-                    report(kind, &error);
-                    tokio::time::sleep(jittered(pause.next())).await;
-                }
+                Err(error) => survive(context, kind, &error, &mut pause).await,
             }
         }
     }
+}
+
+/// Waits before the stream goes on. One event that nobody can read is no reason to: it is skipped.
+async fn survive(context: &Context, kind: &'static str, error: &watcher::Error, pause: &mut Pause) {
+    if matches!(error, watcher::Error::WatchFailed(kube::Error::SerdeError(_))) {
+        context.metrics.object_unreadable(kind);
+        tracing::warn!(kind, "an event could not be read and is skipped");
+        return;
+    }
+    context.metrics.watch_failed(kind);
+    context.pulse.beat();
+    report(kind, error);
+    tokio::time::sleep(jittered(pause.next())).await;
 }
 
 /// Lets work begin once every watch has delivered a whole list.
