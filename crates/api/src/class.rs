@@ -3,9 +3,9 @@
 /// What a failure asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Class {
-    /// A user must act; trying again may help only after that, so tries are far apart.
+    /// A user must act first, so retries are far apart.
     UserMustAct,
-    /// Nothing is wrong: what is missing will announce itself.
+    /// Nothing is wrong: a watch event will say when to go on.
     Wait,
     /// The next try may succeed.
     Retry,

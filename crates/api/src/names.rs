@@ -7,7 +7,7 @@ pub const GROUP: &str = "regcred.dev";
 /// Field manager of every write, as `kubectl get --show-managed-fields` prints it.
 pub const FIELD_MANAGER: &str = "regcred";
 
-/// On a RegistryCredential, so that entries are detached and copies removed before it goes.
+/// On a RegistryCredential, so that entries are detached and copies removed before it is deleted.
 pub const FINALIZER: &str = "regcred.dev/cleanup";
 
 /// Label on a copy: which tool manages it (a recommended label of Kubernetes).

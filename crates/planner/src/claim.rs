@@ -12,7 +12,7 @@ use crate::step::Object;
 use crate::validate::Validated;
 use crate::world::{Credential, World};
 
-/// What is to become of one target name in a namespace.
+/// What happens to one target name in a namespace.
 #[derive(Debug)]
 pub struct Claim<'a> {
     /// The credential that governs it.
@@ -28,12 +28,12 @@ pub struct Claim<'a> {
 pub enum Entries<'a> {
     /// Selected ServiceAccounts have it, the others do not.
     Attach(&'a Validated),
-    /// They stay as they are.
+    /// Nothing.
     Untouched,
-    /// They go, wherever they stand.
+    /// Every ServiceAccount loses them.
     Detach,
-    /// Those go that we saw there while they were wanted: a foreign Secret holds the name now, and
-    /// entries that its owner put there stay.
+    /// Only entries that memory saw while they were desired are removed: a foreign Secret has the name
+    /// now, and its owner may have added the other entries.
     DetachSeen,
 }
 
@@ -42,11 +42,11 @@ pub enum Entries<'a> {
 pub enum Fate<'a> {
     /// It becomes the credential's copy.
     Ensure,
-    /// It is not touched for now.
+    /// Nothing, for now.
     Untouched,
-    /// It cannot be had.
+    /// It cannot be written.
     Refused(StepError),
-    /// It is no longer wanted.
+    /// It is deleted or released, as it is no longer desired.
     Remove(&'a Secret),
 }
 
@@ -55,12 +55,12 @@ pub enum Fate<'a> {
 pub struct Claims<'a> {
     /// What governs each name.
     pub by_name: BTreeMap<Arc<str>, Claim<'a>>,
-    /// Credentials whose name an older one has claimed, with that older one.
+    /// Credentials whose target name an older one has, with that older one.
     pub lost: Vec<(&'a Arc<Credential>, &'a Arc<Credential>)>,
 }
 
 impl<'a> Claims<'a> {
-    /// Settles every name that a credential wants here, or that one left something under.
+    /// Decides on every name that a credential wants here, and on every name with a leftover copy or entry.
     pub fn settle(world: &'a World) -> Self {
         let mut claims = Self::default();
         claims.add_wanted(world);
@@ -100,8 +100,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Entries whose Secret never came, because its source gave nothing: those of a credential on
-    /// its way out, and those we saw attached before the selection changed.
+    /// A credential that is being deleted may have entries but no copy, because its source never gave
+    /// one. Under a foreign Secret only entries that memory saw are known to be its own.
     fn add_leftover_entries(&mut self, world: &'a World) {
         for credential in world.credentials.iter().filter(|credential| credential.deleting) {
             let Ok(spec) = &credential.spec else { continue };
@@ -131,8 +131,8 @@ fn wanted<'a>(world: &'a World, credential: &'a Arc<Credential>, spec: &'a Valid
     Claim { credential, entries, secret }
 }
 
-/// Why the name cannot be had, if so. What the operator cannot see among the Secrets it watches
-/// (one of another type) shows in the answer to its own write, which memory keeps.
+/// Why the Secret cannot be written, if so. A Secret that the operator does not watch (one of another
+/// type) shows only in the answer to a write, so memory is asked too.
 fn obstacle(world: &World, spec: &Validated) -> Option<StepError> {
     let name = spec.target_name.as_str();
     let refused = world.memory.hold(&Object::Secret(Arc::from(name))).map(|hold| hold.error);
@@ -151,7 +151,7 @@ fn obstacle(world: &World, spec: &Validated) -> Option<StepError> {
     }
 }
 
-/// A copy in a namespace that its credential no longer wants, or under a name it no longer has.
+/// A copy in a namespace that its credential no longer selects, or under its former target name.
 fn leftover_secret<'a>(credential: &'a Arc<Credential>, secret: &'a Secret) -> Claim<'a> {
     let idle = credential.spec.as_ref().map_or(true, |spec| spec.suspend);
     if secret.wrong_type || (idle && !credential.deleting) {
@@ -160,7 +160,7 @@ fn leftover_secret<'a>(credential: &'a Arc<Credential>, secret: &'a Secret) -> C
     Claim { credential, entries: leftover_entries(credential), secret: Fate::Remove(secret) }
 }
 
-/// What happens to the entries of a copy that goes. With `from: None` others wrote them.
+/// What happens to the entries of a copy that is removed. With `from: None` others wrote them.
 fn leftover_entries(credential: &Credential) -> Entries<'static> {
     let not_ours = credential.spec.as_ref().is_ok_and(|spec| spec.service_accounts.is_none());
     match credential.deletion_policy {

@@ -1,4 +1,4 @@
-//! The wanted Secret, and the way to it from what stands there.
+//! The desired Secret, and whether an observed one matches it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use regcred_dockerconfig::SecretBytes;
 use crate::observed::{Secret, Uid};
 use crate::validate::Validated;
 
-/// What a source gave, rendered.
+/// The content of the desired Secret, rendered from its sources.
 #[derive(Clone, PartialEq)]
 pub struct Payload {
     /// The value of `.dockerconfigjson`.
@@ -30,7 +30,7 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// The Secret that every selected namespace gets: the same in all of them.
+/// The desired Secret: the same in every selected namespace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecretCopy {
     /// Its name.
@@ -50,8 +50,8 @@ pub struct SecretCopy {
 }
 
 impl SecretCopy {
-    /// The copy for a credential of this name and UID. A payload without a fingerprint cannot be:
-    /// a copy would never be seen to differ.
+    /// The copy for a credential of this name and UID. The fingerprint among its annotations is how a
+    /// change of content is seen without reading Secrets.
     pub fn new(credential_name: &Arc<str>, credential_uid: &Uid, spec: &Validated, payload: Payload) -> Self {
         Self {
             name: spec.target_name.clone(),
@@ -64,7 +64,7 @@ impl SecretCopy {
         }
     }
 
-    /// Whether this Secret is this copy, to the last label, with nobody else's hand on its data.
+    /// Whether this Secret has no drift: our labels, annotations, owner and data are as we wrote them.
     pub fn matches(&self, secret: &Secret) -> bool {
         let owner = self.owned.then_some(&self.credential_uid);
         secret.owns_data

@@ -2,7 +2,7 @@
 
 use regcred_api::{Class, Reason};
 
-/// Why the API server did not take a step. Carries no text of the server: an admission webhook may
+/// Why the API server refused a step. Carries no text of the server: an admission webhook may
 /// quote the Secret it refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum StepError {
@@ -36,7 +36,7 @@ pub enum StepError {
     /// 400, 422, or 403 by an admission policy.
     #[error("the API server or an admission policy rejected it (HTTP {0})")]
     Rejected(u16),
-    /// 413: more than the API server takes.
+    /// 413: larger than the API server allows.
     #[error("the Secret is larger than the API server takes (1 MiB); use fewer or shorter credentials")]
     TooLarge,
     /// 429, 5xx.
@@ -53,7 +53,7 @@ pub enum StepError {
     /// An answer that does not fit its type. The step was executed all the same.
     #[error("the API server's answer could not be read")]
     UnreadableAnswer,
-    /// Held back because an earlier step that it depends on failed.
+    /// Not executed, because a step that it depends on failed.
     #[error("waits until the name is off every ServiceAccount")]
     Blocked,
 }
@@ -76,7 +76,7 @@ impl StepError {
         }
     }
 
-    /// The reason that status, events and metrics give.
+    /// The reason in status, events and metrics.
     pub const fn reason(self) -> Reason {
         match self {
             Self::NameConflict | Self::AdoptNotAllowed => Reason::NameConflict,

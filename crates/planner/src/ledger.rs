@@ -1,4 +1,4 @@
-//! What every namespace reported last, summed for each credential as the reports come in.
+//! The last report of every namespace, and their sums for each credential, kept up to date.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,15 +23,14 @@ pub struct Tally {
     pub namespaces: NamespaceCounts,
     /// ServiceAccounts.
     pub service_accounts: ServiceAccountCounts,
-    /// Namespaces where something is still to be taken away.
+    /// Namespaces where the credential still has something to be removed.
     pub departing: usize,
     /// What is not in place: namespace and object, in order.
     pub failures: BTreeMap<(Arc<str>, Object), Fault>,
 }
 
 impl Ledger {
-    /// Takes the report of a pass in the place of the last one. Returns the credentials whose sums
-    /// changed.
+    /// Replaces the last report of a namespace. Returns the credentials whose sums changed.
     pub fn replace(&mut self, namespace: &Arc<str>, mut reports: Vec<PairReport>) -> Vec<Uid> {
         let old = self.by_namespace.remove(namespace).unwrap_or_default();
         keep_since(&old, &mut reports);
@@ -63,7 +62,7 @@ impl Ledger {
         self.tallies.get(credential).cloned().unwrap_or_default()
     }
 
-    /// Forgets the sums of a credential that is gone.
+    /// Forgets the sums of a credential that no longer exists.
     pub fn forget(&mut self, credential: &str) {
         self.tallies.remove(credential);
         for reports in self.by_namespace.values_mut() {

@@ -1,5 +1,5 @@
-//! What earlier passes over a namespace left behind. It lives in memory only: losing it costs a
-//! few writes at the most, never an invariant.
+//! What is remembered of earlier passes over a namespace. It is never stored: losing it costs a few
+//! writes at the most, never an invariant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,7 +16,7 @@ use regcred_api::Class;
 const CONTEST_REMOVALS: usize = 3;
 /// How far back removals count.
 const CONTEST_WINDOW: SignedDuration = SignedDuration::from_mins(10);
-/// The longest time a contested ServiceAccount is left alone.
+/// The longest pause for a contested ServiceAccount.
 const CONTEST_MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The memory of one namespace.
@@ -28,7 +28,7 @@ pub struct Memory {
     holds: BTreeMap<Object, Hold>,
 }
 
-/// Names that were wanted and stood on a ServiceAccount when it was last looked at.
+/// Desired names that a ServiceAccount had at the last pass.
 #[derive(Clone, Debug)]
 struct Attached {
     account: Arc<str>,
@@ -37,7 +37,7 @@ struct Attached {
     names: Vec<Arc<str>>,
 }
 
-/// Somebody else takes our names off a ServiceAccount.
+/// Somebody else removes our names from a ServiceAccount.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contest {
     removals: Vec<Timestamp>,
@@ -47,22 +47,22 @@ pub(crate) struct Contest {
     pub manager: Option<Arc<str>>,
 }
 
-/// A write that failed and is not tried again before its time.
+/// A write that failed, in its back-off.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
     /// Why it failed.
     pub error: StepError,
     /// When it first failed.
     pub since: Timestamp,
-    /// When it is tried again.
+    /// When the back-off ends.
     pub retry_at: Timestamp,
     attempts: u32,
     planned_from: Option<Arc<str>>,
 }
 
 impl Memory {
-    /// Compares the ServiceAccounts with what was last seen there. A name that we saw attached and
-    /// that is gone was taken off by somebody else: our own passes forget what they detach.
+    /// Compares the ServiceAccounts with what was last seen. If a name that we saw attached is missing,
+    /// somebody else removed it: our own passes forget what they detach.
     pub fn note(&mut self, accounts: &BTreeMap<Arc<str>, ServiceAccount>, now: Timestamp) {
         self.contests.retain(|name, _| accounts.contains_key(name));
         self.attached.retain(|attached| {
@@ -79,7 +79,7 @@ impl Memory {
         }
     }
 
-    /// Takes in what a pass found and did. `results` are those of `plan.steps`, in their order.
+    /// Remembers what a pass found and did. `results` are those of `plan.steps`, in their order.
     pub fn record(&mut self, plan: &Plan, results: &[Result<(), StepError>], now: Timestamp) {
         for (account, (uid, names)) in &plan.present {
             self.saw(account, uid, names);
@@ -92,27 +92,27 @@ impl Memory {
         }
     }
 
-    /// The hold on an object, whether its time has come or not.
+    /// The back-off of an object, even if it is over.
     pub(crate) fn hold(&self, object: &Object) -> Option<&Hold> {
         self.holds.get(object)
     }
 
-    /// Forgets why a Secret could not be written: it is gone, and the next try may be made at once.
+    /// Ends the back-off of an object: what was in the way is deleted, so the next try may be made at once.
     pub fn forget_hold(&mut self, object: &Object) {
         self.holds.remove(object);
     }
 
-    /// The contest over a ServiceAccount, while it is left alone.
+    /// The contest over a ServiceAccount, while it is paused.
     pub(crate) fn contest(&self, account: &str, now: Timestamp) -> Option<&Contest> {
         self.contests.get(account).filter(|contest| contest.paused_until.is_some_and(|until| until > now))
     }
 
-    /// Whether this name was seen on this ServiceAccount while it was wanted there.
+    /// Whether this name was seen on this ServiceAccount while it was desired there.
     pub(crate) fn saw_attached(&self, account: &str, name: &str) -> bool {
         self.find(account).is_ok_and(|at| self.attached[at].names.iter().any(|own| **own == *name))
     }
 
-    /// The next time at which something held back may be tried, after `now`.
+    /// When the next back-off or pause ends, after `now`.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let holds = self.holds.values().map(|hold| hold.retry_at);
         let contests = self.contests.values().filter_map(|contest| contest.paused_until);
@@ -126,13 +126,13 @@ impl Memory {
                 self.saw(&patch.name, &patch.uid, &patch.attach);
                 self.detached(&patch.name, &patch.detach);
             }
-            // Whoever keeps the Secret keeps the entries.
+            // A released Secret keeps its entries, so they are no longer ours to detach.
             Step::ReleaseSecret(removal) => self.forget(&removal.name),
             Step::ApplySecret { .. } | Step::RecreateSecret { .. } | Step::DeleteSecret(_) => {}
         }
     }
 
-    /// Where an account stands, or where it belongs.
+    /// The position of an account, or the position at which to insert it.
     fn find(&self, account: &str) -> Result<usize, usize> {
         self.attached.binary_search_by(|attached| (*attached.account).cmp(account))
     }
@@ -171,7 +171,7 @@ impl Memory {
         let object = step.object();
         let earlier = self.holds.remove(&object);
         let attempts = earlier.as_ref().map_or(0, |hold| hold.attempts) + 1;
-        // What was refused is not allowed because the API server was busy when it was tried again.
+        // A busy API server at the retry does not mean that adopting is allowed now.
         let refused =
             |hold: &&Hold| hold.error == StepError::AdoptNotAllowed && error.class() == Class::Retry;
         let error = earlier.as_ref().filter(refused).map_or(error, |hold| hold.error);
@@ -183,7 +183,7 @@ impl Memory {
 }
 
 impl Hold {
-    /// Whether a write planned from this version of the object still has to wait.
+    /// Whether a write planned from this version of the object must still wait.
     pub(crate) fn binds(&self, resource_version: Option<&Arc<str>>, now: Timestamp) -> bool {
         let superseded = matches!(self.error, StepError::Conflict | StepError::Gone)
             && self.planned_from.as_ref() != resource_version;
@@ -207,7 +207,7 @@ impl Contest {
     }
 }
 
-/// How long to wait after the given number of failures in a row.
+/// The back-off after this number of failures in a row.
 fn backoff(namespace: &str, error: StepError, attempts: u32) -> SignedDuration {
     let (first, growth, longest) = match (error, error.class()) {
         (StepError::Conflict, _) => (100, 2_i64, 10_000),
@@ -223,8 +223,8 @@ fn backoff(namespace: &str, error: StepError, attempts: u32) -> SignedDuration {
     SignedDuration::from_millis(millis + jitter(namespace, attempts, millis))
 }
 
-/// Up to a quarter more, drawn from the name: namespaces that failed together come back apart,
-/// and the same world still gives the same plan.
+/// Up to a quarter more, derived from the name: namespaces that failed together retry at different
+/// times, and equal worlds still give equal plans.
 fn jitter(namespace: &str, attempts: u32, millis: i64) -> i64 {
     let mut hasher = DefaultHasher::new();
     (namespace, attempts).hash(&mut hasher);

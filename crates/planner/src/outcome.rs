@@ -16,7 +16,7 @@ use regcred_api::Class;
 pub struct PairReport {
     /// UID of the credential.
     pub credential: Uid,
-    /// Something of this credential is still to be taken away here.
+    /// The credential only has something to be removed here.
     pub departing: bool,
     /// State of the Secret.
     pub secret: State,
@@ -29,11 +29,11 @@ pub struct PairReport {
 /// State of a Secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    /// As it should be.
+    /// As desired.
     Synced,
-    /// On its way, or waiting for its source.
+    /// Not written yet, or waiting for its source.
     Pending,
-    /// It cannot be had, or could not be written.
+    /// Refused, or the write failed.
     Failed,
 }
 
@@ -44,9 +44,9 @@ pub struct AccountCounts {
     pub matched: usize,
     /// With the name.
     pub attached: usize,
-    /// Without, for a cause.
+    /// Without the name, because a write failed or was refused.
     pub failed: usize,
-    /// Without, because somebody keeps taking it off.
+    /// Without the name, because somebody keeps removing it.
     pub contested: usize,
 }
 
@@ -59,7 +59,7 @@ pub struct Fault {
     pub message: Arc<str>,
     /// Since when.
     pub since: Timestamp,
-    /// Whether it is being tried again without anybody's help.
+    /// Whether it is retried without a user acting.
     pub retrying: bool,
 }
 
@@ -81,7 +81,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// `None` for a credential that has nothing left here.
+    /// `None` once a departing credential has nothing here any more.
     fn pair(&self, pair: &Pair) -> Option<PairReport> {
         let mut failures = Vec::new();
         let object = Object::Secret(pair.target.clone());
@@ -143,7 +143,7 @@ impl Judge<'_> {
     }
 }
 
-/// A conflict, or an object that just went, is no failure that anybody must read about.
+/// A conflict, or an object that was just deleted, needs no report: the next pass settles it.
 fn fault(error: StepError, since: Timestamp) -> Option<Fault> {
     let passing = matches!(error, StepError::Conflict) || error.class() == Class::Wait;
     (!passing).then(|| Fault {

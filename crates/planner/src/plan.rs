@@ -1,9 +1,9 @@
 //! The plan of a namespace: an ordered list of steps, each one request, and for each credential
 //! what it gets and what it cannot have.
 //!
-//! Order is the safety: lists first, then Secrets that come or change, then Secrets that go. So
-//! every prefix of a plan is a legal state, and no ServiceAccount that we manage names a Secret
-//! that we deleted.
+//! The order makes it safe to stop after any step: first imagePullSecrets, then Secrets that are
+//! written, last Secrets that are removed. So no ServiceAccount that we manage names a Secret that we
+//! deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,9 +40,9 @@ struct Planner<'a> {
     world: &'a World,
     now: Timestamp,
     plan: Plan,
-    /// What becomes of each ServiceAccount whose list must change.
+    /// The goal of each ServiceAccount whose list must change.
     goals: BTreeMap<Arc<str>, Goal>,
-    /// Names that must come off a list which cannot be written now.
+    /// Names to be removed from a list that cannot be written now: their Secrets must not be deleted yet.
     still_named: BTreeSet<Arc<str>>,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Planner<'a> {
         contested.unwrap_or(step)
     }
 
-    /// A fight is about adding; taking our own names off goes on.
+    /// While an account is contested nothing is added, but our own names may still be removed.
     fn contested(&self, name: &str, change: &ListChange) -> Option<Goal> {
         let contest = self.world.memory.contest(name, self.now)?;
         let who = contest.manager.as_deref().unwrap_or("somebody");
@@ -116,7 +116,7 @@ impl<'a> Planner<'a> {
             Fate::Untouched | Fate::Remove(_) => self.untouched(name, claim.credential),
         };
         let departing = claim.credential.active_spec().is_none();
-        if departing && !self.names_stay(name) {
+        if departing && !self.is_still_named(name) {
             return;
         }
         let accounts = self.accounts(name, claim);
@@ -151,8 +151,8 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// A foreign Secret that the operator sees is left alone. What only showed in the answer to a write is
-    /// tried again when its time comes: nothing else would tell that the Secret is gone, or may be adopted now.
+    /// A foreign Secret that the operator watches is not written. One that showed only in the answer to a
+    /// write is tried again after a back-off, because no event says that it was deleted or may be adopted.
     fn plan_refused(&mut self, name: &Arc<str>, credential: &Credential, error: StepError) -> Goal {
         let existing = self.world.secrets.get(name);
         let try_again = existing.is_none() || error == StepError::AdoptNotAllowed;
@@ -166,7 +166,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A copy of this credential whose data nobody touched still does its work.
+    /// An existing copy whose data nobody edited counts as in place, although nothing is written now.
     fn untouched(&self, name: &Arc<str>, credential: &Credential) -> Goal {
         let serves = |secret: &Secret| {
             secret.owns_data && self.world.owner_of(secret).is_some_and(|owner| owner.uid == credential.uid)
@@ -191,8 +191,8 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Whether an entry of a credential on its way out still stands on some list.
-    fn names_stay(&self, name: &Arc<str>) -> bool {
+    /// Whether some list still has this name, which is being removed.
+    fn is_still_named(&self, name: &Arc<str>) -> bool {
         let detached = |step: &Step| match step {
             Step::PatchServiceAccount(patch) => patch.detach.contains(name),
             _ => false,

@@ -17,7 +17,7 @@ use crate::world::Credential;
 /// How many namespaces a message names.
 const NAMED_IN_MESSAGE: usize = 3;
 
-/// What the credential loop knows of the sources.
+/// What came of reading the sources.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SourceState {
     /// Every server has a credential.
@@ -26,7 +26,7 @@ pub enum SourceState {
         registries: Vec<ResolvedRegistry>,
         /// When the first credential expires, where that is known.
         expires_at: Option<Timestamp>,
-        /// What was left out, in words: an entry that lost to another for the same server.
+        /// What was not used and why: an entry whose server another entry has too.
         note: Option<String>,
     },
     /// Some server has none.
@@ -58,7 +58,7 @@ pub struct Observed<'a> {
     pub generation: Option<i64>,
     /// The annotation `regcred.dev/requestedAt`, acted on.
     pub request: Option<String>,
-    /// Its sources; `None` before the first look.
+    /// Its sources; `None` before they were first read.
     pub source: Option<&'a SourceState>,
     /// The sums over all namespaces.
     pub tally: &'a Tally,
@@ -110,7 +110,7 @@ struct Verdict {
 
 struct Verdicts(Vec<Verdict>);
 
-/// What the verdict on the whole is made from. `None`: nothing to say.
+/// The conditions that `Ready` depends on; `None` for one that is absent.
 struct Parts {
     stalled: Option<Verdict>,
     source: Option<Verdict>,
@@ -151,7 +151,7 @@ impl Verdict {
     }
 }
 
-/// A suspended object keeps the last word on whether it was ready.
+/// A suspended object keeps its last `Ready`, as nothing is observed while it is suspended.
 fn last_ready(old: &RegistryCredentialStatus) -> Verdict {
     let Some(condition) = old.condition(ConditionType::Ready) else {
         let message = "suspended before the first pass";
@@ -268,7 +268,7 @@ fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
     }
 }
 
-/// Whether work is under way, and why; its message is that of Ready.
+/// Whether work is in progress, and why. The message is that of `Ready`.
 fn reconciling_verdict(observed: &Observed<'_>, ready: &Verdict) -> Option<Verdict> {
     let retrying = observed.tally.failures.values().any(|fault| fault.retrying);
     let reason = match ready.reason {
@@ -354,7 +354,7 @@ fn summary(observed: &Observed<'_>) -> Summary {
     }
 }
 
-/// A failed source keeps what its registries last gave: that is what the copies still hold.
+/// A failed source keeps the last entries, because the copies still have that content.
 fn registries(
     old: &RegistryCredentialStatus,
     source: Option<&SourceState>,
@@ -374,7 +374,7 @@ fn registries(
     registries.iter().map(entry).collect()
 }
 
-/// A failure that the old status has for the same reason began when that says: a restart forgets.
+/// A failure that the old status lists for the same reason keeps its time, also after a restart.
 fn failures(old: &RegistryCredentialStatus, tally: &Tally) -> Vec<Failure> {
     let failure = |((namespace, object), fault): (&(Arc<str>, Object), &Fault)| {
         let (kind, name) = match object {
@@ -423,7 +423,7 @@ fn events(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus, verdic
     events
 }
 
-/// An event for a condition that takes a reason which asks a user to act.
+/// An event for a condition whose reason is new and asks a user to act.
 fn warning(verdict: &Verdict, old: &RegistryCredentialStatus) -> Option<Event> {
     let before = old.condition(verdict.kind);
     let repeated = before.is_some_and(|before| before.reason == verdict.reason.as_str());

@@ -1,5 +1,5 @@
-//! Which namespaces and ServiceAccounts a credential is for. The same rules stand once more, in
-//! CEL, in the admission policy that attaches at birth.
+//! Which namespaces and ServiceAccounts a credential selects. The admission policy that attaches at
+//! birth has the same rules in CEL.
 
 use regcred_api::{
     LabelSelector, LabelSelectorOperator, LabelSelectorRequirement, NamespaceSelection, NamespacesFrom,
@@ -9,7 +9,7 @@ use wildmatch::WildMatch;
 
 use crate::observed::{Namespace, ServiceAccount, StringMap};
 
-/// Prefixes of namespaces that belong to the platform; `from: All` does not take them.
+/// Prefixes of namespaces that belong to the platform; `from: All` does not select them.
 const SYSTEM_PREFIXES: [&str; 2] = ["kube-", "openshift-"];
 
 /// A requirement with no values, or with values that its operator cannot use.
@@ -55,7 +55,7 @@ struct Requirement {
 }
 
 impl NamespaceFilter {
-    /// Takes a selection apart once.
+    /// Compiles a selection.
     pub fn new(selection: &NamespaceSelection) -> Result<Self, SelectorError> {
         Ok(Self {
             all: selection.from == NamespacesFrom::All,
@@ -73,7 +73,7 @@ impl NamespaceFilter {
 }
 
 impl ServiceAccountFilter {
-    /// Takes a selection apart once.
+    /// Compiles a selection.
     pub fn new(selection: &ServiceAccountSelection) -> Result<Self, SelectorError> {
         Ok(Self {
             from: selection.from,
@@ -81,7 +81,7 @@ impl ServiceAccountFilter {
         })
     }
 
-    /// Whether lists are left alone: Pods name the Secret themselves.
+    /// Whether no list is written: Pods name the Secret themselves.
     pub fn is_none(&self) -> bool {
         self.from == ServiceAccountsFrom::None
     }

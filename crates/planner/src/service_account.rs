@@ -1,5 +1,5 @@
-//! The wanted list of a ServiceAccount. `imagePullSecrets` is an atomic list: every write carries
-//! the whole of it, so foreign entries are kept, in their place and order.
+//! What is to change on the `imagePullSecrets` of a ServiceAccount. It is an atomic list: every write
+//! carries the whole of it, so foreign entries are kept, in their place and order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::observed::ServiceAccount;
 /// What is to change on one list.
 #[derive(Clone, Debug, Default)]
 pub struct ListChange {
-    /// Wanted names that stand there already.
+    /// Desired names that the list has.
     pub present: BTreeSet<Arc<str>>,
-    /// Wanted names that do not.
+    /// Desired names that the list lacks.
     pub attach: BTreeSet<Arc<str>>,
-    /// Names that stand there and must not.
+    /// Names that the list has and must not have.
     pub detach: BTreeSet<Arc<str>>,
 }
 
@@ -25,7 +25,7 @@ impl ListChange {
         let mut change = Self::default();
         for (target, claim) in &claims.by_name {
             let listed = account.image_pull_secrets.contains(target);
-            match wish(name, account, target, claim.entries, memory) {
+            match desired(name, account, target, claim.entries, memory) {
                 Some(true) if listed => change.present.insert(target.clone()),
                 Some(true) => change.attach.insert(target.clone()),
                 Some(false) if listed => change.detach.insert(target.clone()),
@@ -44,12 +44,12 @@ impl ListChange {
         Self { attach: BTreeSet::new(), ..self.clone() }
     }
 
-    /// Whether the list is as it should be.
+    /// Whether the list is as desired.
     pub fn is_empty(&self) -> bool {
         self.attach.is_empty() && self.detach.is_empty()
     }
 
-    /// The whole new list. Ours are appended; an entry of ours that stands twice is left once.
+    /// The whole new list. Our names are appended; a duplicate of one of ours is dropped.
     pub fn apply_to(&self, list: &[Arc<str>]) -> Vec<Arc<str>> {
         let mut seen = BTreeSet::new();
         let kept = list.iter().filter(|entry| {
@@ -60,8 +60,8 @@ impl ListChange {
     }
 }
 
-/// Whether the name should stand on the list; `None`: either way is fine.
-fn wish(
+/// Whether the list must have the name, or must not; `None`: either is fine.
+fn desired(
     name: &str,
     account: &ServiceAccount,
     target: &str,

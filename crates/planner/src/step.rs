@@ -35,19 +35,19 @@ pub enum Step {
     ApplySecret {
         /// What to write.
         copy: Arc<SecretCopy>,
-        /// What stands there, to be written with force; nothing: without force.
+        /// The Secret to be overwritten, with force; `None`: no Secret is known, so without force.
         over: Option<Precondition>,
     },
     /// Delete and apply: the only way past `immutable: true`.
     RecreateSecret {
         /// What to write.
         copy: Arc<SecretCopy>,
-        /// What stands there.
+        /// The Secret to be deleted first.
         over: Precondition,
     },
     /// Delete.
     DeleteSecret(Removal),
-    /// Take our marks off and leave the rest.
+    /// Remove our marks and keep the rest.
     ReleaseSecret(Removal),
 }
 
@@ -80,11 +80,11 @@ pub struct ListPatch {
     pub list: Vec<Arc<str>>,
     /// Names that it adds.
     pub attach: BTreeSet<Arc<str>>,
-    /// Names that it takes off.
+    /// Names that it removes.
     pub detach: BTreeSet<Arc<str>>,
 }
 
-/// A Secret that goes.
+/// A Secret that is deleted or released.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Removal {
     /// Its name.
@@ -104,7 +104,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What each credential concerned gets here.
     pub pairs: Vec<Pair>,
-    /// Wanted names that already stand on each ServiceAccount.
+    /// Desired names that each ServiceAccount has already.
     pub present: BTreeMap<Arc<str>, (Uid, BTreeSet<Arc<str>>)>,
 }
 
@@ -115,31 +115,31 @@ pub struct Pair {
     pub credential: Uid,
     /// Target name.
     pub target: Arc<str>,
-    /// It only has things to take away here.
+    /// It only has something to be removed here.
     pub departing: bool,
-    /// What becomes of the Secret.
+    /// The goal of the Secret.
     pub secret: Goal,
-    /// What becomes of each selected ServiceAccount.
+    /// The goal of each selected ServiceAccount.
     pub accounts: Vec<(Arc<str>, Goal)>,
 }
 
-/// What becomes of an object for a credential.
+/// What a plan means for one object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Goal {
-    /// It is as it should be.
+    /// It is as desired.
     InPlace,
-    /// It is once this step is done.
+    /// It is as desired once this step is executed.
     Step(usize),
-    /// It waits for something that announces itself.
+    /// It waits for a watch event.
     Waiting,
-    /// It failed before, and is held back until its time comes.
+    /// It failed before, and its back-off is not over.
     Held {
         /// Why it failed.
         error: StepError,
         /// Since when.
         since: Timestamp,
     },
-    /// It cannot be had.
+    /// It is refused.
     Refused {
         /// Why.
         reason: Reason,
@@ -174,7 +174,7 @@ impl Step {
         }
     }
 
-    /// Whether this step must not be taken once `failed` could not be.
+    /// Whether this step must not be executed after `failed` failed.
     pub fn depends_on(&self, failed: &Self) -> bool {
         match (self, failed) {
             (

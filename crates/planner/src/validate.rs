@@ -1,5 +1,5 @@
-//! A raw spec becomes [`Validated`], once. The API server has checked most of it already; what is
-//! checked again here holds when the object was stored under an older or a relaxed CRD.
+//! A raw spec becomes [`Validated`], once. The API server has checked most of it already; the checks
+//! are repeated for objects that were stored under an older or a relaxed CRD.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Validated {
     pub suspend: bool,
     /// The registries, each with its source.
     pub registries: Vec<Registry>,
-    /// Names of Secrets whose entries are all taken over.
+    /// Names of Secrets whose entries are all copied.
     pub docker_config_secrets: Vec<String>,
     /// Which namespaces.
     pub namespaces: NamespaceFilter,
@@ -25,15 +25,15 @@ pub struct Validated {
     pub service_accounts: ServiceAccountFilter,
     /// Name of the Secret in each namespace.
     pub target_name: String,
-    /// Whether a foreign Secret of that name is taken over.
+    /// Whether a foreign Secret of that name is adopted.
     pub adopt: bool,
-    /// What happens to copies that are no longer wanted.
+    /// What happens to copies that are no longer desired.
     pub deletion_policy: DeletionPolicy,
     /// Labels for each copy, besides our own.
     pub labels: BTreeMap<String, String>,
     /// Annotations for each copy, besides our own.
     pub annotations: BTreeMap<String, String>,
-    /// The longest time between two looks at the source.
+    /// The longest time between two reads of the source.
     pub refresh_interval: Duration,
 }
 

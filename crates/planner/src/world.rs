@@ -33,13 +33,13 @@ pub struct Credential {
     pub name: Arc<str>,
     /// Its UID.
     pub uid: Uid,
-    /// When it was made: the older of two wins a target name.
+    /// When it was created: the older of two gets a target name.
     pub created: Timestamp,
     /// It is being deleted.
     pub deleting: bool,
     /// Our finalizer is on it, so that what is written for it will be cleaned up.
     pub finalized: bool,
-    /// What happens to copies that are no longer wanted; known even where the rest is invalid.
+    /// What happens to copies that are no longer desired; known even if the rest of the spec is invalid.
     pub deletion_policy: DeletionPolicy,
     /// Its spec, or what is wrong with it.
     pub spec: Result<Arc<Validated>, InvalidSpec>,
@@ -61,7 +61,7 @@ impl World {
     }
 
     /// The credential whose copy this Secret is. `None` for a foreign Secret, and for one whose
-    /// RegistryCredential is gone: garbage collection removes those.
+    /// RegistryCredential no longer exists: garbage collection removes those.
     pub fn owner_of(&self, secret: &Secret) -> Option<&Arc<Credential>> {
         let marks = secret.marks.as_ref()?;
         match &marks.credential_uid {
