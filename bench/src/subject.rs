@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,6 +17,7 @@ use regcred_tests::{
     install::repository,
     plain_http,
     process::{Launch, Process},
+    site::free_addresses,
     wait::try_eventually,
 };
 use serde::Deserialize;
@@ -218,7 +219,8 @@ impl<'a> Session<'a> {
         } else if self.subject.is_one_shot() {
             least_writes::write(&requests, calls).in_file(&requests)?;
         }
-        let port = free_port()?;
+        // The subject listens there a moment later.
+        let [address] = free_addresses()?;
         let fill = |text: &String| {
             text.replace("{kubeconfig}", &self.identity.kubeconfig.display().to_string())
                 .replace("{regcred}", &self.programs.regcred.display().to_string())
@@ -226,7 +228,7 @@ impl<'a> Session<'a> {
                 .replace("{leastWrites}", &requests.display().to_string())
                 .replace("{leastApplies}", &requests.display().to_string())
                 .replace("{secrets}", &self.secrets.join(","))
-                .replace("{port}", &port.to_string())
+                .replace("{port}", &address.port().to_string())
         };
         let words: Vec<String> = self.subject.command.iter().map(fill).collect();
         let launch = Launch {
@@ -357,12 +359,6 @@ impl<'a> Session<'a> {
             None => Api::all_with(client, &resource),
         })
     }
-}
-
-/// Free at this moment; the subject takes it a moment later.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).in_file(Path::new("a free port"))?;
-    Ok(listener.local_addr().in_file(Path::new("a free port"))?.port())
 }
 
 #[cfg(test)]

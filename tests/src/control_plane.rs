@@ -18,7 +18,7 @@ use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::ServiceAccount,
 };
-use kube::{Api, Client, Config, api::PostParams};
+use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
@@ -223,11 +223,6 @@ impl ControlPlane {
     /// The cluster administrator.
     pub fn admin_identity(&self) -> &Identity {
         &self.site.admin
-    }
-
-    /// Client settings of the cluster administrator.
-    pub async fn admin_config(&self) -> Result<Config> {
-        self.site.admin.config().await
     }
 
     /// A client of the cluster administrator, for the calling runtime.

@@ -74,7 +74,7 @@ impl Identity {
     }
 
     /// Client settings for this user, without retries: a test wants the first answer.
-    pub async fn config(&self) -> Result<Config> {
+    async fn config(&self) -> Result<Config> {
         let kubeconfig = Kubeconfig::read_from(&self.kubeconfig)?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.default_retry = false;

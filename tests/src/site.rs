@@ -164,7 +164,7 @@ fn url(address: SocketAddr) -> String {
 }
 
 /// Different addresses, each free at this moment: all are held until all are found.
-pub(crate) fn free_addresses<const COUNT: usize>() -> Result<[SocketAddr; COUNT]> {
+pub fn free_addresses<const COUNT: usize>() -> Result<[SocketAddr; COUNT]> {
     let offset = RandomState::new().hash_one(std::process::id());
     let span = PORTS.end - PORTS.start;
     let candidates = (0..span).filter_map(|step| {
