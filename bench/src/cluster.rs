@@ -8,7 +8,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use regcred_tests::{ControlPlane, Identity, Options};
+use regcred_tests::{ControlPlane, Identity, Options, SECRET_TYPE};
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -189,7 +189,7 @@ impl Cluster {
     /// How many Secrets the cluster holds, by type; to check what a ceiling really was.
     pub async fn count_copies(&self) -> Result<usize> {
         let api: Api<Secret> = Api::all(self.client.clone());
-        let params = ListParams::default().fields("type=kubernetes.io/dockerconfigjson");
+        let params = ListParams::default().fields(&format!("type={SECRET_TYPE}"));
         Ok(api.list_metadata(&params).await?.items.len())
     }
 }

@@ -4,6 +4,7 @@
 use std::{fs::File, io::Write as _, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use regcred_tests::{SECRET_KEY, SECRET_TYPE};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -43,7 +44,7 @@ impl Call {
                     "example.com/fingerprint": "00000000000000000000000000000000",
                 },
             },
-            "type": "kubernetes.io/dockerconfigjson",
+            "type": SECRET_TYPE,
             "data": data,
         });
         Self {
@@ -82,12 +83,12 @@ const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s
 
 /// Puts every Secret into every namespace, and all their names on its ServiceAccount in one patch.
 pub fn cold(namespaces: &[String], secrets: &[String], password: &str) -> Vec<Call> {
-    let content = json!({ ".dockerconfigjson": STANDARD.encode(docker_config(password)) });
+    let content = json!({ SECRET_KEY: STANDARD.encode(docker_config(password)) });
     let in_namespace = |namespace: &String| {
         let create = secrets.iter().map(|name| Call {
             body: Some(json!({
                 "metadata": { "name": name },
-                "type": "kubernetes.io/dockerconfigjson",
+                "type": SECRET_TYPE,
                 "data": content,
             })),
             ..call("POST", secrets_path(namespace))
@@ -101,7 +102,7 @@ pub fn cold(namespaces: &[String], secrets: &[String], password: &str) -> Vec<Ca
 
 /// Puts a new password into every Secret.
 pub fn rotation(namespaces: &[String], secret: &str, password: &str) -> Vec<Call> {
-    let data = json!({ "data": { ".dockerconfigjson": STANDARD.encode(docker_config(password)) } });
+    let data = json!({ "data": { SECRET_KEY: STANDARD.encode(docker_config(password)) } });
     let path = |namespace: &String| format!("{}/{secret}", secrets_path(namespace));
     namespaces.iter().map(|namespace| merge(path(namespace), data.clone())).collect()
 }
@@ -122,7 +123,7 @@ pub fn lists() -> Vec<Call> {
     let metadata = |path: &str| Call { accept: Some(METADATA.to_owned()), ..call("GET", path.to_owned()) };
     vec![
         metadata("/api/v1/namespaces"),
-        metadata("/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Fdockerconfigjson"),
+        metadata(&format!("/api/v1/secrets?fieldSelector=type%3D{}", SECRET_TYPE.replace('/', "%2F"))),
         call("GET", "/api/v1/serviceaccounts".to_owned()),
     ]
 }

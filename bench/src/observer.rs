@@ -21,6 +21,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use regcred_tests::{SECRET_KEY, SECRET_TYPE};
 use serde_json::Value;
 use tokio::{
     task::JoinHandle,
@@ -136,8 +137,8 @@ impl Observer {
     /// Starts watching.
     pub fn start(client: &Client) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let selector = "type=kubernetes.io/dockerconfigjson";
-        let secrets = follow(Api::all(client.clone()), selector, seen.clone(), Seen::take_secret);
+        let selector = format!("type={SECRET_TYPE}");
+        let secrets = follow(Api::all(client.clone()), &selector, seen.clone(), Seen::take_secret);
         let accounts = follow(Api::all(client.clone()), "", seen.clone(), Seen::take_account);
         Self { seen, tasks: [secrets, accounts] }
     }
@@ -205,7 +206,7 @@ fn key(object: &impl kube::Resource<DynamicType = ()>) -> Key {
 
 /// The password of the first server, in either form that a docker configuration may have.
 fn password(secret: &Secret) -> String {
-    let content = secret.data.as_ref().and_then(|data| data.get(".dockerconfigjson"));
+    let content = secret.data.as_ref().and_then(|data| data.get(SECRET_KEY));
     let config: Value =
         content.and_then(|ByteString(bytes)| serde_json::from_slice(bytes).ok()).unwrap_or_default();
     let server = config["auths"].as_object().and_then(|servers| servers.values().next());

@@ -60,6 +60,11 @@ pub use proxy::Proxy;
 pub use scene::Scene;
 pub use wait::eventually;
 
+/// The type of the Secrets that a kubelet pulls with.
+pub const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
+/// The key of their only value.
+pub const SECRET_KEY: &str = ".dockerconfigjson";
+
 /// Makes ring the process's TLS provider; without it, rustls panics at the first connection.
 pub fn install_crypto_provider() {
     // An error only says that somebody, often an earlier call of ours, has installed one.

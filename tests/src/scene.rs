@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use tokio::sync::{MutexGuard, OnceCell};
 
 use crate::{
+    SECRET_KEY, SECRET_TYPE,
     canary::{CANARY, assert_no_canary},
     control_plane::{ControlPlane, Options},
     install::{self, OPERATOR_NAMESPACE},
@@ -160,7 +161,7 @@ impl Scene {
     /// A source of type `kubernetes.io/dockerconfigjson` for one server, whose password is the canary.
     pub async fn docker_config_source(&self, suffix: &str, server: &str, user: &str) -> String {
         let config = json!({ "auths": { server: { "username": user, "password": CANARY } } }).to_string();
-        self.source(suffix, "kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", &config)]).await
+        self.source(suffix, SECRET_TYPE, &[(SECRET_KEY, &config)]).await
     }
 
     /// Deletes a source Secret.
@@ -218,7 +219,7 @@ impl Scene {
     /// What a Secret holds as `.dockerconfigjson`; nothing if there is no such Secret, or no such JSON in it.
     pub async fn docker_config(&self, namespace: &str, name: &str) -> Option<Value> {
         let data = self.secret(namespace, name).await?.data?;
-        serde_json::from_slice(&data.get(".dockerconfigjson")?.0).ok()
+        serde_json::from_slice(&data.get(SECRET_KEY)?.0).ok()
     }
 
     /// The names in a ServiceAccount's `imagePullSecrets`, in their order; none if there is no such account.

@@ -16,7 +16,7 @@ use kube::api::{Patch, PatchParams};
 use regcred_dockerconfig::DOCKER_HUB_HOSTS;
 use regcred_tests::install::{OPERATOR_NAMESPACE, install_with};
 use regcred_tests::operator::OperatorOptions;
-use regcred_tests::{Scene, eventually};
+use regcred_tests::{SECRET_KEY, SECRET_TYPE, Scene, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -265,7 +265,8 @@ async fn failures_are_bounded_and_status_does_not_grow_with_the_cluster() {
     let name = scene.name("pull");
     for number in 0..24 {
         let namespace = scene.namespace(&format!("n{number:02}"), &[("pull", "many")]).await;
-        let foreign = json!({"metadata": {"name": name}, "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "{}"}});
+        let foreign =
+            json!({"metadata": {"name": name}, "type": SECRET_TYPE, "stringData": {SECRET_KEY: "{}"}});
         let foreign = serde_json::from_value(foreign).unwrap();
         scene.secrets(&namespace).create(&kube::api::PostParams::default(), &foreign).await.unwrap();
     }

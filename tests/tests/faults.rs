@@ -19,7 +19,7 @@ use kube::{Api, ResourceExt as _};
 use regcred_tests::install::{CRD_NAME, install_crd, install_with};
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::proxy::Action;
-use regcred_tests::{Proxy, Scene, eventually};
+use regcred_tests::{Proxy, SECRET_KEY, SECRET_TYPE, Scene, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(45);
@@ -325,7 +325,7 @@ async fn adopting_takes_over_in_place_and_leaving_gives_back() {
     let source = scene.basic_auth_source("src", "bot").await;
     let namespace = scene.settled_namespace("n", &[("pull", "adopt")]).await;
     let name = scene.name("pull");
-    let theirs = json!({"metadata": {"name": name, "labels": {"team": "theirs"}}, "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "{\"auths\":{}}"}});
+    let theirs = json!({"metadata": {"name": name, "labels": {"team": "theirs"}}, "type": SECRET_TYPE, "stringData": {SECRET_KEY: "{\"auths\":{}}"}});
     let theirs = serde_json::from_value(theirs).unwrap();
     let made = scene.secrets(&namespace).create(&kube::api::PostParams::default(), &theirs).await.unwrap();
     let mut adopting = spec(&source, "adopt");

@@ -17,7 +17,7 @@ use regcred_tests::install::OPERATOR_NAMESPACE;
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::proxy::Moment;
 use regcred_tests::wait::throughout;
-use regcred_tests::{Operator, Proxy, Scene, eventually};
+use regcred_tests::{Operator, Proxy, SECRET_KEY, SECRET_TYPE, Scene, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -223,7 +223,7 @@ async fn damage(scene: &Scene, namespaces: &[String], name: &str) {
     let patch = async |namespace: &str, body: Value| {
         scene.secrets(namespace).patch(name, &PatchParams::default(), &Patch::Merge(body)).await.unwrap();
     };
-    patch(edited, json!({"data": {".dockerconfigjson": "e30="}})).await;
+    patch(edited, json!({"data": {SECRET_KEY: "e30="}})).await;
     patch(label, json!({"metadata": {"labels": {"regcred.dev/credential": null}}})).await;
     let both = json!({"regcred.dev/credential": null, "app.kubernetes.io/managed-by": null});
     patch(labels, json!({"metadata": {"labels": both}})).await;
@@ -296,13 +296,11 @@ async fn a_foreign_secret_is_left_alone_and_its_end_is_seen() {
     let scene = Scene::new().await;
     let _operator = scene.operator(OperatorOptions::default()).await;
     let source = scene.basic_auth_source("src", "bot").await;
-    for (kind, suffix, reason) in
-        [("kubernetes.io/dockerconfigjson", "same", "NameConflict"), ("Opaque", "other", "TypeMismatch")]
+    for (kind, suffix, reason) in [(SECRET_TYPE, "same", "NameConflict"), ("Opaque", "other", "TypeMismatch")]
     {
         let namespace = scene.settled_namespace(suffix, &[("pull", suffix)]).await;
         let name = scene.name(&format!("pull-{suffix}"));
-        let foreign =
-            json!({"metadata": {"name": name}, "type": kind, "stringData": {".dockerconfigjson": "{}"}});
+        let foreign = json!({"metadata": {"name": name}, "type": kind, "stringData": {SECRET_KEY: "{}"}});
         let foreign = serde_json::from_value(foreign).unwrap();
         let made =
             scene.secrets(&namespace).create(&kube::api::PostParams::default(), &foreign).await.unwrap();
@@ -378,7 +376,7 @@ async fn a_broken_source_changes_nothing_and_says_what_is_wrong() {
         (r#"{"auths":{"quay.io":{"auth":"dTpw"}}}"#, "no entry for ghcr.io"),
         (r#"{"auths":{"ghcr.io":{"auth":7}}}"#, "wrong JSON type"),
     ] {
-        scene.source("src", "kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", config)]).await;
+        scene.source("src", SECRET_TYPE, &[(SECRET_KEY, config)]).await;
         eventually(why, SOON, async || match scene.condition(&credential, "SourceReady").await {
             Some(now) if now.reason == "SourceInvalid" && now.message.contains(why) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -614,7 +612,6 @@ async fn every_way_to_get_a_source_wrong_is_told_and_quotes_nothing() {
     let scene = Scene::new().await;
     let operator = scene.operator(OperatorOptions::default()).await;
     let namespace = scene.settled_namespace("n", &[("pull", "wrong")]).await;
-    let config = "kubernetes.io/dockerconfigjson";
     let two = format!(
         r#"{{"auths":{{"docker.io":{{"auth":"dTpw"}},"index.docker.io":{{"username":"u","password":"{CANARY}"}}}}}}"#
     );
@@ -629,10 +626,10 @@ async fn every_way_to_get_a_source_wrong_is_told_and_quotes_nothing() {
         ("Opaque", vec![("user", "u"), ("token", "")], keys, "password is empty"),
         ("kubernetes.io/basic-auth", vec![("password", CANARY)], json!({}), "no key username"),
         ("kubernetes.io/dockercfg", vec![(".dockercfg", "{}")], json!({}), "empty"),
-        (config, vec![(".dockerconfigjson", "{}")], json!({}), "no object `auths`"),
-        (config, vec![(".dockerconfigjson", two.as_str())], json!({}), "two keys mean this server"),
-        (config, vec![(".dockerconfigjson", token.as_str())], json!({}), "no user and password"),
-        (config, vec![(".dockerconfigjson", big.as_str())], json!({}), "larger than a Secret may be"),
+        (SECRET_TYPE, vec![(SECRET_KEY, "{}")], json!({}), "no object `auths`"),
+        (SECRET_TYPE, vec![(SECRET_KEY, two.as_str())], json!({}), "two keys mean this server"),
+        (SECRET_TYPE, vec![(SECRET_KEY, token.as_str())], json!({}), "no user and password"),
+        (SECRET_TYPE, vec![(SECRET_KEY, big.as_str())], json!({}), "larger than a Secret may be"),
     ]
     .into_iter()
     .enumerate()

@@ -17,7 +17,7 @@ use kube::{
     api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
 use regcred_tests::{
-    ControlPlane, Identity, Operator, OperatorOptions, Options,
+    ControlPlane, Identity, Operator, OperatorOptions, Options, SECRET_KEY, SECRET_TYPE,
     canary::{CANARY, assert_no_canary},
     chart, eventually,
     install::{OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT},
@@ -108,13 +108,12 @@ impl Site {
                 "metadata": { "name": name, "namespace": namespace },
             })
         };
-        let config = json!({ ".dockerconfigjson": "{\"auths\":{}}" });
+        let config = json!({ SECRET_KEY: "{\"auths\":{}}" });
         let password = json!({ "username": "bot", "password": CANARY });
-        let docker = "kubernetes.io/dockerconfigjson";
         self.apply(secret(OPERATOR_NAMESPACE, "source", "kubernetes.io/basic-auth", password.clone())).await;
         self.apply(secret("victim", "db", "Opaque", password)).await;
-        self.apply(secret("victim", "theirs", docker, config.clone())).await;
-        self.apply(secret("other", TARGET, docker, config)).await;
+        self.apply(secret("victim", "theirs", SECRET_TYPE, config.clone())).await;
+        self.apply(secret("other", TARGET, SECRET_TYPE, config)).await;
         self.apply(json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": { "name": "default", "namespace": "victim" }, "imagePullSecrets": [{ "name": "theirs" }],
@@ -210,7 +209,7 @@ async fn works_and_no_more(values: &[&str], listed: bool, expected: fn(&Attack) 
     eventually("the rotated copy", SOON, async || {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let data = secrets.get(TARGET).await.unwrap().data.unwrap();
-        let text = String::from_utf8_lossy(&data[".dockerconfigjson"].0).into_owned();
+        let text = String::from_utf8_lossy(&data[SECRET_KEY].0).into_owned();
         if text.contains(&STANDARD.encode("bot:rotated")) { Ok(()) } else { Err("the old one".to_owned()) }
     })
     .await;

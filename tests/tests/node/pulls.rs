@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use regcred_tests::{eventually, install::OPERATOR_NAMESPACE, node::registry::Login};
+use regcred_tests::{
+    SECRET_KEY, SECRET_TYPE, eventually, install::OPERATOR_NAMESPACE, node::registry::Login,
+};
 use serde_json::{Value, json};
 
 use crate::stage::{
@@ -99,8 +101,8 @@ pub(crate) async fn a_source_that_breaks_stops_nobody_and_the_same_bytes_by_hand
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": { "name": name, "namespace": namespace },
-            "type": "kubernetes.io/dockerconfigjson",
-            "stringData": { ".dockerconfigjson": content },
+            "type": SECRET_TYPE,
+            "stringData": { SECRET_KEY: content },
         })
     };
     let login = puller();
