@@ -199,8 +199,8 @@ mod tests {
             (kube::Error::LinesCodecMaxLineLengthExceeded, StepError::NoAnswer),
             (kube::Error::SerdeError(serde::de::Error::custom("odd")), StepError::UnreadableAnswer),
         ] {
-            let told = format!("{error:?}");
-            assert_eq!(StepError::from(CallError::from(error)), meaning, "{told}");
+            let shown = format!("{error:?}");
+            assert_eq!(StepError::from(CallError::from(error)), meaning, "{shown}");
         }
     }
 }

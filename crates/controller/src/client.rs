@@ -23,7 +23,7 @@ use crate::error::Error;
 /// (k8s.io/apiserver, storage/cacher); a watch that is silent for longer is dead.
 const WATCH_SILENCE: Duration = Duration::from_secs(65);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection whose other end is gone without a word is given up within twice this: before a leader's lease is
+/// A connection whose other end disappeared silently is given up within twice this: before a leader's lease is
 /// lost, as the lease travels on it too.
 const PING_INTERVAL: Duration = Duration::from_secs(3);
 

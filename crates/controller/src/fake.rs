@@ -1,5 +1,5 @@
 //! For unit tests: a context whose API server is a function. What a real API server does is proven in
-//! `tests/`; here it is only told what to answer, under paused time.
+//! `tests/`; here a test says what it answers, under paused time.
 
 use std::sync::Arc;
 

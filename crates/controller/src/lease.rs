@@ -17,7 +17,7 @@ use crate::context::Context;
 
 /// Name of the Lease, in the operator's own namespace.
 const NAME: &str = "regcred";
-/// A record that stands still for so long has no holder.
+/// A record that does not change for so long has no holder.
 const DURATION: Duration = Duration::from_secs(15);
 /// A leader that could not renew for so long stops working.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What an elector remembers.
 #[derive(Debug, Default)]
 struct Elector {
-    /// The record last seen, and since when it stands still.
+    /// The record last seen, and since when it has not changed.
     seen: Option<(Option<String>, Instant)>,
     renewed: Option<Instant>,
 }

@@ -1,6 +1,6 @@
 //! Work by key. One pass for a key at a time; a change during a pass runs it again; two lanes, so
-//! that what is new goes ahead of what is refreshed; keys that wait for others to come with them;
-//! keys that come back at a given time.
+//! that new objects overtake refreshes; a debounce for keys that are pushed together; keys that are due at
+//! a given time.
 //!
 //! kube's own `scheduler` and `applier` were weighed: they pop due keys in arbitrary order and know
 //! one lane, so a new ServiceAccount would wait behind a rotation over ten thousand namespaces.
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Which work goes first.
+/// Priority.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lane {
     /// New namespaces, ServiceAccounts and drift: somebody may be waiting.
@@ -30,7 +30,7 @@ pub(crate) type Ticket = u64;
 pub(crate) struct Patience {
     /// From the last that came.
     pub(crate) quiet: Duration,
-    /// From the first that came, whatever goes on coming.
+    /// From the first that came, however many follow.
     pub(crate) at_most: Duration,
 }
 
@@ -113,7 +113,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.changed.notify_one();
     }
 
-    /// Asks for a pass over `key` at `at`; an earlier time already asked for stands.
+    /// Asks for a pass over `key` at `at`; an earlier time that was asked for before is kept.
     pub(crate) fn push_at(&self, key: K, at: Instant) {
         let mut state = self.state.lock();
         if state.due.get(&key).is_some_and(|(earlier, _)| *earlier <= at) {
@@ -198,7 +198,7 @@ impl<K: Clone + Eq + Hash> State<K> {
         self.gathering = Some(gathering);
     }
 
-    /// Lines up what was gathered; one that stands in a lane by now went ahead.
+    /// Moves what was gathered into its lanes, but for keys that were pushed to a lane meanwhile.
     fn release(&mut self) {
         for (key, ticket) in self.gathering.take().map(|gathering| gathering.keys).unwrap_or_default() {
             match self.pending.get(&key) {
@@ -226,7 +226,7 @@ impl<K: Clone + Eq + Hash> State<K> {
             self.release();
         }
         while let Some((lane, (key, ticket))) = self.pop() {
-            // A key that changed lanes stands in both; the other place no longer counts.
+            // A key that changed lanes is in both; the older place no longer counts.
             if self.pending.get(&key) == Some(&(Place::Lane(lane), ticket))
                 && !self.running.contains_key(&key)
             {

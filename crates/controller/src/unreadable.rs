@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 
-/// How many are remembered by name. Of more, only the metric tells.
+/// How many are remembered by name. More are only counted in the metric.
 const MAX_REMEMBERED: usize = 256;
 
 /// The objects that were logged, by kind and name.

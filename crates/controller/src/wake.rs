@@ -89,8 +89,8 @@ impl Queues {
         self.sources.push(name, Lane::Urgent);
     }
 
-    /// A Secret that this RegistryCredential draws on changed. A first rotation goes out at once; those that follow
-    /// soon after it go out together.
+    /// A Secret that this RegistryCredential draws on changed. A first rotation is rolled out at once; those that follow
+    /// soon after it are rolled out together.
     pub(crate) fn source_changed(&self, name: Arc<str>) {
         let now = Instant::now();
         let rotated_at = self.with_progress(&name, |progress| progress.rotated_at);

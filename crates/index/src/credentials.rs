@@ -178,7 +178,7 @@ impl Credentials {
         after
     }
 
-    /// Notes that our finalizer is off this object. Its watch says when the object is gone.
+    /// Notes that our finalizer is off this object. Its watch says when the object no longer exists.
     pub(crate) fn note_released(&mut self, name: &Arc<str>, uid: &Uid) {
         let entry = self.shelf.get_mut(&cluster_key(name)).filter(|entry| entry.planned.uid == *uid);
         if let Some(entry) = entry {

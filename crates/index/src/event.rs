@@ -1,4 +1,4 @@
-//! What a watch, or the answer to a write of our own, says about the objects of one kind.
+//! What a watch, or the answer to our own write, says about the objects of one kind.
 
 use crate::received::Received;
 use crate::shelf::Origin;

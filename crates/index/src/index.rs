@@ -330,7 +330,7 @@ impl Index {
         entries.any(|(_, entry)| entry.wanted_sources().is_some() && !entry.planned.finalized)
     }
 
-    /// Notes that our finalizer is off a RegistryCredential. Its watch says when the object is gone.
+    /// Notes that our finalizer is off a RegistryCredential. Its watch says when the object no longer exists.
     pub fn note_released(&mut self, name: &Arc<str>, uid: &Uid) {
         self.credentials.note_released(name, uid);
     }

@@ -15,7 +15,7 @@ pub struct SecretScope {
 
 impl SecretScope {
     /// One scope for every Secret watch that the settings call for. With listed target names each
-    /// is watched by name, which RBAC by name allows; the type tells a copy from a stranger.
+    /// is watched by name, which RBAC by name allows; the type tells a copy from a Secret of another kind.
     pub fn all(target_names: &[String]) -> Vec<Self> {
         if target_names.is_empty() {
             return vec![Self { name: None, wrong_type: false }];

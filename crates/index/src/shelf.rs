@@ -1,5 +1,5 @@
 //! Objects of one watch, by namespace and name. Plain state: events go in, and what they changed
-//! comes out. A re-list marks what it saw and sweeps the rest, because it tells of no deletion.
+//! comes out. A re-list marks what it saw and sweeps the rest, because it reports no deletion.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,9 +54,9 @@ impl<T> Default for Shelf<T> {
 }
 
 impl<T> Shelf<T> {
-    /// Takes in an object. Returns false if what stands here is as new or newer: a watch may lag
+    /// Ingests an object. Returns false if the one on the shelf is as new or newer: a watch may lag
     /// behind our own writes. The answer to such a write counts for nothing once the watch is past
-    /// it: it delivers in the order of versions, so it told of this one, and perhaps of its end.
+    /// it: it delivers in the order of versions, so it has delivered this one, and perhaps its deletion.
     pub fn apply(&mut self, key: Key, version: Version, value: T, origin: Origin) -> bool {
         match origin {
             Origin::Watch => self.newest = self.newest.max(version),
@@ -78,7 +78,7 @@ impl<T> Shelf<T> {
         true
     }
 
-    /// Takes in a deletion. Returns the object, unless a newer one of that name stands here.
+    /// Ingests a deletion. Returns the object, unless one of that name on the shelf is newer.
     pub fn delete(&mut self, key: &Key, version: Version) -> Option<T> {
         self.newest = self.newest.max(version);
         let newer = self.items.get(key).is_some_and(|item| version != 0 && item.version > version);
@@ -103,7 +103,7 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// A list is complete: what it did not mention is gone, and returned.
+    /// A list is complete: what it did not mention no longer exists, and is returned.
     pub fn finish(&mut self) -> Vec<(Key, T)> {
         self.complete = true;
         let epoch = self.epoch;

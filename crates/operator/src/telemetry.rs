@@ -20,7 +20,7 @@ pub(crate) fn start(format: LogFormat, level: LevelFilter) {
 }
 
 /// What may be logged at all. kube logs the whole body of an answer that it cannot decode, which
-/// may be a Secret, so nothing of it is logged, at no level; our own code tells of every failure.
+/// may be a Secret, so nothing of it is logged, at no level; our own code logs every failure.
 /// Other crates may warn.
 fn harmless(level: LevelFilter) -> FilterFn<impl Fn(&tracing::Metadata<'_>) -> bool> {
     filter_fn(move |metadata| {

@@ -86,7 +86,7 @@ impl SourceError {
         }
     }
 
-    /// What this failure asks for. What waits, or needs a user, is looked at again when its watch tells of a change.
+    /// What this failure asks for. What waits, or needs a user, is looked at again when its watch reports a change.
     pub const fn class(&self) -> Class {
         match self {
             Self::NotFound { .. } => Class::Wait,

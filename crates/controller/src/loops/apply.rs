@@ -1,5 +1,5 @@
 //! Executes the steps of a plan: one request each, in order. The only place that writes Secrets and
-//! ServiceAccounts. What comes back goes into the index at once, so that the next plan is made on
+//! ServiceAccounts. Answers are ingested at once, so that the next plan is made on
 //! a view at least as new as our own last write.
 
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl Writer<'_> {
     }
 }
 
-/// The whole Secret as server-side apply takes it: what it no longer mentions goes away.
+/// The whole Secret as server-side apply takes it: what it no longer mentions is removed.
 fn manifest(copy: &SecretCopy, over: Option<&Precondition>) -> Value {
     let mut metadata = json!({
         "name": copy.name,

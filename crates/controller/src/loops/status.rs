@@ -20,7 +20,7 @@ use crate::watch;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long a first status waits for the passes to end: most clusters go straight to the result.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-/// How often an object whose namespaces still have their passes to come is looked at.
+/// How often an object is looked at while its namespaces are queued.
 const WATCHFUL: Duration = Duration::from_millis(100);
 
 /// When each status was written, and since when it waits for passes to end.
@@ -30,7 +30,7 @@ struct Pace {
     unsettled: Option<Instant>,
 }
 
-/// A status to be, and the object it is for.
+/// A desired status, and the object it is for.
 struct Draft {
     uid: Arc<str>,
     status: RegistryCredentialStatus,
@@ -63,7 +63,7 @@ async fn visit(context: &Context, name: &Arc<str>, paces: &mut HashMap<Arc<str>,
     }
 }
 
-/// When to look again instead of writing now. While namespaces still have their passes to come, a
+/// When to look again instead of writing now. While namespaces are queued, a
 /// status waits for them: one that speaks of this spec already so long that a restart writes nothing.
 fn later(draft: &Draft, pace: &mut Pace) -> Option<Instant> {
     let now = Instant::now();
