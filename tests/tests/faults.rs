@@ -98,6 +98,26 @@ async fn expired_watches_and_a_restarted_api_server_are_survived_without_a_write
     scene.finish().await;
 }
 
+/// As behind a slow webhook for RegistryCredentials.
+#[tokio::test]
+async fn a_finalizer_whose_write_hangs_holds_up_no_other_credential() {
+    let scene = Scene::new().await;
+    let (proxy, _operator, namespace, name) = behind_a_proxy(&scene, "slow").await;
+    let slow = format!("/apis/regcred.dev/v1alpha1/registrycredentials/{}", scene.name("hangs"));
+    proxy.set_rule(move |seen| if seen.path == slow { Action::Hang } else { Action::Forward });
+    scene.credential("hangs", spec("src", "slow")).await;
+    let before = scene.secret(&namespace, &name).await.unwrap().resource_version();
+    scene.basic_auth_source("src", "rotated").await;
+    eventually("the rotation", Duration::from_secs(5), async || {
+        let now = scene.secret(&namespace, &name).await.unwrap().resource_version();
+        if now == before { Err("not yet".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    let other = scene.credential("other", spec(&scene.name("src"), "slow")).await;
+    served(&scene, &namespace, &other, Duration::from_secs(5)).await;
+    scene.finish().await;
+}
+
 #[tokio::test]
 async fn a_watch_that_falls_silent_is_found() {
     let scene = Scene::new().await;

@@ -386,6 +386,9 @@ async fn a_broken_source_changes_nothing_and_says_what_is_wrong() {
     scene.delete_source(&source).await;
     scene.wait_condition(&credential, "SourceReady", "False", "SourceNotFound").await;
     assert_eq!(scene.secret(&namespace, &credential).await.unwrap().resource_version(), before);
+    // What the source last gave still serves a namespace that is made now.
+    let late = scene.settled_namespace("late", &[("pull", "broken")]).await;
+    holds(&scene, &late, &credential, "bot").await;
     assert!(!operator.metrics().await.unwrap().contains(CANARY));
     scene.finish().await;
 }

@@ -108,6 +108,8 @@ pub enum Reason {
     SourceNotFound,
     /// A source Secret holds no usable credential.
     SourceInvalid,
+    /// A source does not answer, and is asked again.
+    SourceUnavailable,
     /// The API server or a registry refused to show the source.
     AccessDenied,
     /// The credential has expired.
@@ -158,6 +160,7 @@ impl Reason {
             Self::Resolved => "Resolved",
             Self::SourceNotFound => "SourceNotFound",
             Self::SourceInvalid => "SourceInvalid",
+            Self::SourceUnavailable => "SourceUnavailable",
             Self::AccessDenied => "AccessDenied",
             Self::Expired => "Expired",
             Self::AllSynced => "AllSynced",
@@ -183,6 +186,7 @@ impl Reason {
             | Self::TargetNameNotAllowed
             | Self::SourceNotFound
             | Self::SourceInvalid
+            | Self::SourceUnavailable
             | Self::AccessDenied
             | Self::Expired
             | Self::NameConflict

@@ -31,7 +31,7 @@ pub enum SourceState {
     },
     /// Some server has none.
     Failed {
-        /// `SourceNotFound`, `SourceInvalid`, `AccessDenied` or `Expired`.
+        /// `SourceNotFound`, `SourceInvalid`, `SourceUnavailable`, `AccessDenied` or `Expired`.
         reason: Reason,
         /// What is wrong, where, and what to do.
         message: String,

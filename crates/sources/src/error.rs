@@ -76,7 +76,7 @@ impl SourceError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::NotFound { .. } => Reason::SourceNotFound,
-            Self::Unavailable { .. } => Reason::SourceNotReady,
+            Self::Unavailable { .. } => Reason::SourceUnavailable,
             Self::KeysNotNamed { .. }
             | Self::NotADockerConfig { .. }
             | Self::KeyMissing { .. }
