@@ -2,40 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
 
+mod fixture;
+
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use regcred_api::{
-    ConditionType, DeletionPolicy, NamespaceCounts, Reason, RegistryCredentialSpec, RegistryCredentialStatus,
-    ServiceAccountCounts,
-};
+use fixture::at;
+use regcred_api::{ConditionType, NamespaceCounts, Reason, RegistryCredentialStatus, ServiceAccountCounts};
 use regcred_planner::{
-    Credential, Event, Fault, InvalidSpec, Object, Observed, ResolvedRegistry, Settings, SourceState, Tally,
-    report, validate,
+    Credential, Event, Fault, InvalidSpec, Object, Observed, ResolvedRegistry, SourceState, Tally, report,
 };
 use serde_json::json;
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
-
-fn credential(extra: &serde_json::Value) -> Credential {
-    let mut spec = json!({
-        "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": "s"}}}],
-        "namespaces": {"from": "All"},
-    });
-    spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    let spec: RegistryCredentialSpec = serde_json::from_value(spec).unwrap();
-    Credential {
-        name: Arc::from("pull"),
-        uid: Arc::from("uid"),
-        created: at(0),
-        deleting: false,
-        finalized: true,
-        deletion_policy: DeletionPolicy::Delete,
-        spec: validate("pull", &spec, &Settings::default()).map(Arc::new),
-        copy: None,
-    }
+fn credential(fields: &serde_json::Value) -> Credential {
+    fixture::credential("pull", &fixture::spec(fields), None)
 }
 
 fn resolved(fingerprint: &str) -> SourceState {

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
 
+mod fixture;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,11 +52,11 @@ fn namespaces_are_selected_as_the_table_says() {
         let filter = NamespaceFilter::new(&case.selection).unwrap();
         let selects = |object: &Object| {
             filter.selects(&Namespace {
-                name: Arc::from(object.name.as_str()),
                 labels: Arc::new(object.labels.clone()),
                 excluded: object.excluded,
                 terminating: object.terminating,
                 is_own: object.own,
+                ..fixture::namespace(&object.name)
             })
         };
         checked += check(&case, selects);
@@ -69,13 +71,10 @@ fn service_accounts_are_selected_as_the_table_says() {
         let filter = ServiceAccountFilter::new(&case.selection).unwrap();
         let selects = |object: &Object| {
             let account = ServiceAccount {
-                uid: Arc::from("uid"),
-                resource_version: Arc::from("1"),
                 labels: Arc::new(object.labels.clone()),
                 excluded: object.excluded,
                 terminating: object.terminating,
-                image_pull_secrets: Vec::new(),
-                list_manager: None,
+                ..fixture::service_account(Vec::new())
             };
             filter.selects(&object.name, &account)
         };

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use regcred_api::RegistryCredentialSpec;
 use serde_json::json;
 
+use crate::fixture;
 use crate::model::{
     ACCOUNTS, Change, Cluster, ENTRIES, StoredAccount, StoredCredential, StoredSecret, TARGETS,
 };
@@ -34,15 +35,13 @@ fn spec() -> impl Strategy<Value = RegistryCredentialSpec> {
     ]);
     (prop::sample::select(&TARGETS[..]), namespaces, accounts, policy, prop::bool::weighted(0.1)).prop_map(
         |(target, namespaces, accounts, (deletion, conflict), suspend)| {
-            let spec = json!({
+            fixture::spec(&json!({
                 "suspend": suspend,
-                "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": "s"}}}],
                 "namespaces": namespaces,
                 "serviceAccounts": accounts,
                 "target": {"name": target, "conflictPolicy": conflict},
                 "deletionPolicy": deletion,
-            });
-            serde_json::from_value(spec).unwrap()
+            }))
         },
     )
 }
@@ -125,15 +124,10 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
 
 /// The simplest world: one credential for one ServiceAccount.
 pub(crate) fn one_credential() -> Cluster {
-    let spec = json!({
-        "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": "s"}}}],
-        "namespaces": {"from": "All"},
-        "target": {"name": "t0"},
-    });
     let credential = StoredCredential {
         name: "c0".to_owned(),
         age: 0,
-        spec: serde_json::from_value(spec).unwrap(),
+        spec: fixture::spec(&json!({"target": {"name": "t0"}})),
         content: Some("content".to_owned()),
         deleting: false,
         finalized: true,

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
 
+#[path = "../fixture/mod.rs"]
+mod fixture;
 mod generate;
 mod model;
 

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use regcred_api::{DeletionPolicy, RegistryCredentialSpec, ServiceAccountsFrom, names};
-use regcred_dockerconfig::SecretBytes;
 use regcred_planner::{
-    Credential, Marks, Memory, Namespace, Payload, Precondition, Secret, SecretCopy, ServiceAccount,
-    Settings, Step, StepError, World, validate,
+    Credential, Marks, Memory, Namespace, Precondition, Secret, SecretCopy, ServiceAccount, Step, StepError,
+    World,
 };
+
+use crate::fixture;
 
 /// The namespace, everything in it, and the RegistryCredentials of the cluster.
 #[derive(Clone, Debug)]
@@ -90,13 +91,7 @@ impl Cluster {
             BTreeMap::new()
         };
         World {
-            namespace: Namespace {
-                name: Arc::from("ns"),
-                labels: Arc::new(labels),
-                excluded: false,
-                terminating: false,
-                is_own: false,
-            },
+            namespace: Namespace { labels: Arc::new(labels), ..fixture::namespace("ns") },
             secrets: self.secrets.iter().map(|(name, secret)| (name.clone(), secret.observe())).collect(),
             service_accounts: self
                 .accounts
@@ -346,11 +341,11 @@ impl StoredSecret {
         Secret {
             uid: Arc::from(self.uid.to_string()),
             resource_version: Arc::from(self.version.to_string()),
-            terminating: false,
             wrong_type: self.wrong_type,
             immutable: self.immutable,
             owns_data: self.owns_data,
             marks: self.marks.clone().map(Arc::new),
+            ..fixture::foreign_secret()
         }
     }
 
@@ -365,11 +360,8 @@ impl StoredAccount {
         ServiceAccount {
             uid: Arc::from(self.uid.to_string()),
             resource_version: Arc::from(self.version.to_string()),
-            labels: Arc::default(),
             excluded: self.excluded,
-            terminating: false,
-            image_pull_secrets: self.list.clone(),
-            list_manager: None,
+            ..fixture::service_account(self.list.clone())
         }
     }
 }
@@ -388,27 +380,11 @@ impl StoredCredential {
     }
 
     fn observe(&self) -> Credential {
-        let (name, uid): (Arc<str>, Arc<str>) =
-            (Arc::from(self.name.as_str()), Arc::from(format!("uid-{}", self.name)));
-        let spec = validate(&self.name, &self.spec, &Settings::default()).map(Arc::new);
-        let copy = spec.as_ref().ok().zip(self.content.as_ref()).map(|(spec, content)| {
-            let payload = Payload {
-                content: SecretBytes::from(content.as_bytes().to_vec()),
-                fingerprint: format!("fp-{content}"),
-                servers: vec!["ghcr.io".to_owned()],
-                expires_at: None,
-            };
-            Arc::new(SecretCopy::new(&name, &uid, spec, payload))
-        });
         Credential {
-            name,
-            uid,
             created: jiff::Timestamp::from_second(self.age).unwrap(),
             deleting: self.deleting,
             finalized: self.finalized,
-            deletion_policy: self.spec.deletion_policy,
-            spec,
-            copy,
+            ..fixture::credential(&self.name, &self.spec, self.content.as_deref())
         }
     }
 }
