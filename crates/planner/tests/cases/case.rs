@@ -1,0 +1,398 @@
+//! A case as its file says it, and the world that it means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use regcred_planner::{
+    Credential, ListPatch, Marks, Memory, Namespace, Plan, Precondition, Removal, Secret, SecretCopy,
+    ServiceAccount, Settings, Step, StepError, World,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::fixture;
+
+/// One world, what happened in it before, and what the API server answers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Case {
+    /// What the case shows, in one sentence.
+    pub(crate) rule: String,
+    #[serde(default)]
+    namespace: NamespaceCase,
+    /// The only target names that the operator may write; empty: any.
+    #[serde(default)]
+    target_names: Vec<String>,
+    /// By name: fields of `spec`, and those of [`CredentialCase`].
+    credentials: BTreeMap<String, CredentialCase>,
+    #[serde(default)]
+    secrets: BTreeMap<String, SecretCase>,
+    #[serde(default)]
+    service_accounts: BTreeMap<String, ServiceAccountCase>,
+    #[serde(default)]
+    history: Vec<Event>,
+    /// Errors that the API server answers, by object, as in `Secret pull`. Every other step succeeds.
+    #[serde(default)]
+    answers: BTreeMap<String, String>,
+    /// Written by the test.
+    #[serde(default, rename = "plan")]
+    _plan: String,
+    /// Written by the test.
+    #[serde(default, rename = "status")]
+    _status: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct NamespaceCase {
+    name: Option<String>,
+    labels: BTreeMap<String, String>,
+    excluded: bool,
+    terminating: bool,
+    own: bool,
+}
+
+#[derive(Default, Deserialize)]
+struct CredentialCase {
+    /// A larger number is a younger credential.
+    #[serde(default)]
+    created: i64,
+    uid: Option<String>,
+    #[serde(default)]
+    deleting: bool,
+    #[serde(default)]
+    finalized: Option<bool>,
+    /// What its sources give; `missing`: nothing.
+    source: Option<String>,
+    /// Everything else is its spec.
+    #[serde(flatten)]
+    spec: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as in the Secret that was observed")]
+struct SecretCase {
+    /// The name of the credential it was made for. Without it the Secret is foreign.
+    copy_of: Option<String>,
+    foreign: bool,
+    /// What it holds, where that is not what the source gives now.
+    content: Option<String>,
+    /// Labels, annotations or `ownerReference` that somebody removed.
+    without: Vec<String>,
+    /// It has an ownerReference although the spec says Retain.
+    owned: bool,
+    data_edited: bool,
+    immutable: bool,
+    terminating: bool,
+    wrong_type: bool,
+    version: u64,
+}
+
+impl Default for SecretCase {
+    fn default() -> Self {
+        Self {
+            copy_of: None,
+            foreign: false,
+            content: None,
+            without: Vec::new(),
+            owned: false,
+            data_edited: false,
+            immutable: false,
+            terminating: false,
+            wrong_type: false,
+            version: 1,
+        }
+    }
+}
+
+/// A ServiceAccount, or only its `imagePullSecrets`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ServiceAccountCase {
+    List(Vec<String>),
+    Whole(WholeServiceAccount),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+struct WholeServiceAccount {
+    list: Vec<String>,
+    labels: BTreeMap<String, String>,
+    excluded: bool,
+    terminating: bool,
+    /// Who last wrote the list.
+    manager: Option<String>,
+    uid: Option<String>,
+    version: Option<u64>,
+}
+
+/// Something that an earlier pass found or did.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Event {
+    /// The name was on the ServiceAccount while it was desired there.
+    Seen { seen: String, at: String, uid: Option<String> },
+    /// We attached the name.
+    Attached { attached: String, to: String },
+    /// We detached the name.
+    Detached { detached: String, from: String },
+    /// We released the Secret.
+    Released { released: String },
+    /// Somebody removed the name from the ServiceAccount.
+    Removed {
+        removed: String,
+        from: String,
+        by: Option<String>,
+        ago: String,
+        #[serde(default = "once")]
+        times: u32,
+    },
+    /// A write of the object failed.
+    Failed {
+        failed: String,
+        error: String,
+        ago: String,
+        #[serde(default = "once")]
+        times: u32,
+    },
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// When every case happens.
+pub(crate) fn now() -> Timestamp {
+    fixture::at(100_000)
+}
+
+impl Case {
+    /// What the operator observes and remembers.
+    pub(crate) fn world(&self) -> World {
+        let settings = self.settings();
+        let credentials = self.credentials.iter();
+        let credentials: Vec<_> =
+            credentials.map(|(name, case)| Arc::new(case.credential(name, &settings))).collect();
+        let secrets = self.secrets.iter().map(|(name, case)| (Arc::from(name.as_str()), self.secret(case)));
+        let accounts = self.service_accounts.iter();
+        let accounts = accounts.map(|(name, case)| (Arc::from(name.as_str()), case.service_account()));
+        let mut world = World {
+            namespace: self.namespace.namespace(),
+            secrets: secrets.collect(),
+            service_accounts: accounts.collect(),
+            credentials: Arc::from(credentials),
+            memory: Memory::default(),
+        };
+        for event in &self.history {
+            remember(&mut world, event);
+        }
+        world.memory.note(&world.service_accounts, now());
+        world
+    }
+
+    /// What the API server answers to this step.
+    pub(crate) fn answer(&self, object: &str) -> Result<(), StepError> {
+        self.answers.get(object).map_or(Ok(()), |error| Err(step_error(error)))
+    }
+
+    /// Objects for which an answer is given.
+    pub(crate) fn answered(&self) -> BTreeSet<&str> {
+        self.answers.keys().map(String::as_str).collect()
+    }
+
+    /// What the sources of a credential give.
+    pub(crate) fn source_is_missing(&self, name: &str) -> bool {
+        self.credentials[name].content().is_none()
+    }
+
+    fn secret(&self, case: &SecretCase) -> Secret {
+        assert!(case.foreign == case.copy_of.is_none(), "a Secret is foreign or a copy of a credential");
+        let marks = case.copy_of.as_ref().map(|name| {
+            let copy = self.copy(name, case.content.as_deref());
+            Arc::new(marks(&copy, case))
+        });
+        Secret {
+            uid: Arc::from("uid-secret"),
+            resource_version: Arc::from(case.version.to_string()),
+            terminating: case.terminating,
+            wrong_type: case.wrong_type,
+            immutable: case.immutable,
+            owns_data: marks.is_some() && !case.data_edited,
+            marks,
+        }
+    }
+
+    /// The copy of a credential, also of one that no longer exists or whose spec is invalid.
+    fn copy(&self, name: &str, content: Option<&str>) -> Arc<SecretCopy> {
+        let case = self.credentials.get(name);
+        let content = content.or_else(|| case?.content()).or(Some("v1"));
+        let valid = || CredentialCase::default().with_content(name, content, &self.settings());
+        let copy = case.and_then(|case| case.with_content(name, content, &self.settings()).copy);
+        copy.or_else(|| valid().copy).unwrap()
+    }
+
+    fn settings(&self) -> Settings {
+        Settings { target_names: self.target_names.clone() }
+    }
+}
+
+impl NamespaceCase {
+    fn namespace(&self) -> Namespace {
+        Namespace {
+            labels: Arc::new(self.labels.clone()),
+            excluded: self.excluded,
+            terminating: self.terminating,
+            is_own: self.own,
+            ..fixture::namespace(self.name.as_deref().unwrap_or("team-a"))
+        }
+    }
+}
+
+impl CredentialCase {
+    fn content(&self) -> Option<&str> {
+        Some(self.source.as_deref().unwrap_or("v1")).filter(|content| *content != "missing")
+    }
+
+    fn credential(&self, name: &str, settings: &Settings) -> Credential {
+        let credential = self.with_content(name, self.content(), settings);
+        Credential {
+            created: fixture::at(self.created),
+            deleting: self.deleting,
+            finalized: self.finalized.unwrap_or(true),
+            uid: self.uid.as_deref().map_or(credential.uid, Arc::from),
+            ..credential
+        }
+    }
+
+    fn with_content(&self, name: &str, content: Option<&str>, settings: &Settings) -> Credential {
+        let spec = fixture::spec(&Value::Object(self.spec.clone()));
+        fixture::credential_under(settings, name, &spec, content)
+    }
+}
+
+impl ServiceAccountCase {
+    fn service_account(&self) -> ServiceAccount {
+        let names = |list: &[String]| list.iter().map(|name| Arc::from(name.as_str())).collect();
+        match self {
+            Self::List(list) => fixture::service_account(names(list)),
+            Self::Whole(whole) => ServiceAccount {
+                uid: Arc::from(whole.uid.as_deref().unwrap_or("uid")),
+                resource_version: Arc::from(whole.version.unwrap_or(1).to_string()),
+                labels: Arc::new(whole.labels.clone()),
+                excluded: whole.excluded,
+                terminating: whole.terminating,
+                list_manager: whole.manager.as_deref().map(Arc::from),
+                ..fixture::service_account(names(&whole.list))
+            },
+        }
+    }
+}
+
+/// What regcred's field manager still owns of a copy.
+fn marks(copy: &SecretCopy, case: &SecretCase) -> Marks {
+    let kept = |map: &BTreeMap<String, String>| {
+        let mut map = map.clone();
+        map.retain(|key, _| !case.without.contains(key));
+        map
+    };
+    let has = |key: &str| !case.without.iter().any(|removed| removed == key);
+    let owned = (copy.owned || case.owned) && has("ownerReference");
+    let owner_uid = owned.then(|| copy.credential_uid.clone());
+    Marks {
+        credential_uid: owner_uid
+            .clone()
+            .or_else(|| has("regcred.dev/credential-uid").then(|| copy.credential_uid.clone())),
+        credential_name: has("regcred.dev/credential").then(|| copy.credential_name.clone()),
+        labels: kept(&copy.labels),
+        annotations: kept(&copy.annotations),
+        owner_uid,
+    }
+}
+
+fn remember(world: &mut World, event: &Event) {
+    match event {
+        Event::Seen { seen, at, uid } => see(world, seen, at, uid.as_deref(), now()),
+        Event::Attached { attached, to } => succeed(world, patch(to, &[attached], &[])),
+        Event::Detached { detached, from } => succeed(world, patch(from, &[], &[detached])),
+        Event::Released { released } => succeed(world, Step::ReleaseSecret(removal(released))),
+        Event::Removed { removed, from, by, ago, times } => {
+            for _ in 0..*times {
+                see(world, removed, from, None, before(ago));
+                let mut accounts = world.service_accounts.clone();
+                let account = accounts.get_mut(from.as_str()).unwrap();
+                account.image_pull_secrets.retain(|name| **name != **removed);
+                account.list_manager = by.as_deref().map(Arc::from);
+                world.memory.note(&accounts, before(ago));
+            }
+        }
+        Event::Failed { failed, error, ago, times } => {
+            for _ in 0..*times {
+                let plan = Plan { steps: vec![write(failed)], ..Plan::default() };
+                world.memory.record(&plan, &[Err(step_error(error))], before(ago));
+            }
+        }
+    }
+}
+
+/// A pass found this name on this ServiceAccount.
+fn see(world: &mut World, name: &str, account: &str, uid: Option<&str>, at: Timestamp) {
+    let names = BTreeSet::from([Arc::from(name)]);
+    let uid = uid.map_or_else(|| world.service_accounts[account].uid.clone(), Arc::from);
+    let present = (Arc::from(account), (uid, names));
+    world.memory.record(&Plan { present: BTreeMap::from([present]), ..Plan::default() }, &[], at);
+}
+
+fn succeed(world: &mut World, step: Step) {
+    let plan = Plan { steps: vec![step], ..Plan::default() };
+    world.memory.record(&plan, &[Ok(())], now());
+}
+
+/// Some write of this object, planned from its version 1.
+fn write(object: &str) -> Step {
+    match object.split_once(' ').unwrap() {
+        ("Secret", name) => Step::DeleteSecret(removal(name)),
+        ("ServiceAccount", name) => patch(name, &[], &[]),
+        _ => panic!("{object} is neither a Secret nor a ServiceAccount"),
+    }
+}
+
+fn removal(secret: &str) -> Removal {
+    let over = Precondition { uid: Arc::from("uid-secret"), resource_version: Arc::from("1") };
+    Removal { name: Arc::from(secret), over, credential: Arc::from("uid") }
+}
+
+fn patch(account: &str, attach: &[&str], detach: &[&str]) -> Step {
+    let names = |names: &[&str]| names.iter().copied().map(Arc::from).collect();
+    Step::PatchServiceAccount(ListPatch {
+        name: Arc::from(account),
+        uid: Arc::from("uid"),
+        resource_version: Arc::from("1"),
+        list: Vec::new(),
+        attach: names(attach),
+        detach: names(detach),
+    })
+}
+
+fn before(ago: &str) -> Timestamp {
+    now() - ago.parse::<SignedDuration>().unwrap()
+}
+
+fn step_error(name: &str) -> StepError {
+    match name {
+        "Conflict" => StepError::Conflict,
+        "Gone" => StepError::Gone,
+        "NamespaceTerminating" => StepError::NamespaceTerminating,
+        "NameConflict" => StepError::NameConflict,
+        "AdoptNotAllowed" => StepError::AdoptNotAllowed,
+        "TypeMismatch" => StepError::TypeMismatch,
+        "Forbidden" => StepError::Forbidden,
+        "QuotaExceeded" => StepError::QuotaExceeded,
+        "Rejected" => StepError::Rejected(422),
+        "TooLarge" => StepError::TooLarge,
+        "TooManyRequests" => StepError::Unavailable { code: 429, retry_after: 30 },
+        "NoAnswer" => StepError::NoAnswer,
+        _ => panic!("{name} is no error that a step can have"),
+    }
+}
