@@ -115,7 +115,7 @@ impl<'a> Planner<'a> {
             Fate::Refused(error) => self.plan_refused(name, claim.credential, error),
             Fate::Untouched | Fate::Remove(_) => self.untouched(name, claim.credential),
         };
-        let departing = claim.credential.active_spec().is_none();
+        let departing = !self.is_desired(name, claim.credential);
         if departing && !self.is_still_named(name) {
             return;
         }
@@ -189,6 +189,13 @@ impl<'a> Planner<'a> {
             secret: goal,
             accounts: Vec::new(),
         });
+    }
+
+    /// Whether the credential wants this name here: a leftover copy is not one more namespace to count.
+    fn is_desired(&self, name: &str, credential: &Credential) -> bool {
+        credential
+            .active_spec()
+            .is_some_and(|spec| spec.target_name == name && spec.namespaces.selects(&self.world.namespace))
     }
 
     /// Whether some list still has this name, which is being removed.
