@@ -114,9 +114,10 @@ impl Tally {
 /// The same fault as before began when it began before.
 fn keep_since(old: &[PairReport], new: &mut [PairReport]) {
     for report in new {
-        let Some(before) = old.iter().find(|before| before.credential == report.credential) else { continue };
+        let own = old.iter().filter(|before| before.credential == report.credential);
+        let earlier: Vec<_> = own.flat_map(|before| &before.failures).collect();
         for (object, fault) in &mut report.failures {
-            let same = before.failures.iter().find(|(o, f)| o == object && f.reason == fault.reason);
+            let same = earlier.iter().find(|(o, f)| o == object && f.reason == fault.reason);
             if let Some((_, earlier)) = same {
                 fault.since = earlier.since;
             }
