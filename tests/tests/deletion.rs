@@ -11,13 +11,15 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, DynamicObject};
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::{Scene, eventually};
 use serde_json::{Value, json};
 
 /// As long as `kubectl delete` may keep somebody waiting.
 const SOON: Duration = Duration::from_secs(10);
+/// The garbage collector learns of a new kind within 30 s; until then it finishes no deletion in the foreground.
+const COLLECTOR_KNOWS_KIND: Duration = Duration::from_secs(45);
 const NAMESPACES: usize = 20;
 /// Answers and events race, so once proves little.
 const ROUNDS: usize = 4;
@@ -47,11 +49,15 @@ async fn attached(scene: &Scene, namespaces: &[String], name: &str, wanted: bool
     .await;
 }
 
-async fn deleted(scene: &Scene, name: &str, how: &DeleteParams) {
+async fn deleted(scene: &Scene, name: &str, how: &DeleteParams, within: Duration) {
     scene.credentials().delete(name, how).await.unwrap();
-    eventually(&format!("{name} is deleted"), SOON, async || {
+    eventually(&format!("{name} is deleted"), within, async || {
         let left = scene.credentials().get_opt(name).await.unwrap();
-        left.map_or(Ok(()), |object| Err(object.data["status"]["conditions"][0]["message"].to_string()))
+        let shown = |object: DynamicObject| {
+            let message = &object.data["status"]["conditions"][0]["message"];
+            Err(format!("{message}, finalizers {:?}", object.metadata.finalizers))
+        };
+        left.map_or(Ok(()), shown)
     })
     .await;
 }
@@ -64,7 +70,7 @@ async fn one_whose_source_was_never_made_is_deleted() {
     for round in 0..ROUNDS {
         let name = scene.credential(&format!("never{round}"), spec("never-made", "never")).await;
         attached(&scene, &namespaces, &name, true).await;
-        deleted(&scene, &name, &DeleteParams::default()).await;
+        deleted(&scene, &name, &DeleteParams::default(), SOON).await;
         attached(&scene, &namespaces, &name, false).await;
     }
     scene.finish().await;
@@ -76,11 +82,13 @@ async fn one_that_is_in_place_is_deleted_in_the_foreground() {
     let scene = Scene::new().await;
     let _operator = scene.operator(OperatorOptions::default()).await;
     let source = scene.basic_auth_source("src", "bot").await;
+    let first = scene.credential("first", spec(&source, "nowhere")).await;
+    deleted(&scene, &first, &DeleteParams::foreground(), COLLECTOR_KNOWS_KIND).await;
     let namespaces = namespaces(&scene, "foreground").await;
     for round in 0..ROUNDS {
         let name = scene.credential(&format!("fg{round}"), spec(&source, "foreground")).await;
         scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
-        deleted(&scene, &name, &DeleteParams::foreground()).await;
+        deleted(&scene, &name, &DeleteParams::foreground(), SOON).await;
         attached(&scene, &namespaces, &name, false).await;
         for namespace in &namespaces {
             assert!(scene.secret(namespace, &name).await.is_none(), "{namespace}");
