@@ -3,6 +3,7 @@
 //! clock: the same binaries give the same digest, and the same source the same binaries.
 
 pub mod build;
+pub mod oci;
 
 use std::{
     io::Write as _,
@@ -11,15 +12,12 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, write::GzEncoder};
-use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
+
+use crate::oci::{Blob, Entry, INDEX, LAYER_GZIP, LAYOUT_FILE, MANIFEST, archive};
 
 /// The user in the image, as distroless images have it.
 const USER: u64 = 65532;
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -97,16 +95,13 @@ pub fn write(folder: &Path, version: &str, binaries: &[(Architecture, PathBuf)])
         }
         manifests.push(layout.image(version, *architecture, &binary)?);
     }
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-    let mut tagged = layout.json_blob(INDEX, &index)?;
-    let digest = tagged["digest"].as_str().unwrap_or_default().to_owned();
+    let index = Blob::json(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests }));
+    let mut tagged = layout.blob(INDEX, &index)?;
     tagged["annotations"] = json!({ "org.opencontainers.image.ref.name": version });
-    layout.file(
-        "index.json",
-        json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [tagged] }).to_string().as_bytes(),
-    )?;
-    layout.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    Ok(digest)
+    let entry = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [tagged] });
+    layout.file("index.json", entry.to_string().as_bytes())?;
+    layout.file(LAYOUT_FILE.0, LAYOUT_FILE.1)?;
+    Ok(index.digest)
 }
 
 struct Layout<'a> {
@@ -117,7 +112,7 @@ impl Layout<'_> {
     /// Takes an earlier layout away; a folder that holds none is left alone.
     fn clear(&self) -> Result<(), Error> {
         let blobs = self.folder.join("blobs");
-        if self.folder.join("oci-layout").is_file() && blobs.is_dir() {
+        if self.folder.join(LAYOUT_FILE.0).is_file() && blobs.is_dir() {
             std::fs::remove_dir_all(&blobs).map_err(|source| Error::File { path: blobs, source })?;
         }
         Ok(())
@@ -125,44 +120,36 @@ impl Layout<'_> {
 
     /// Returns the descriptor of its manifest.
     fn image(&self, version: &str, architecture: Architecture, binary: &[u8]) -> Result<Value, Error> {
-        let layer = self.in_memory(layer(binary))?;
-        let compressed = self.in_memory(gzip(&layer))?;
-        let config = json!({
-            "architecture": architecture.to_string(),
-            "os": "linux",
-            "config": {
-                "User": format!("{USER}:{USER}"),
-                "Entrypoint": ["/regcred"],
-                "Cmd": ["run"],
-                "ExposedPorts": { "8080/tcp": {} },
-                "Labels": {
-                    "org.opencontainers.image.title": "regcred",
-                    "org.opencontainers.image.version": version,
-                    "org.opencontainers.image.licenses": "Apache-2.0",
-                },
+        let content = self.in_memory(layer(binary))?;
+        let compressed = Blob::new(self.in_memory(gzip(&content))?);
+        let run = json!({
+            "User": format!("{USER}:{USER}"),
+            "Entrypoint": ["/regcred"],
+            "Cmd": ["run"],
+            "ExposedPorts": { "8080/tcp": {} },
+            "Labels": {
+                "org.opencontainers.image.title": "regcred",
+                "org.opencontainers.image.version": version,
+                "org.opencontainers.image.licenses": "Apache-2.0",
             },
-            "rootfs": { "type": "layers", "diff_ids": [sha256(&layer)] },
         });
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": self.json_blob(CONFIG, &config)?,
-            "layers": [self.blob(LAYER, &compressed)?],
-        });
-        let mut descriptor = self.json_blob(MANIFEST, &manifest)?;
+        let config = Blob::config(architecture, &run, &Blob::new(content));
+        let manifest = Blob::manifest(&config, &compressed, LAYER_GZIP);
+        self.write_blob(&config)?;
+        self.write_blob(&compressed)?;
+        let mut descriptor = self.blob(MANIFEST, &manifest)?;
         descriptor["platform"] = json!({ "architecture": architecture.to_string(), "os": "linux" });
         Ok(descriptor)
     }
 
-    fn json_blob(&self, media_type: &str, value: &Value) -> Result<Value, Error> {
-        self.blob(media_type, value.to_string().as_bytes())
+    /// Returns its descriptor.
+    fn blob(&self, media_type: &str, blob: &Blob) -> Result<Value, Error> {
+        self.write_blob(blob)?;
+        Ok(blob.descriptor(media_type))
     }
 
-    /// Returns its descriptor.
-    fn blob(&self, media_type: &str, content: &[u8]) -> Result<Value, Error> {
-        let digest = sha256(content);
-        self.file(&format!("blobs/{}", digest.replace(':', "/")), content)?;
-        Ok(json!({ "mediaType": media_type, "digest": digest, "size": content.len() }))
+    fn write_blob(&self, blob: &Blob) -> Result<(), Error> {
+        self.file(&blob.path(), &blob.content)
     }
 
     fn file(&self, name: &str, content: &[u8]) -> Result<(), Error> {
@@ -174,7 +161,7 @@ impl Layout<'_> {
         written.map_err(|source| Error::File { path, source })
     }
 
-    /// Writing to memory fails only with a broken archive, which is told of the layout's folder.
+    /// Writing to memory fails only with a broken archive; the error names the layout's folder.
     fn in_memory(&self, outcome: std::io::Result<Vec<u8>>) -> Result<Vec<u8>, Error> {
         outcome.map_err(|source| Error::File { path: self.folder.to_owned(), source })
     }
@@ -182,39 +169,17 @@ impl Layout<'_> {
 
 /// The one layer, as tar.
 fn layer(binary: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
     let passwd = format!("nonroot:x:{USER}:{USER}:nonroot:/:/sbin/nologin\n");
-    for folder in ["etc/", "etc/ssl/", "etc/ssl/certs/"] {
-        entry(&mut archive, tar::EntryType::Directory, folder, 0o755, &[])?;
-    }
-    entry(&mut archive, tar::EntryType::Regular, "etc/passwd", 0o644, passwd.as_bytes())?;
-    entry(
-        &mut archive,
-        tar::EntryType::Regular,
-        "etc/ssl/certs/ca-certificates.crt",
-        0o644,
-        authorities().as_bytes(),
-    )?;
-    entry(&mut archive, tar::EntryType::Regular, "regcred", 0o755, binary)?;
-    archive.into_inner()
-}
-
-/// Owned by root, so that the user of the image can change nothing, and of no time.
-fn entry(
-    archive: &mut tar::Builder<Vec<u8>>,
-    kind: tar::EntryType,
-    path: &str,
-    mode: u32,
-    content: &[u8],
-) -> std::io::Result<()> {
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(u64::try_from(content.len()).unwrap_or(u64::MAX));
-    archive.append_data(&mut header, path, content)
+    let authorities = authorities();
+    let folder = |path| Entry { path, mode: 0o755, content: &[] };
+    archive(&[
+        folder("etc/"),
+        folder("etc/ssl/"),
+        folder("etc/ssl/certs/"),
+        Entry { path: "etc/passwd", mode: 0o644, content: passwd.as_bytes() },
+        Entry { path: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, content: authorities.as_bytes() },
+        Entry { path: "regcred", mode: 0o755, content: binary },
+    ])
 }
 
 /// The certificates of public authorities, as PEM.
@@ -232,12 +197,6 @@ fn gzip(content: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(content)?;
     encoder.finish()
-}
-
-fn sha256(content: &[u8]) -> String {
-    let bytes = digest(&SHA256, content);
-    let hex: Vec<String> = bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{}", hex.concat())
 }
 
 /// A 64-bit ELF file for this machine that asks for no dynamic linker (System V ABI, "Program Header": `PT_INTERP`).
@@ -266,7 +225,6 @@ fn program_headers(binary: &[u8]) -> impl Iterator<Item = Option<u32>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may fail loudly")]
 mod tests {
     use super::*;
 
@@ -305,7 +263,7 @@ mod tests {
         for blob in std::fs::read_dir(blobs).unwrap() {
             let blob = blob.unwrap();
             let content = std::fs::read(blob.path()).unwrap();
-            assert_eq!(sha256(&content), format!("sha256:{}", blob.file_name().to_str().unwrap()));
+            assert_eq!(Blob::new(content).digest, format!("sha256:{}", blob.file_name().to_str().unwrap()));
             count += 1;
         }
         assert_eq!(count, 4, "index, manifest, configuration, layer");

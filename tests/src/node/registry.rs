@@ -10,6 +10,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use regcred_image::oci::MANIFEST;
 use serde_json::json;
 
 use super::{oci::Image, token_server::TokenServer};
@@ -110,8 +111,8 @@ impl Registry {
                 .header(header::CONTENT_TYPE, "application/octet-stream");
             self.send(upload, Some(authorization), blob.content.clone().into()).await?.created()?;
         }
-        let manifest = Request::put(format!("/v2/{repository}/manifests/{tag}"))
-            .header(header::CONTENT_TYPE, Image::MEDIA_TYPE);
+        let manifest =
+            Request::put(format!("/v2/{repository}/manifests/{tag}")).header(header::CONTENT_TYPE, MANIFEST);
         self.send(manifest, Some(authorization), image.manifest.content.clone().into()).await?.created()
     }
 
