@@ -362,7 +362,6 @@ impl<'a> Session<'a> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
     use super::*;
 

@@ -1,17 +1,10 @@
 //! The exact counts of P1, P2 and P3 at 200 namespaces. They do not depend on the machine, so they may fail a
 //! build; times do, and never do.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests may fail loudly"
-)]
-
 use std::{path::PathBuf, time::Duration};
 
 use regcred_bench::{
+    Error, Result,
     record::Sample,
     subject::{Programs, Subject},
     suite::{self, Parameters},
@@ -21,12 +14,13 @@ use regcred_tests::{binaries::operator_binary, install::repository};
 /// Finalizer, status twice (on the way and settled), and an event.
 const WRITES_FOR_A_CREDENTIAL: usize = 4;
 
-fn subject(file: &str, name: &str) -> Subject {
-    let all = Subject::read(&repository().join("bench/subjects").join(file)).unwrap();
-    all.into_iter().find(|subject| subject.name == name).unwrap()
+fn subject(file: &str, name: &str) -> Result<Subject> {
+    let all = Subject::read(&repository().join("bench/subjects").join(file))?;
+    let missing = || Error::Subject { path: file.to_owned(), reason: format!("{name} is not in it") };
+    all.into_iter().find(|subject| subject.name == name).ok_or_else(missing)
 }
 
-async fn measure() -> Vec<Sample> {
+async fn measure(say: &dyn Fn(&str)) -> Result<Vec<Sample>> {
     let parameters = Parameters {
         namespaces: 200,
         rounds: 1,
@@ -38,20 +32,21 @@ async fn measure() -> Vec<Sample> {
         drops: 1,
     };
     let bare_writer = PathBuf::from(env!("CARGO_BIN_EXE_bare-writer"));
-    let regcred = tokio::task::spawn_blocking(operator_binary).await.unwrap().unwrap();
+    let regcred = tokio::task::block_in_place(operator_binary)?;
     let subjects = [
-        subject("bare-writer-http2.yaml", "bare-http2-c16"),
-        subject("bare-writer-http1.yaml", "bare-http1-c32"),
-        subject("regcred.yaml", "regcred"),
-        subject("regcred-listed.yaml", "regcred-listed"),
+        subject("bare-writer-http2.yaml", "bare-http2-c16")?,
+        subject("bare-writer-http1.yaml", "bare-http1-c32")?,
+        subject("regcred.yaml", "regcred")?,
+        subject("regcred-listed.yaml", "regcred-listed")?,
     ];
-    let say = |line: &str| eprintln!("{line}");
-    suite::run(&parameters, &subjects, &Programs { regcred, bare_writer }, &say).await.unwrap().0
+    let (samples, _gaps) =
+        suite::run(&parameters, &subjects, &Programs { regcred, bare_writer }, say).await?;
+    Ok(samples)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_namespaces_cost_the_least_requests() {
-    let samples = measure().await;
+    let samples = measure(&|line| eprintln!("{line}")).await.unwrap();
     for workload in ["W1", "W2", "W3", "W5", "W6", "W6 quiet", "W9"] {
         assert!(
             samples.iter().any(|s| s.workload == workload && s.subject == "regcred"),

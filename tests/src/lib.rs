@@ -24,14 +24,6 @@
 //! | [`plain_http`] | single requests to loopback ports without TLS |
 //! | [`error`] | the one error of this crate |
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::missing_panics_doc,
-    reason = "this is test code: a failed expectation is a failed test, and says so in its message"
-)]
-
 pub mod audit;
 pub mod binaries;
 pub mod canary;

@@ -1,14 +1,6 @@
 //! The contract with users, on a real API server: every rule with the message they see, the columns they read, what
 //! kstatus makes of each state, and the rights the operator really needs.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::time::Duration;
 
 use kube::ResourceExt as _;

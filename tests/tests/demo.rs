@@ -1,13 +1,5 @@
 //! The demo is a promise too: it ends well, plain when piped, and refuses what it does not know.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::{
     io::Write as _,
     process::{Command, Output},

@@ -1,14 +1,6 @@
 //! The chart and what is rendered from it: wrong values are refused in clear words, each value does what it says, what
 //! is committed is what the chart gives, and a release can be upgraded and removed without a trace too many or too few.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};

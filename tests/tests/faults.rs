@@ -1,14 +1,6 @@
 //! What a cluster's life brings: watches that break, an API server that restarts or refuses, namespaces that end, two
 //! operators at once. Whatever happened, the end is right, and then nothing is written.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::time::Duration;
 
 use http::Method;

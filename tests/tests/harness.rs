@@ -1,12 +1,5 @@
 //! The harness itself: what every other test relies on, shown to hold.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "helpers of tests may fail as loudly as tests"
-)]
-
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,

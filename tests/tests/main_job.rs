@@ -1,13 +1,5 @@
 //! The main job, end to end: one test for each promise that a user reads in the README.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::time::Duration;
 
 use kube::ResourceExt as _;

@@ -1,14 +1,6 @@
 //! What regcred's rights are worth: installed by Helm in both profiles, it does its job with the token that the chart
 //! gives it, and that token can do nothing else; tenants get nothing.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};

@@ -1,13 +1,5 @@
 //! The list of a ServiceAccount belongs to everybody: ours is one entry among others', and nobody else's is ever lost.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::time::Duration;
 
 use futures::future::join_all;

@@ -1,13 +1,5 @@
 //! What GitOps tools make of a RegistryCredential: the files of `deploy/gitops`, read and run as Argo CD and Flux do.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

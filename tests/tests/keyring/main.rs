@@ -1,14 +1,6 @@
 //! The kubelet's own code is asked what it would try for an image, and ours must give the same answer, in the same
 //! order: for shapes seen in the wild, for generated ones, and for what we render.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 mod generate;
 mod kubelet;
 

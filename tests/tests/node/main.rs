@@ -4,15 +4,7 @@
 //! Needs root on Linux. Where a node cannot be, one line says so and why, and nothing has failed; with
 //! `REGCRED_NODE_TESTS=required` that is a failure.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "tests may fail loudly"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
 
 mod credentials;
 mod end;
