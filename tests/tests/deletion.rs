@@ -1,13 +1,5 @@
 //! A RegistryCredential that is deleted, however and whenever, no longer exists soon after, and leaves nothing behind.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::time::Duration;
 
 use futures::future::join_all;

@@ -1,13 +1,5 @@
 //! What a tenant may write in a namespace of its own stops nobody else from being served.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 use std::time::Duration;
 
 use http::Request;
@@ -42,7 +34,7 @@ async fn post(scene: &Scene, namespace: &str, object: &Value) {
     scene.client.request_text(request).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// 200 levels: more than serde_json reads.
+/// 200 levels: more than `serde_json` reads.
 fn deep() -> Value {
     (0..200).fold(json!({}), |inner, _| json!({"f:x": inner}))
 }
