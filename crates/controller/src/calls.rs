@@ -1,5 +1,5 @@
 //! Requests to the API server, other than watches: typed handles, the deadline, the field manager, and what an
-//! answer means. Nothing else knows these.
+//! answer means. No other file sets a deadline or interprets an error of the API server.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Wall-clock time. It is read in one place, and a simulation gives its own.
+//! Wall-clock time. It is read in one place, and a simulation injects its own.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,19 +1,19 @@
 //! The loops of regcred: watch, plan, apply, report.
 //!
 //! [`run`] only wires them together. Everything that decides lives in `regcred-planner`, what was observed in
-//! `regcred-index`; everything here is in the order of events, or talks to the API server.
+//! `regcred-index`; everything here handles concurrency (watches, queues, lease) or talks to the API server.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `context` | what the loops share, and what the operator was started with |
-//! | `watch` | the watches, and the one door through which an object becomes state |
+//! | `watch` | the watches, and how an object that they deliver becomes state |
 //! | `wake` | what is requeued after a change |
-//! | `loops` | by RegistryCredential, source, namespace and status |
+//! | `loops` | the four reconcile loops: finalizer, source, namespace, status |
 //! | `calls` | requests and what an answer means |
 //! | `queue`, `pause` | keys that wait for a pass; pauses that double |
-//! | `lease` | which replica works |
+//! | `lease` | leader election: which replica works |
 //! | `fingerprint` | the keyed digest, and its key |
-//! | `client` | the two clients, and the pulse of the watches |
+//! | `client` | the two clients, and when a watch last delivered anything |
 //! | `unreadable` | objects that are skipped, each logged once |
 //! | `metrics`, `clock`, `error` | numbers, time, what can go wrong at start |
 

@@ -1,4 +1,4 @@
-//! Numbers for operators of the operator. Labels are closed sets: never a name of a user's object.
+//! Prometheus metrics. Labels are closed sets: never a name of a user's object.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

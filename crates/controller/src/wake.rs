@@ -1,5 +1,5 @@
-//! What is requeued after a change, in which lane and how soon. Takes the queues alone, never the context, so that
-//! it cannot lock the index a second time.
+//! What is requeued after a change, in which lane and how soon. Gets no `Context`, so
+//! that it cannot lock the index a second time and wait for itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;

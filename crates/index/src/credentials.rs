@@ -1,5 +1,5 @@
-//! The RegistryCredentials, and what was made of each. The shelf is private: whatever changes it also renews the
-//! list that planning takes.
+//! The RegistryCredentials, and what was made of each. The shelf is private: each change goes through a
+//! method here, because it must also rebuild the snapshot for the planner.
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use crate::received::Received;
 use crate::shelf::Origin;
 
-/// One piece of news about the objects of a kind.
+/// One event of a list or a watch.
 #[derive(Debug)]
 pub enum Event<T> {
     /// A list begins. What it does not mention does not exist any more.

@@ -1,5 +1,5 @@
 //! `metadata`, as far as regcred reads it. Anybody who may write an object decides what is in it, so every
-//! type here accepts whatever the API server stores: times stay text, because Go knows years that jiff does not,
+//! type here accepts whatever the API server stores: times stay text, because Go accepts years that jiff does not,
 //! and what is not read is skipped without building it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
 //! Objects of one watch, by namespace and name. Plain state: events go in, and what they changed
-//! comes out. A re-list marks what it saw and sweeps the rest, because it reports no deletion.
+//! comes out. A re-list reports no deletions, so what it did not mention is dropped when it ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -6,8 +6,7 @@
 //! | [`secret`] | a Secret of the source namespace, read by its type |
 //! | [`error`] | why a source gave nothing |
 //!
-//! A new kind of source adds a member to [`SourceMember`] and an arm to `token_for`; the loops
-//! that call [`resolve`] do not change. It is asynchronous because most kinds will ask a network.
+//! A new kind of source adds a member to [`SourceMember`] and an arm to `token_for`. It is asynchronous because most kinds will ask a network.
 
 pub mod error;
 pub mod secret;

@@ -1,4 +1,5 @@
-//! The loop by RegistryCredential: put the finalizer on, and take it off once nothing is left.
+//! The loop by RegistryCredential: put the finalizer on, and take it off once no copy and no entry
+//! of it is left.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The loop by RegistryCredential that looks at its sources. It is apart from the loop that writes finalizers, and
+//! The loop by RegistryCredential that looks at its sources. It is separate from the loop of finalizers, and
 //! several workers share it, so that a source which hangs holds up nothing but itself.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The one door through which a listed, watched or answered object becomes state, and the keys to requeue. The
-//! index stays locked until they are in their queues: nobody sees the one without the other.
+//! All observed objects enter the index here, and the keys that they concern are requeued. The index stays locked
+//! until those keys are queued, so that nobody sees new state whose keys are not queued yet.
 
 use regcred_index::{
     CredentialBody, CredentialChange, CredentialEntry, Event, NamespaceBody, Origin, Received, SecretBody,
