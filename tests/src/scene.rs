@@ -47,8 +47,13 @@ pub const SOON: Duration = Duration::from_secs(20);
 
 /// The control plane that all tests of this process share.
 pub async fn shared_control_plane() -> &'static ControlPlane {
+    shared_control_plane_with(Options::default()).await
+}
+
+/// The options count for whoever asks first.
+async fn shared_control_plane_with(options: Options) -> &'static ControlPlane {
     static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
-    let start = async || ControlPlane::start(Options::default()).await;
+    let start = async || ControlPlane::start(options).await;
     SHARED.get_or_try_init(start).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -77,10 +82,15 @@ impl Scene {
     /// Waits for the scene before. If there was none, or it failed, installs regcred and tidies
     /// up: a failed test may have left anything, even the API server stopped.
     pub async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// As [`Self::new`], with options for the control plane; all scenes of a test program must give the same.
+    pub async fn with(options: Options) -> Self {
         static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
         let alone = ALONE.lock().await;
-        let control_plane = shared_control_plane().await;
+        let control_plane = shared_control_plane_with(options).await;
         control_plane.start_api_server().await.unwrap_or_else(|error| panic!("{error}"));
         let client = control_plane.admin().await.unwrap_or_else(|error| panic!("{error}"));
         let prefix = format!("s{}", NUMBER.fetch_add(1, Ordering::Relaxed));

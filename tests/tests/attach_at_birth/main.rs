@@ -2,14 +2,6 @@
 //! selects as the planner does, first Pods carry the entries while no operator runs, it blocks nobody whatever is
 //! wrong with it, and it holds the entries against writers that own the list.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-
 mod cases;
 mod planner;
 
@@ -22,144 +14,85 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{
-        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
-        PostParams,
-    },
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use regcred_tests::{
-    ControlPlane, Operator, OperatorOptions, Options, chart::helm, eventually, install, wait::throughout,
+    Operator, OperatorOptions, Options, Scene, chart::helm, eventually, install, wait::throughout,
 };
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::cases::{Cases, Seen};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The cluster of this file for one test alone, with the policy in force and no RegistryCredential.
-struct Birth {
-    control_plane: &'static ControlPlane,
-    client: Client,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Birth {
-    async fn new() -> Self {
-        static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
-        static ALONE: Mutex<()> = Mutex::const_new(());
-        let alone = ALONE.lock().await;
-        let control_plane = SHARED.get_or_init(async || ControlPlane::start(options()).await.unwrap()).await;
-        let client = control_plane.admin().await.unwrap();
-        let birth = Self { control_plane, client, _alone: alone };
-        birth.install().await;
-        birth
-    }
-
-    async fn install(&self) {
-        install::install(self.control_plane).await.unwrap();
-        install::apply(self.control_plane, "deploy/attach-at-birth.yaml").await.unwrap();
-        for object in self.credentials().list(&ListParams::default()).await.unwrap() {
-            let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-            let _ = self.credentials().patch(&object.name_any(), &PatchParams::default(), &free).await;
-            let _ = self.credentials().delete(&object.name_any(), &DeleteParams::default()).await;
-        }
-        self.until_in_force().await;
-    }
-
-    /// The API server takes a moment to take a policy, a CRD or its objects in.
-    async fn until_in_force(&self) {
-        self.namespace("probe", json!({})).await;
-        self.credential("probe", selecting(&["probe"])).await;
-        eventually("the policy to be in force", SOON, async || {
-            let made = self.make_account("probe", "probe", json!({})).await.unwrap();
-            self.accounts("probe").delete("probe", &DeleteParams::default()).await.unwrap();
-            if names(&made) == ["probe"] { Ok(()) } else { Err(format!("{:?}", names(&made))) }
-        })
-        .await;
-        self.credentials().delete("probe", &DeleteParams::default()).await.unwrap();
-        eventually("and its end to be seen", SOON, async || {
-            let made = self.make_account("probe", "probe", json!({})).await.unwrap();
-            self.accounts("probe").delete("probe", &DeleteParams::default()).await.unwrap();
-            if names(&made).is_empty() { Ok(()) } else { Err(format!("{:?}", names(&made))) }
-        })
-        .await;
-    }
-
-    fn credentials(&self) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("regcred.dev", "v1alpha1", "RegistryCredential");
-        Api::all_with(self.client.clone(), &ApiResource::from_gvk_with_plural(&kind, "registrycredentials"))
-    }
-
-    fn accounts(&self, namespace: &str) -> Api<ServiceAccount> {
-        Api::namespaced(self.client.clone(), namespace)
-    }
-
-    async fn credential(&self, name: &str, spec: Value) {
-        let object = json!({
-            "apiVersion": "regcred.dev/v1alpha1", "kind": "RegistryCredential",
-            "metadata": { "name": name }, "spec": spec,
-        });
-        let params = PatchParams::apply("test").force();
-        let applied = self.credentials().patch(name, &params, &Patch::Apply(&object)).await;
-        applied.unwrap_or_else(|error| panic!("{name}: {error}: {spec}"));
-    }
-
-    /// Makes a namespace, or gives the one that is there these labels and annotations and no others.
-    async fn namespace(&self, name: &str, metadata: Value) {
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        let mut object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
-        object["metadata"]["name"] = json!(name);
-        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
-    }
-
-    async fn make_account(
-        &self,
-        namespace: &str,
-        name: &str,
-        metadata: Value,
-    ) -> kube::Result<ServiceAccount> {
-        let mut account: ServiceAccount = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
-        account.metadata.name = Some(name.to_owned());
-        self.accounts(namespace).create(&PostParams::default(), &account).await
-    }
-
-    /// Makes a ServiceAccount and takes it away again; returns what the policy put on it. The one that each
-    /// namespace has anyway is rewritten.
-    async fn born(&self, namespace: &str, account: &Seen) -> BTreeSet<String> {
-        let metadata = metadata(account);
-        let api = self.accounts(namespace);
-        if account.name != "default" {
-            let made = self.make_account(namespace, &account.name, metadata).await.unwrap();
-            api.delete(&account.name, &DeleteParams::default()).await.unwrap();
-            return names(&made).into_iter().collect();
-        }
-        let mut there = eventually("ServiceAccount default", SOON, async || {
-            api.get("default").await.map_err(|error| error.to_string())
-        })
-        .await;
-        there.metadata.labels = serde_json::from_value(metadata["labels"].clone()).unwrap();
-        there.metadata.annotations = serde_json::from_value(metadata["annotations"].clone()).unwrap();
-        there.image_pull_secrets = None;
-        there.metadata.resource_version = None;
-        names(&api.replace("default", &PostParams::default(), &there).await.unwrap()).into_iter().collect()
-    }
-
-    async fn operator(&self) -> Operator {
-        let operator = Operator::start(self.control_plane, OperatorOptions::default()).await.unwrap();
-        operator.wait_ready().await.unwrap();
-        operator
-    }
-
-    async fn list(&self, namespace: &str, name: &str) -> Vec<String> {
-        names(&self.accounts(namespace).get(name).await.unwrap())
-    }
-}
-
-/// With the controller that checks the types in policies.
-fn options() -> Options {
+/// A scene with the policy in force and no RegistryCredential.
+async fn scene() -> Scene {
+    // The controller that checks the types in policies.
     let checks = "--controllers=validatingadmissionpolicy-status-controller".to_owned();
-    Options { controller_manager_flags: vec![checks], ..Options::default() }
+    let options = Options { controller_manager_flags: vec![checks], ..Options::default() };
+    let scene = Scene::with(options).await;
+    install::apply(scene.control_plane(), "deploy/attach-at-birth.yaml").await.unwrap();
+    until_in_force(&scene).await;
+    scene
+}
+
+/// The API server takes a moment to ingest a policy, a CRD or its objects.
+async fn until_in_force(scene: &Scene) {
+    apply_namespace(scene, "probe", json!({})).await;
+    apply_credential(scene, "probe", selecting(&["probe"])).await;
+    let accounts = scene.service_accounts("probe");
+    let attached = async |wanted: &[&str]| {
+        let made = make_account(&accounts, "probe", json!({})).await.unwrap();
+        accounts.delete("probe", &DeleteParams::default()).await.unwrap();
+        if names(&made) == wanted { Ok(()) } else { Err(format!("{:?}", names(&made))) }
+    };
+    eventually("the policy to be in force", SOON, async || attached(&["probe"]).await).await;
+    scene.delete_credential("probe").await;
+    eventually("and its end to be seen", SOON, async || attached(&[]).await).await;
+}
+
+async fn apply_credential(scene: &Scene, name: &str, spec: Value) {
+    let applied = scene.try_credential(name, spec).await;
+    applied.unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+/// Makes a namespace, or gives the one that is there these labels and annotations and no others. Its name is not that
+/// of the scene, because specs select by name.
+async fn apply_namespace(scene: &Scene, name: &str, metadata: Value) {
+    let api: Api<Namespace> = Api::all(scene.client.clone());
+    let mut object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
+    object["metadata"]["name"] = json!(name);
+    api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
+}
+
+async fn make_account(
+    accounts: &Api<ServiceAccount>,
+    name: &str,
+    metadata: Value,
+) -> kube::Result<ServiceAccount> {
+    let mut account: ServiceAccount = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+    account.metadata.name = Some(name.to_owned());
+    accounts.create(&PostParams::default(), &account).await
+}
+
+/// Makes a ServiceAccount and takes it away again; returns what the policy put on it. The one that each
+/// namespace has anyway is rewritten.
+async fn born(accounts: &Api<ServiceAccount>, account: &Seen) -> BTreeSet<String> {
+    let metadata = metadata(account);
+    if account.name != "default" {
+        let made = make_account(accounts, &account.name, metadata).await.unwrap();
+        accounts.delete(&account.name, &DeleteParams::default()).await.unwrap();
+        return names(&made).into_iter().collect();
+    }
+    let mut there = eventually("ServiceAccount default", SOON, async || {
+        accounts.get("default").await.map_err(|error| error.to_string())
+    })
+    .await;
+    there.metadata.labels = serde_json::from_value(metadata["labels"].clone()).unwrap();
+    there.metadata.annotations = serde_json::from_value(metadata["annotations"].clone()).unwrap();
+    there.image_pull_secrets = None;
+    there.metadata.resource_version = None;
+    names(&accounts.replace("default", &PostParams::default(), &there).await.unwrap()).into_iter().collect()
 }
 
 fn names(account: &ServiceAccount) -> Vec<String> {
@@ -181,23 +114,24 @@ fn selecting(namespaces: &[&str]) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policy_and_the_planner_agree_on_every_case() {
-    let birth = Birth::new().await;
+    let scene = scene().await;
     let Cases { specs, namespaces, accounts } = Cases::all();
     assert!(specs.len() * namespaces.len() * accounts.len() > 1000);
     let mut credentials = Vec::new();
     for (number, spec) in specs.iter().enumerate() {
         let name = format!("case-{number:03}");
-        birth.credential(&name, spec.clone()).await;
+        apply_credential(&scene, &name, spec.clone()).await;
         credentials.push(planner::credential(&name, spec));
     }
     let mut attached = 0;
     for (number, namespace) in namespaces.iter().enumerate() {
-        birth.namespace(&namespace.name, metadata(namespace)).await;
+        apply_namespace(&scene, &namespace.name, metadata(namespace)).await;
+        let in_namespace = scene.service_accounts(&namespace.name);
         // Each account meets some namespaces, so that a run takes seconds; all of them meet all specs.
         for account in accounts.iter().skip(number % 3).step_by(3) {
             let planned = planner::attached(&credentials, namespace, account);
             eventually(&format!("{namespace:?} {account:?}"), SOON, async || {
-                let born = birth.born(&namespace.name, account).await;
+                let born = born(&in_namespace, account).await;
                 let differ: Vec<_> = born.symmetric_difference(&planned).collect();
                 if differ.is_empty() { Ok(()) } else { Err(format!("{differ:?}, planned {planned:?}")) }
             })
@@ -206,28 +140,29 @@ async fn the_policy_and_the_planner_agree_on_every_case() {
         }
     }
     assert!(attached > 1000, "{attached}");
+    scene.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_first_pods_carry_three_entries_while_no_operator_runs() {
-    let birth = Birth::new().await;
+    let scene = scene().await;
     let targets = BTreeSet::from(["first-a", "first-b", "first-c"].map(str::to_owned));
     for name in &targets {
-        birth.credential(name, selecting(&["race-*"])).await;
+        apply_credential(&scene, name, selecting(&["race-*"])).await;
     }
     eventually("all three to be known", SOON, async || {
-        birth.namespace("race-probe", json!({})).await;
+        apply_namespace(&scene, "race-probe", json!({})).await;
         let probe = Seen { name: "probe".to_owned(), ..Seen::default() };
-        let born = birth.born("race-probe", &probe).await;
+        let born = born(&scene.service_accounts("race-probe"), &probe).await;
         if born == targets { Ok(()) } else { Err(format!("{born:?}")) }
     })
     .await;
     let pods =
-        stream::iter(0..1000).map(|number| first_pod(birth.client.clone(), format!("race-{number:04}")));
+        stream::iter(0..1000).map(|number| first_pod(scene.client.clone(), format!("race-{number:04}")));
     let carried: Vec<BTreeSet<String>> = pods.buffer_unordered(32).collect().await;
     let without = carried.iter().filter(|entries| **entries != targets).count();
     assert_eq!(without, 0, "of {} first Pods", carried.len());
-    let namespaces: Api<Namespace> = Api::all(birth.client.clone());
+    let namespaces: Api<Namespace> = Api::all(scene.client.clone());
     stream::iter(0..1000)
         .for_each_concurrent(32, |number| {
             let namespaces = namespaces.clone();
@@ -236,6 +171,7 @@ async fn a_thousand_first_pods_carry_three_entries_while_no_operator_runs() {
             }
         })
         .await;
+    scene.finish().await;
 }
 
 /// Makes a namespace and at once a Pod in it, as often as a controller would, and returns the Pod's entries.
@@ -279,40 +215,38 @@ fn largest(number: usize) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_wrong_with_policy_or_parameters_serviceaccounts_can_be_made() {
-    let birth = Birth::new().await;
-    birth.namespace("unblocked", json!({})).await;
+    let scene = scene().await;
+    apply_namespace(&scene, "unblocked", json!({})).await;
+    let accounts = scene.service_accounts("unblocked");
     let mut number = 0;
     let mut can_be_made = async |what: &str| {
         number += 1;
-        let made = birth.make_account("unblocked", &format!("made-{number}"), json!({})).await;
+        let made = make_account(&accounts, &format!("made-{number}"), json!({})).await;
         names(&made.unwrap_or_else(|error| panic!("{what}: {error}")))
     };
     can_be_made("no RegistryCredential").await;
     for at in 0..32 {
-        birth.credential(&format!("large-{at}"), largest(at)).await;
+        apply_credential(&scene, &format!("large-{at}"), largest(at)).await;
     }
-    birth
-        .credential(
-            "small",
-            json!({ "dockerConfigSecretRefs": [{ "name": "n" }], "namespaces": { "from": "All" } }),
-        )
-        .await;
-    birth.credential("plain", selecting(&["unblocked"])).await;
+    let small = json!({ "dockerConfigSecretRefs": [{ "name": "n" }], "namespaces": { "from": "All" } });
+    apply_credential(&scene, "small", small).await;
+    apply_credential(&scene, "plain", selecting(&["unblocked"])).await;
     eventually("a plain one among 32 large ones to be attached", SOON, async || {
         let entries = can_be_made("32 RegistryCredentials at every bound").await;
         if entries == ["plain"] { Ok(()) } else { Err(format!("{entries:?}")) }
     })
     .await;
-    let admin = birth.control_plane.admin_identity();
+    let admin = scene.control_plane().admin_identity();
     let arguments = ["delete", "crd", install::CRD_NAME];
-    birth.control_plane.kubectl(admin, &arguments, "").await.unwrap().success().unwrap();
+    scene.control_plane().kubectl(admin, &arguments, "").await.unwrap().success().unwrap();
     throughout("ServiceAccounts can be made without the CRD", Duration::from_secs(3), async || {
         can_be_made("no CRD").await;
         Ok(())
     })
     .await;
     // Whatever comes next in this file needs the CRD again.
-    birth.install().await;
+    scene.reinstall().await;
+    scene.finish().await;
 }
 
 /// Somebody else who writes the whole list of `default`, without our entry.
@@ -348,18 +282,18 @@ impl Writer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_that_own_the_list_keep_our_entry_and_no_fight_costs_a_write() {
-    let birth = Birth::new().await;
-    birth.namespace("held", json!({})).await;
-    birth.credential("held", selecting(&["held"])).await;
-    let operator = birth.operator().await;
+    let scene = scene().await;
+    apply_namespace(&scene, "held", json!({})).await;
+    apply_credential(&scene, "held", selecting(&["held"])).await;
+    let operator = scene.operator(OperatorOptions::default()).await;
     eventually("the entry", SOON, async || {
-        let list = birth.list("held", "default").await;
+        let list = scene.pull_secrets("held", "default").await;
         if list == ["held"] { Ok(()) } else { Err(format!("{list:?}")) }
     })
     .await;
     let writers = [Writer::MergePatch, Writer::ServerSideApply, Writer::Put];
-    let accounts = birth.accounts("held");
-    let mark = birth.control_plane.audit().mark();
+    let accounts = scene.service_accounts("held");
+    let mark = scene.control_plane().audit().mark();
     for writer in writers {
         // The first may change what is stored, if only who is said to own the list; from then on nothing may.
         writer.write(&accounts).await;
@@ -372,25 +306,26 @@ async fn writers_that_own_the_list_keep_our_entry_and_no_fight_costs_a_write() {
         }
     }
     let ours =
-        birth.control_plane.audit().since(mark).writes_by(operator.user()).of("serviceaccounts").counts();
+        scene.control_plane().audit().since(mark).writes_by(operator.user()).of("serviceaccounts").counts();
     assert_eq!(ours.total(), 0, "the operator has nothing to repair");
-    helm_upgrades(&birth, &operator).await;
+    helm_upgrades(&scene, &operator).await;
     for (what, spec) in [
         ("suspended", json!({ "suspend": true })),
         ("excluded", json!({ "suspend": false, "namespaces": { "exclude": ["held"] } })),
     ] {
         let patch = Patch::Merge(json!({ "spec": spec }));
-        birth.credentials().patch("held", &PatchParams::default(), &patch).await.unwrap();
+        scene.credentials().patch("held", &PatchParams::default(), &patch).await.unwrap();
         eventually(&format!("a list without our entry to stay so while {what}"), SOON, async || {
             let list = names(&Writer::MergePatch.write(&accounts).await);
             if list == ["theirs"] { Ok(()) } else { Err(format!("{list:?}")) }
         })
         .await;
     }
+    scene.finish().await;
 }
 
 /// A chart of somebody else with a ServiceAccount and a list of its own, upgraded again and again.
-async fn helm_upgrades(birth: &Birth, operator: &Operator) {
+async fn helm_upgrades(scene: &Scene, operator: &Operator) {
     let chart = tempfile::tempdir().unwrap();
     std::fs::create_dir(chart.path().join("templates")).unwrap();
     let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: charted}, imagePullSecrets: [{name: theirs}]}";
@@ -403,26 +338,26 @@ async fn helm_upgrades(birth: &Birth, operator: &Operator) {
     let path = chart.path().display().to_string();
     let upgrade = async || {
         let arguments = ["upgrade", "--install", "theirs", &path, "--namespace", "held"];
-        helm(Some(birth.control_plane), &arguments).await.unwrap();
-        birth.accounts("held").get("charted").await.unwrap()
+        helm(Some(scene.control_plane()), &arguments).await.unwrap();
+        scene.service_accounts("held").get("charted").await.unwrap()
     };
     upgrade().await;
     // The first upgrade may change who is said to own the list; from then on nothing may change.
     let settled = upgrade().await;
-    let mark = birth.control_plane.audit().mark();
+    let mark = scene.control_plane().audit().mark();
     for _ in 0..3 {
         let upgraded = upgrade().await;
         assert_eq!(names(&upgraded), ["theirs", "held"]);
         assert_eq!(upgraded.resource_version(), settled.resource_version());
     }
-    let ours = birth.control_plane.audit().since(mark).writes_by(operator.user()).counts();
+    let ours = scene.control_plane().audit().since(mark).writes_by(operator.user()).counts();
     assert_eq!(ours.total(), 0, "{ours}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_ships_is_refused_by_type_checks() {
-    let birth = Birth::new().await;
-    let policies: Api<ValidatingAdmissionPolicy> = Api::all(birth.client.clone());
+    let scene = scene().await;
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.client.clone());
     eventually("every policy to be checked", SOON, async || {
         for policy in policies.list(&ListParams::default()).await.unwrap() {
             let status = policy.status.clone().unwrap_or_default();
@@ -435,4 +370,5 @@ async fn nothing_that_ships_is_refused_by_type_checks() {
         Ok(())
     })
     .await;
+    scene.finish().await;
 }
