@@ -3,13 +3,14 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `lib.rs` | [`resolve`]: all sources of one RegistryCredential, in the order in which they win |
-//! | [`secret`] | a Secret of the source namespace, read by its type |
-//! | [`error`] | why a source gave nothing |
+//! | `secret` | a Secret of the source namespace, read by its type |
+//! | `error` | why a source gave nothing |
 //!
-//! A new kind of source adds a member to [`SourceMember`] and an arm to `token_for`. It is asynchronous because most kinds will ask a network.
+//! ARCHITECTURE.md lists the files that a new kind of source adds to. Looking at a source is asynchronous because
+//! most kinds will ask a network.
 
-pub mod error;
-pub mod secret;
+mod error;
+mod secret;
 
 use std::sync::Arc;
 
