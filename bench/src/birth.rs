@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     Result,
     cluster::ALL,
-    record::Sample,
+    record::{Sample, Series, Workload},
     subject::Session,
     usage::Usage,
     workload::{PASSWORDS, milliseconds},
@@ -41,7 +41,7 @@ impl Session<'_> {
         self.apply_source(secret, PASSWORDS[0]).await?;
         self.apply_credentials(&secrets, ALL).await?;
         self.until_in_force(secret, true).await?;
-        samples.push(self.first_pods("W11 with the policy", pods, secret).await?);
+        samples.push(self.first_pods(Workload::FirstPodsWithPolicy, pods, secret).await?);
         self.remove_credentials(&secrets).await?;
         self.until_in_force(secret, false).await?;
         let mut names: Vec<String> = Vec::new();
@@ -59,7 +59,7 @@ impl Session<'_> {
         Ok(samples)
     }
 
-    /// The API server takes a moment to take a policy or a credential in.
+    /// The API server takes a moment to ingest a policy or a credential.
     async fn until_in_force(&self, secret: &str, wanted: bool) -> Result<()> {
         let account = "policy-probe";
         try_eventually("the policy to be in force", IN_FORCE_DEADLINE, async || {
@@ -82,15 +82,15 @@ impl Session<'_> {
             made.push((ELSEWHERE.to_owned(), account));
         }
         self.cluster.delete_accounts(made).await?;
-        let workload =
-            if credentials.is_some() { "births with the policy" } else { "births without a policy" };
+        let workload = match credentials {
+            Some(_) => Workload::BirthsWithPolicy,
+            None => Workload::BirthsWithoutPolicy,
+        };
         Ok(Sample {
-            workload: workload.to_owned(),
-            subject: self.subject.name.clone(),
             credentials: credentials.unwrap_or_default(),
             resident: Usage::of(self.cluster.api_server())?.resident,
-            series: [("createMilliseconds".to_owned(), latencies)].into(),
-            ..Sample::default()
+            series: [(Series::CreateMilliseconds, latencies)].into(),
+            ..Sample::new(workload, &self.subject.name)
         })
     }
 }

@@ -239,7 +239,7 @@ pub async fn in_parallel<T, O>(
     Ok(results.try_for_each(async |_| Ok(())).await?)
 }
 
-/// An object from JSON that this file wrote itself.
-fn object<T: serde::de::DeserializeOwned>(json: Value) -> kube::Result<T> {
+/// An object from JSON that this crate wrote itself.
+pub(crate) fn object<T: serde::de::DeserializeOwned>(json: Value) -> kube::Result<T> {
     serde_json::from_value(json).map_err(kube::Error::SerdeError)
 }

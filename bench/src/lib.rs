@@ -9,8 +9,8 @@
 //! | [`page`], [`plot`] | `docs/performance.md` and its plots, made from the raw data and nothing else |
 //! | [`goals`] | each goal: what was measured, and whether that is good enough |
 //! | [`suite`] | which workloads run, on which subjects, in which order |
-//! | [`workload`] | W1 to W11, each on one subject |
 //! | [`birth`] | an admission policy that attaches at birth: first Pods, and what it costs |
+//! | [`workload`] | W1 to W11, each on one subject |
 //! | [`subject`] | an operator to measure, from its file, and its process |
 //! | [`cluster`] | the control plane, its namespaces, and the other users in it |
 //! | [`observer`] | sees when each Secret and each entry on a ServiceAccount is in place |

@@ -6,13 +6,12 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use crate::{
     goals::{self, Figures, Goal, Verdict, float, mebibytes},
     plot,
-    record::{Run, Sample, median, quantile},
+    record::{Run, SUBJECT, Sample, Series, Workload, median, quantile},
 };
 
-/// The subject whose goals the page speaks of.
-pub const SUBJECT: &str = "regcred";
 const NOTES: &str = include_str!("../notes.yaml");
-const WORKLOADS: [&str; 4] = ["W1", "W2", "W3", "W9"];
+const WORKLOADS: [Workload; 4] =
+    [Workload::Cold, Workload::ManyCredentials, Workload::Rotation, Workload::Deletion];
 
 /// Every generated file: its path in the repository, and its content.
 pub fn files(run: &Run) -> Vec<(String, String)> {
@@ -55,7 +54,7 @@ fn subject_table(run: &Run) -> String {
             let against = median(&figures.against_bare(subject, workload, |s| s.seconds));
             rows.push(row(&[
                 subject,
-                workload,
+                &workload.to_string(),
                 &with_range(&of(|s| s.seconds)),
                 &against.map_or("–".to_owned(), |ratio| format!("{ratio:.2}")),
                 &format!("{:.3}", float(first.all_requests()) / float(first.pairs)),
@@ -103,11 +102,32 @@ fn row(cells: &[&str]) -> String {
 }
 
 fn page(run: &Run) -> String {
-    let mut page = String::new();
-    let machine = &run.machine;
+    let goals = goals::all(run, SUBJECT);
+    let notes: BTreeMap<String, String> = serde_saphyr::from_str(NOTES).unwrap_or_default();
+    let note = |name: &str| notes.get(name).map_or("", String::as_str);
+    let mut page = head(run);
     // Writing to a String cannot fail.
-    let _ = write!(
-        page,
+    let _ = write!(page, "\n{}\n## Goals\n\n{}\n", note("method"), goal_table(&goals));
+    for goal in goals.iter().filter(|goal| notes.contains_key(goal.id)) {
+        let _ = writeln!(page, "- **{}**: {}", goal.id, note(goal.id).trim());
+    }
+    for gap in &run.gaps {
+        let _ = writeln!(page, "- {gap}");
+    }
+    let _ = write!(page, "\n## Workloads\n\n{}", note("workloads"));
+    let _ = write!(page, "\n## Subjects\n\nMedians over the rounds.\n\n{}", subject_table(run));
+    let _ = write!(page, "\n## Scale\n\n{}", scale_table(run));
+    let _ = write!(page, "\n## At birth\n\n{}", birth_table(run));
+    for (name, title) in plot::TITLES {
+        let _ = write!(page, "\n![{title}](../bench/results/{name})\n");
+    }
+    page
+}
+
+/// What was run, and where.
+fn head(run: &Run) -> String {
+    let machine = &run.machine;
+    format!(
         "<!-- Made by `cargo bench-regcred --render` from bench/results/full.json and bench/notes.yaml. -->\n\
          # What regcred costs\n\n\
          Measured {} by `{}` at commit {}: {} namespaces, {} rounds in which subjects take turns; {}, {} cores, \
@@ -123,32 +143,7 @@ fn page(run: &Run) -> String {
         machine.kernel,
         machine.kubernetes,
         cost(run),
-    );
-    let goals = goals::all(run, SUBJECT);
-    let notes: BTreeMap<String, String> = serde_saphyr::from_str(NOTES).unwrap_or_default();
-    let _ = write!(
-        page,
-        "\n{}\n## Goals\n\n{}\n",
-        notes.get("method").map_or("", String::as_str),
-        goal_table(&goals)
-    );
-    for goal in &goals {
-        if let Some(note) = notes.get(goal.id) {
-            let _ = writeln!(page, "- **{}**: {}", goal.id, note.trim());
-        }
-    }
-    for gap in &run.gaps {
-        let _ = writeln!(page, "- {gap}");
-    }
-    let workloads = notes.get("workloads").map_or("", String::as_str);
-    let _ = write!(page, "\n## Workloads\n\n{workloads}");
-    let _ = write!(page, "\n## Subjects\n\nMedians over the rounds.\n\n{}", subject_table(run));
-    let _ = write!(page, "\n## Scale\n\n{}", scale_table(run));
-    let _ = write!(page, "\n## At birth\n\n{}", birth_table(run));
-    for (name, title) in plot::TITLES {
-        let _ = write!(page, "\n![{title}](../bench/results/{name})\n");
-    }
-    page
+    )
 }
 
 /// What an admin asks first.
@@ -159,7 +154,11 @@ fn cost(run: &Run) -> String {
         median(&each.collect::<Vec<_>>()).unwrap_or_default()
     };
     let mut text = "**For each 1,000 namespaces and one credential**, on this machine:\n\n".to_owned();
-    for (workload, what) in [("W1", "putting it there"), ("W3", "a rotation"), ("W9", "taking it away")] {
+    for (workload, what) in [
+        (Workload::Cold, "putting it there"),
+        (Workload::Rotation, "a rotation"),
+        (Workload::Deletion, "taking it away"),
+    ] {
         let _ = writeln!(
             text,
             "- {what}: {:.0} requests, {:.1} s, {:.2} s of regcred's processor time, {:.1} s of the API server's",
@@ -170,7 +169,8 @@ fn cost(run: &Run) -> String {
         );
     }
     let at = |namespaces| {
-        let mut there = run.samples.iter().filter(|s| s.subject == SUBJECT && s.workload == "W1 at scale");
+        let mut there =
+            run.samples.iter().filter(|s| s.subject == SUBJECT && s.workload == Workload::ColdAtScale);
         there.find(|sample| sample.namespaces == namespaces).map(|sample| mebibytes(sample.resident))
     };
     if let (Some(small), Some(large)) = (at(1000), at(10_000)) {
@@ -187,12 +187,15 @@ fn cost(run: &Run) -> String {
 fn birth_table(run: &Run) -> String {
     let cells = ["a ServiceAccount is made", "median ms", "p99 ms", "API server resident"];
     let mut rows = vec![header(&cells)];
-    for sample in run.samples.iter().filter(|sample| sample.workload.starts_with("births")) {
-        let latencies = sample.series("createMilliseconds");
+    for sample in &run.samples {
+        let latencies = sample.series(Series::CreateMilliseconds);
         let at = |share| format!("{:.2}", quantile(latencies, share).unwrap_or_default());
-        let what = match sample.workload.as_str() {
-            "births without a policy" => "without the policy".to_owned(),
-            _ => format!("with it, beside {} RegistryCredentials", sample.credentials),
+        let what = match sample.workload {
+            Workload::BirthsWithoutPolicy => "without the policy".to_owned(),
+            Workload::BirthsWithPolicy => {
+                format!("with it, beside {} RegistryCredentials", sample.credentials)
+            }
+            _ => continue,
         };
         rows.push(row(&[&what, &at(0.5), &at(0.99), &format!("{:.0} MiB", mebibytes(sample.resident))]));
     }
@@ -202,10 +205,11 @@ fn birth_table(run: &Run) -> String {
 fn scale_table(run: &Run) -> String {
     let cells = ["workload", "namespaces", "credentials", "seconds", "writes / s", "resident", "peak"];
     let mut rows = vec![header(&cells)];
-    let there = |sample: &&Sample| ["W1", "W1 at scale", "W10"].contains(&sample.workload.as_str());
+    let shown = [Workload::Cold, Workload::ColdAtScale, Workload::Ceiling];
+    let there = |sample: &&Sample| shown.contains(&sample.workload);
     for sample in run.samples.iter().filter(|s| s.subject == SUBJECT).filter(there) {
         rows.push(row(&[
-            &sample.workload,
+            &sample.workload.to_string(),
             &sample.namespaces.to_string(),
             &sample.credentials.to_string(),
             &format!("{:.1}", sample.seconds),

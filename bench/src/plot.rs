@@ -8,8 +8,7 @@ use plotters::{
 
 use crate::{
     goals::{Figures, float, mebibytes},
-    page::SUBJECT,
-    record::{Run, Sample, median, quantile},
+    record::{Run, SUBJECT, Sample, Series, Workload, median, quantile},
 };
 
 const SIZE: (u32, u32) = (760, 360);
@@ -24,6 +23,9 @@ pub const TITLES: [(&str, &str); 5] = [
     ("memory-foreign-secrets.svg", "Resident memory by foreign Secrets"),
     ("attach.svg", "ServiceAccount created → attached: share done by this time"),
 ];
+
+/// What the bars show.
+const COMPARED: [Workload; 3] = [Workload::Cold, Workload::ManyCredentials, Workload::Rotation];
 
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -44,12 +46,12 @@ pub fn all(run: &Run) -> Vec<(&'static str, String)> {
         };
         (name, outcome.map_or(String::new(), |()| svg))
     };
-    let per_pair = |subject: &str, workload: &str| {
+    let per_pair = |subject: &str, workload: Workload| {
         let all = figures.of(subject, workload).map(|s| float(s.all_requests()) / float(s.pairs));
         median(&all.collect::<Vec<_>>())
     };
     let slower =
-        |subject: &str, workload: &str| median(&figures.against_bare(subject, workload, |s| s.seconds));
+        |subject: &str, workload: Workload| median(&figures.against_bare(subject, workload, |s| s.seconds));
     vec![
         draw(0, &|area, title| bars(area, title, &rows(run, &slower))),
         draw(1, &|area, title| bars(area, title, &rows(run, &per_pair))),
@@ -60,12 +62,11 @@ pub fn all(run: &Run) -> Vec<(&'static str, String)> {
 }
 
 /// A row for each subject with its three figures.
-fn rows(run: &Run, figure: &dyn Fn(&str, &str) -> Option<f64>) -> Vec<(String, Vec<f64>)> {
+fn rows(run: &Run, figure: &dyn Fn(&str, Workload) -> Option<f64>) -> Vec<(String, Vec<f64>)> {
     let mut rows: Vec<(String, Vec<f64>)> = Vec::new();
-    for sample in run.samples.iter().filter(|sample| sample.workload == "W1") {
+    for sample in run.samples.iter().filter(|sample| sample.workload == Workload::Cold) {
         if rows.iter().all(|(name, _)| *name != sample.subject) {
-            let figures =
-                ["W1", "W2", "W3"].map(|workload| figure(&sample.subject, workload).unwrap_or_default());
+            let figures = COMPARED.map(|workload| figure(&sample.subject, workload).unwrap_or_default());
             rows.push((sample.subject.clone(), figures.to_vec()));
         }
     }
@@ -75,7 +76,7 @@ fn rows(run: &Run, figure: &dyn Fn(&str, &str) -> Option<f64>) -> Vec<(String, V
 fn by_namespaces(run: &Run) -> Lines {
     let samples = run.samples.iter().filter(|s| s.subject == SUBJECT);
     let cold: Vec<&Sample> =
-        samples.filter(|s| ["W1", "W1 at scale"].contains(&s.workload.as_str())).collect();
+        samples.filter(|s| [Workload::Cold, Workload::ColdAtScale].contains(&s.workload)).collect();
     let line = |memory: fn(&Sample) -> u64| {
         let mut points: Vec<(f64, f64)> =
             cold.iter().map(|s| (float(s.namespaces), mebibytes(memory(s)))).collect();
@@ -86,8 +87,9 @@ fn by_namespaces(run: &Run) -> Lines {
 }
 
 fn by_foreign_secrets(run: &Run) -> Lines {
-    let samples = run.samples.iter().filter(|s| s.workload == "memory beside foreign Secrets");
-    let points = samples.filter_map(|s| Some((*s.series("foreignSecrets").first()?, mebibytes(s.resident))));
+    let samples = run.samples.iter().filter(|s| s.workload == Workload::MemoryBesideForeignSecrets);
+    let points =
+        samples.filter_map(|s| Some((*s.series(Series::ForeignSecrets).first()?, mebibytes(s.resident))));
     vec![("resident".to_owned(), points.collect())]
 }
 
@@ -98,9 +100,9 @@ fn attach(figures: &Figures<'_>) -> Lines {
         steps.filter_map(|share| Some((quantile(&values, share)?, share * 100.0))).collect::<Vec<_>>()
     };
     vec![
-        ("create and patch by hand".to_owned(), line("W6 quiet", "bareMilliseconds")),
-        ("quiet cluster".to_owned(), line("W6 quiet", "attachMilliseconds")),
-        ("burst".to_owned(), line("W6", "attachMilliseconds")),
+        ("create and patch by hand".to_owned(), line(Workload::QuietAccounts, Series::BareMilliseconds)),
+        ("quiet cluster".to_owned(), line(Workload::QuietAccounts, Series::AttachMilliseconds)),
+        ("burst".to_owned(), line(Workload::AccountBurst, Series::AttachMilliseconds)),
     ]
 }
 
@@ -118,7 +120,7 @@ fn bars(area: &Area<'_>, title: &str, rows: &[(String, Vec<f64>)]) -> Drawn {
         row.map_or(String::new(), |(_, (name, _))| name.clone())
     };
     chart.configure_mesh().disable_y_mesh().y_labels(rows.len() * 2).y_label_formatter(&name).draw()?;
-    for (at, workload) in ["W1", "W2", "W3"].into_iter().enumerate() {
+    for (at, workload) in COMPARED.into_iter().enumerate() {
         let color = COLORS[at];
         let bar = |(row, (_, figures)): (usize, &(String, Vec<f64>))| {
             let top = float(row) + 0.14 + 0.24 * float(at);
@@ -126,7 +128,7 @@ fn bars(area: &Area<'_>, title: &str, rows: &[(String, Vec<f64>)]) -> Drawn {
         };
         let drawn = chart.draw_series(rows.iter().enumerate().map(bar))?;
         drawn
-            .label(workload)
+            .label(workload.to_string())
             .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], color.filled()));
     }
     legend(&mut chart)

@@ -1,10 +1,13 @@
 //! The raw data of a run: everything that was measured, and nothing that was computed from it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{InFile as _, Result};
+
+/// The name of the subject that the page is about.
+pub const SUBJECT: &str = "regcred";
 
 /// A whole run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,12 +48,114 @@ pub struct Machine {
     pub commit: String,
 }
 
+/// What was measured, by the name that raw data and page give it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Workload {
+    /// One credential comes into all namespaces.
+    #[serde(rename = "W1")]
+    Cold,
+    /// The same with a tenth of the namespaces.
+    #[serde(rename = "W1 on a tenth")]
+    ColdOnATenth,
+    /// The same with other numbers of namespaces.
+    #[serde(rename = "W1 at scale")]
+    ColdAtScale,
+    /// The same while somebody else writes.
+    #[serde(rename = "W1 beside a writer")]
+    ColdBesideAWriter,
+    /// The same while credentials of one namespace each come too.
+    #[serde(rename = "W1 beside small ones")]
+    ColdBesideSmallOnes,
+    /// Many credentials at once.
+    #[serde(rename = "W2")]
+    ManyCredentials,
+    /// A new password.
+    #[serde(rename = "W3")]
+    Rotation,
+    /// Nothing is to be done while others write.
+    #[serde(rename = "W4")]
+    Steady,
+    /// New namespaces, all at once.
+    #[serde(rename = "W5")]
+    NewNamespaces,
+    /// Many new ServiceAccounts in a second.
+    #[serde(rename = "W6")]
+    AccountBurst,
+    /// New ServiceAccounts, one after the other.
+    #[serde(rename = "W6 quiet")]
+    QuietAccounts,
+    /// A restart with everything in place.
+    #[serde(rename = "W7")]
+    Restart,
+    /// Every watch ends.
+    #[serde(rename = "W8")]
+    DroppedWatches,
+    /// Credentials are deleted.
+    #[serde(rename = "W9")]
+    Deletion,
+    /// More and more credentials in the most namespaces.
+    #[serde(rename = "W10")]
+    Ceiling,
+    /// The first Pods of new namespaces.
+    #[serde(rename = "W11")]
+    FirstPods,
+    /// The same with an admission policy that attaches at birth.
+    #[serde(rename = "W11 with the policy")]
+    FirstPodsWithPolicy,
+    /// What making a ServiceAccount takes.
+    #[serde(rename = "births without a policy")]
+    BirthsWithoutPolicy,
+    /// The same with an admission policy that attaches at birth.
+    #[serde(rename = "births with the policy")]
+    BirthsWithPolicy,
+    /// The memory of a fresh process.
+    #[serde(rename = "memory beside foreign Secrets")]
+    MemoryBesideForeignSecrets,
+}
+
+impl fmt::Display for Workload {
+    /// As in the raw data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// What a series of numbers tells, with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Series {
+    /// From the creation of each ServiceAccount until it has the name.
+    AttachMilliseconds,
+    /// A list of everything, without an operator.
+    BareListSeconds,
+    /// Creation and patch of each ServiceAccount, without an operator.
+    BareMilliseconds,
+    /// 1 for each first Pod that has the name, and 0 for each other.
+    CarriesTheName,
+    /// Secrets of credentials in the cluster.
+    Copies,
+    /// Creation of each ServiceAccount.
+    CreateMilliseconds,
+    /// From the trigger until the first pair was right.
+    FirstPairSeconds,
+    /// Each write of somebody else before the workload.
+    ForeignBaselineMilliseconds,
+    /// How many Secrets of somebody else there are.
+    ForeignSecrets,
+    /// Each write of somebody else during the workload.
+    ForeignWriteMilliseconds,
+    /// New ServiceAccounts.
+    RatePerSecond,
+    /// From applying each small credential until it is in place.
+    SmallCredentialMilliseconds,
+}
+
 /// One measurement of one subject.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Sample {
-    /// Such as `W1`.
-    pub workload: String,
+    /// What was measured.
+    pub workload: Workload,
     /// The subject's name.
     pub subject: String,
     /// From one.
@@ -77,14 +182,35 @@ pub struct Sample {
     pub resident: u64,
     /// The most that the subject ever held, in bytes.
     pub peak: u64,
-    /// Further series of numbers, each with its unit in its name.
-    pub series: BTreeMap<String, Vec<f64>>,
+    /// Further series of numbers.
+    pub series: BTreeMap<Series, Vec<f64>>,
 }
 
 /// Verbs that change something.
 const WRITES: [&str; 5] = ["create", "update", "patch", "delete", "deletecollection"];
 
 impl Sample {
+    /// A measurement of which nothing but this is known yet.
+    pub fn new(workload: Workload, subject: &str) -> Self {
+        Self {
+            workload,
+            subject: subject.to_owned(),
+            round: 0,
+            namespaces: 0,
+            credentials: 0,
+            pairs: 0,
+            least_writes: 0,
+            seconds: 0.0,
+            requests: BTreeMap::new(),
+            throttled: 0,
+            cpu_seconds: 0.0,
+            api_server_cpu_seconds: 0.0,
+            resident: 0,
+            peak: 0,
+            series: BTreeMap::new(),
+        }
+    }
+
     /// All requests.
     pub fn all_requests(&self) -> usize {
         self.requests.values().sum()
@@ -106,8 +232,8 @@ impl Sample {
     }
 
     /// A series; empty if it was not measured.
-    pub fn series(&self, name: &str) -> &[f64] {
-        self.series.get(name).map_or(&[], Vec::as_slice)
+    pub fn series(&self, series: Series) -> &[f64] {
+        self.series.get(&series).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -139,4 +265,28 @@ pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
 /// The middle value.
 pub fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers are left out: reading may change the last digit.
+    #[test]
+    fn committed_raw_data_keeps_its_names() {
+        let text = include_str!("../results/full.json");
+        let run: Run = serde_json::from_str(text).unwrap();
+        let mut names = Vec::new();
+        for sample in run.samples {
+            names.push(sample.workload.to_string());
+            names.extend(sample.series.keys().map(|series| serde_json::to_string(series).unwrap()));
+        }
+        let raw: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut written = Vec::new();
+        for sample in raw["samples"].as_array().unwrap() {
+            written.push(sample["workload"].as_str().unwrap().to_owned());
+            written.extend(sample["series"].as_object().unwrap().keys().map(|name| format!("{name:?}")));
+        }
+        assert_eq!(names, written);
+    }
 }

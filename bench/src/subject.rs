@@ -28,9 +28,10 @@ use crate::{
     cluster::{Cluster, SERVER, USER},
     error::InFile as _,
     least_writes::{self, Call},
-    workload::DEADLINE,
 };
 
+/// The longest that a workload may take.
+pub const DEADLINE: Duration = Duration::from_mins(20);
 const SOON: Duration = Duration::from_mins(1);
 /// What may stand in braces in a command, its environment and its address.
 const PLACEHOLDERS: [&str; 8] =
@@ -375,7 +376,7 @@ mod tests {
     #[test]
     fn mistakes_in_a_file_are_named_before_anything_starts() {
         let good = std::fs::read_to_string(repository().join("bench/subjects/regcred.yaml")).unwrap();
-        assert_eq!(read(&good).unwrap()[0].name, crate::page::SUBJECT);
+        assert_eq!(read(&good).unwrap()[0].name, crate::record::SUBJECT);
         for (from, to, named) in [
             ("attaches: true", "attached: true", "attached"),
             ("{kubeconfig}", "{kubecfg}", "{kubecfg}"),

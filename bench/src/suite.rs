@@ -6,8 +6,7 @@ use std::time::Duration;
 use crate::{
     Result,
     cluster::{ALL, Cluster},
-    page,
-    record::{Sample, median},
+    record::{SUBJECT, Sample, Series, Workload, median},
     subject::{Programs, Session, Subject},
     usage,
     workload::{MARKER, PASSWORDS, Task, cold_tasks, secret_names},
@@ -132,7 +131,7 @@ impl Suite<'_> {
 
     /// The subject whose memory and latencies are measured: the one of the page, or else the first that watches.
     fn main_subject(&self) -> Option<&'_ Subject> {
-        let of_the_page = self.subjects.iter().find(|subject| subject.name == page::SUBJECT);
+        let of_the_page = self.subjects.iter().find(|subject| subject.name == SUBJECT);
         of_the_page.or_else(|| self.subjects.iter().find(|subject| !subject.is_one_shot()))
     }
 
@@ -182,12 +181,12 @@ impl Suite<'_> {
             session.ready().await?;
         }
         let mut samples = vec![session.cold(&few).await?];
-        session.deletion("W9 on a tenth", &few).await?;
+        session.deletion(&few).await?;
         samples.push(session.cold(&all).await?);
         samples.push(session.rotation(namespaces, &all.secrets[0]).await?);
-        samples.push(session.deletion("W9", &all).await?);
+        samples.push(session.deletion(&all).await?);
         samples.push(session.cold(&many).await?);
-        session.deletion("W9 of W2", &many).await?;
+        session.deletion(&many).await?;
         session.stop().await?;
         Ok(samples)
     }
@@ -197,7 +196,7 @@ impl Suite<'_> {
         let [all, ..] = cold_tasks(namespaces);
         let mut session = self.open(subject).await?;
         let sample = session.cold_among_others(&all, &[]).await?;
-        session.deletion("W9", &all).await?;
+        session.deletion(&all).await?;
         Ok(vec![sample])
     }
 
@@ -210,7 +209,7 @@ impl Suite<'_> {
         session.start(&[])?;
         session.ready().await?;
         let mut samples = vec![session.cold_among_others(&all, &[]).await?];
-        session.deletion("W9", &all).await?;
+        session.deletion(&all).await?;
         let small: Vec<(String, &str)> = all_but_first().into_iter().zip(SMALL).collect();
         samples.push(session.cold_among_others(&all, &small).await?);
         session.place_marker().await?;
@@ -226,10 +225,10 @@ impl Suite<'_> {
             let mut bare = self.open(bare).await?;
             samples.push(session.restart(&mut bare).await?);
         }
-        samples.push(session.first_pods("W11", self.parameters.namespaces / 20, secret).await?);
+        samples.push(session.first_pods(Workload::FirstPods, self.parameters.namespaces / 20, secret).await?);
         samples.push(session.dropped_watches(self.parameters.drops).await?);
         session.remove_marker().await?;
-        session.deletion("W9", &all).await?;
+        session.deletion(&all).await?;
         session.stop().await?;
         let Parameters { namespaces, quiet_accounts, .. } = self.parameters;
         samples.extend(session.at_birth(namespaces / 20, secret, *quiet_accounts, &BIRTHS_BESIDE).await?);
@@ -251,7 +250,7 @@ impl Suite<'_> {
     /// Writes in a second of the fastest bare writer in W1, so far.
     fn bare_rate(&self) -> Option<f64> {
         let one_shot = |name: &str| self.subjects.iter().any(|s| s.is_one_shot() && s.name == name);
-        let w1 = self.samples.iter().filter(|s| s.workload == "W1" && one_shot(&s.subject));
+        let w1 = self.samples.iter().filter(|s| s.workload == Workload::Cold && one_shot(&s.subject));
         #[expect(clippy::cast_precision_loss)]
         w1.map(|sample| sample.least_writes as f64 / sample.seconds).max_by(f64::total_cmp)
     }
@@ -264,8 +263,8 @@ impl Suite<'_> {
         let mut session = self.open(subject).await?;
         session.start(&[])?;
         session.ready().await?;
-        let cold = Sample { workload: "W1 at scale".to_owned(), ..session.cold(&all).await? };
-        session.deletion("W9", &all).await?;
+        let cold = Sample { workload: Workload::ColdAtScale, ..session.cold(&all).await? };
+        session.deletion(&all).await?;
         session.stop().await?;
         self.keep(1, vec![cold]);
         Ok(())
@@ -286,16 +285,14 @@ impl Suite<'_> {
         session.start(&[])?;
         session.ready().await?;
         let at_rest = usage::settled(session.process_id(), REST_DEADLINE).await?;
-        session.deletion("W9", &few).await?;
+        session.deletion(&few).await?;
         session.stop().await?;
         let sample = Sample {
-            workload: "memory beside foreign Secrets".to_owned(),
-            subject: subject.name.clone(),
             resident: at_rest.resident,
             peak: at_rest.peak,
             namespaces: namespaces.len(),
-            series: [("foreignSecrets".to_owned(), vec![count(to)])].into(),
-            ..Sample::default()
+            series: [(Series::ForeignSecrets, vec![count(to)])].into(),
+            ..Sample::new(Workload::MemoryBesideForeignSecrets, &subject.name)
         };
         self.keep(1, vec![sample]);
         Ok(())
@@ -323,13 +320,13 @@ impl Suite<'_> {
         let subject = self.main_subject().ok_or_else(|| {
             crate::Error::Rig(regcred_tests::Error::Unexpected("no subject watches".to_owned()))
         })?;
-        let task = Task::cold("W10", &namespaces, &secret_names()[..credentials], ALL);
+        let task = Task::cold(Workload::Ceiling, &namespaces, &secret_names()[..credentials], ALL);
         let mut session = self.open(subject).await?;
         session.start(&[])?;
         session.ready().await?;
         let mut sample = session.cold(&task).await?;
-        sample.series.insert("copies".to_owned(), vec![count(self.cluster.count_copies().await?)]);
-        session.deletion("W9", &task).await?;
+        sample.series.insert(Series::Copies, vec![count(self.cluster.count_copies().await?)]);
+        session.deletion(&task).await?;
         session.stop().await?;
         Ok(sample)
     }
@@ -346,7 +343,7 @@ fn count(number: usize) -> f64 {
 
 /// A sample in one line, for whoever waits.
 fn line(sample: &Sample) -> String {
-    let latency = median(sample.series("attachMilliseconds"));
+    let latency = median(sample.series(Series::AttachMilliseconds));
     let latency = latency.map_or(String::new(), |median| format!(", attach median {median:.1} ms"));
     format!(
         "  {:<22} {:>8.2} s, {} of {} writes, {} requests, {:.2} s CPU, {:.1} MiB{latency}",

@@ -1,23 +1,28 @@
 //! The workloads, each on one subject. What is common: a mark in the audit log, the trigger, the wait until the
 //! last pair is right, the wait until the subject rests, and only then the counts.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use kube::{Api, Client, api::PostParams};
 use regcred_tests::audit::{Entries, Entry, Mark};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     Error, Result,
-    cluster::{ALL, TENTH},
+    cluster::{ALL, TENTH, in_parallel, object},
     least_writes::{self, Call},
     observer::Seen,
-    record::Sample,
-    subject::Session,
+    record::{Sample, Series, Workload},
+    subject::{DEADLINE, Session},
     usage::{self, Usage},
 };
 
-/// The longest that a workload may take.
-pub const DEADLINE: Duration = Duration::from_mins(20);
 /// The longest that a subject may go on afterwards.
 const REST_DEADLINE: Duration = Duration::from_mins(2);
 /// Longer than operators commonly wait before they write a status again.
@@ -34,8 +39,8 @@ pub const MARKER: (&str, &str) = ("marker", "bench-marker");
 /// What a workload is to bring about.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// Such as `W1`.
-    pub workload: &'static str,
+    /// Which one.
+    pub workload: Workload,
     /// Where.
     pub namespaces: Vec<String>,
     /// Which Secrets.
@@ -50,12 +55,7 @@ pub struct Task {
 
 impl Task {
     /// Every Secret into every namespace.
-    pub fn cold(
-        workload: &'static str,
-        namespaces: &[String],
-        secrets: &[String],
-        label: &'static str,
-    ) -> Self {
+    pub fn cold(workload: Workload, namespaces: &[String], secrets: &[String], label: &'static str) -> Self {
         Self {
             workload,
             least: namespaces.len() * (secrets.len() + 1),
@@ -68,7 +68,7 @@ impl Task {
 
     fn rotation(namespaces: &[String], secret: &str) -> Self {
         Self {
-            workload: "W3",
+            workload: Workload::Rotation,
             least: namespaces.len(),
             calls: least_writes::rotation(namespaces, secret, PASSWORDS[1]),
             namespaces: namespaces.to_vec(),
@@ -77,8 +77,12 @@ impl Task {
         }
     }
 
-    fn deletion(workload: &'static str, of: &Self) -> Self {
-        Self { workload, calls: least_writes::deletion(&of.namespaces, &of.secrets), ..of.clone() }
+    fn deletion(of: &Self) -> Self {
+        Self {
+            workload: Workload::Deletion,
+            calls: least_writes::deletion(&of.namespaces, &of.secrets),
+            ..of.clone()
+        }
     }
 
     fn pairs(&self) -> Vec<(String, String)> {
@@ -110,7 +114,7 @@ impl Session<'_> {
     }
 
     /// Everything that can be counted, once the subject rests.
-    async fn sample(&self, workload: &str, before: &Meters) -> Result<Sample> {
+    async fn sample(&self, workload: Workload, before: &Meters) -> Result<Sample> {
         let subject = match self.process_id() {
             0 => Usage::default(),
             process => usage::settled(process, REST_DEADLINE).await?,
@@ -118,15 +122,13 @@ impl Session<'_> {
         let api_server = Usage::of(self.cluster.api_server())?;
         let entries = self.cluster.control_plane.audit().since(before.mark);
         Ok(Sample {
-            workload: workload.to_owned(),
-            subject: self.subject.name.clone(),
             throttled: entries.iter().filter(|entry| entry.code == 429).count(),
             requests: requests(entries, self.user()),
             cpu_seconds: subject.cpu_seconds - before.subject.cpu_seconds,
             api_server_cpu_seconds: api_server.cpu_seconds - before.api_server.cpu_seconds,
             resident: subject.resident,
             peak: subject.peak,
-            ..Sample::default()
+            ..Sample::new(workload, &self.subject.name)
         })
     }
 
@@ -143,7 +145,7 @@ impl Session<'_> {
         } else {
             trigger(self).await?;
         }
-        let completions = self.cluster.observer.until(task.workload, DEADLINE, &mut done).await;
+        let completions = self.cluster.observer.until(&task.workload.to_string(), DEADLINE, &mut done).await;
         let completions = completions.map_err(|error| self.undone(task.workload, &error))?;
         let mut sample = self.sample(task.workload, &before).await?;
         if self.subject.is_one_shot() {
@@ -153,7 +155,7 @@ impl Session<'_> {
         let after = |at: &Instant| at.saturating_duration_since(began).as_secs_f64();
         sample.seconds = completions.iter().map(after).fold(0.0, f64::max);
         let first = completions.iter().map(after).fold(f64::INFINITY, f64::min);
-        sample.series.insert("firstPairSeconds".to_owned(), vec![first]);
+        sample.series.insert(Series::FirstPairSeconds, vec![first]);
         sample.namespaces = task.namespaces.len();
         sample.credentials = task.secrets.len();
         sample.pairs = task.namespaces.len() * task.secrets.len();
@@ -161,9 +163,9 @@ impl Session<'_> {
         Ok(sample)
     }
 
-    fn undone(&self, workload: &str, error: &Error) -> Error {
+    fn undone(&self, workload: Workload, error: &Error) -> Error {
         let subject = self.subject.name.clone();
-        Error::Undone { subject, workload: workload.to_owned(), reason: error.to_string() }
+        Error::Undone { subject, workload: workload.to_string(), reason: error.to_string() }
     }
 
     /// W1, W2 and the tenth of W1: every Secret into every namespace.
@@ -186,10 +188,9 @@ impl Session<'_> {
         self.run(&task, trigger, done).await
     }
 
-    /// W9: nothing is left, the credentials neither: one applied anew while it is on its way out would go with it.
-    /// `workload` names it, as it also clears up after others.
-    pub async fn deletion(&mut self, workload: &'static str, of: &Task) -> Result<Sample> {
-        let task = Task::deletion(workload, of);
+    /// W9: nothing is left, the credentials neither: one applied anew while it is being deleted would be deleted too.
+    pub async fn deletion(&mut self, of: &Task) -> Result<Sample> {
+        let task = Task::deletion(of);
         let pairs = task.pairs();
         let mut next = 0;
         let done = move |seen: &Seen| {
@@ -255,10 +256,10 @@ impl Session<'_> {
         sleep(period).await;
         let after = Usage::of(self.process_id())?;
         let latencies = foreign.stop();
-        let mut sample = self.sample("W4", &before).await?;
+        let mut sample = self.sample(Workload::Steady, &before).await?;
         sample.cpu_seconds = after.cpu_seconds - before.subject.cpu_seconds;
         sample.seconds = period.as_secs_f64();
-        sample.series.insert("foreignWriteMilliseconds".to_owned(), latencies);
+        sample.series.insert(Series::ForeignWriteMilliseconds, latencies);
         Ok(sample)
     }
 
@@ -270,7 +271,7 @@ impl Session<'_> {
         password: &'static str,
     ) -> Result<Sample> {
         let names: Vec<String> = (0..count).map(|number| format!("burst-{number:05}")).collect();
-        let task = Task::cold("W5", &names, &[secret.to_owned()], ALL);
+        let task = Task::cold(Workload::NewNamespaces, &names, &[secret.to_owned()], ALL);
         let done = self.all_hold(&task, password);
         let new = names.iter().map(|name| (name.clone(), &[ALL] as &[&str])).collect();
         let trigger = async |this: &mut Self| this.cluster.make_namespaces(new).await;
@@ -293,11 +294,11 @@ impl Session<'_> {
             self.cluster.attach("bench-rig", &account, secret).await?;
             bare.push(milliseconds(sent, Instant::now()));
         }
-        let mut sample = self.sample("W6 quiet", &before).await?;
+        let mut sample = self.sample(Workload::QuietAccounts, &before).await?;
         sample.pairs = count;
         sample.least_writes = count;
-        sample.series.insert("attachMilliseconds".to_owned(), attached);
-        sample.series.insert("bareMilliseconds".to_owned(), bare);
+        sample.series.insert(Series::AttachMilliseconds, attached);
+        sample.series.insert(Series::BareMilliseconds, bare);
         let each = |namespace: &str| {
             (0..count).map(move |n| (namespace.to_owned(), format!("quiet-{n}"))).collect::<Vec<_>>()
         };
@@ -326,34 +327,40 @@ impl Session<'_> {
         let count = (rate * period.as_secs_f64()) as usize;
         let accounts: Vec<(String, String)> =
             (0..count).map(|n| (namespaces[n % namespaces.len()].clone(), format!("burst-{n}"))).collect();
-        let mut clock = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
-        let mut created = Vec::new();
+        let created = self.create_accounts(&accounts, Duration::from_secs_f64(1.0 / rate)).await?;
         let mut attached = Vec::new();
-        let creating = futures::stream::FuturesUnordered::new();
-        for (namespace, account) in &accounts {
-            clock.tick().await;
-            // Sent on schedule whether earlier ones were answered or not: a slow server must not slow the load.
-            creating.push(tokio::spawn(create_account(
-                self.cluster.client.clone(),
-                namespace.clone(),
-                account.clone(),
-            )));
-        }
-        for task in creating {
-            created.push(task.await.map_err(|error| self.undone("W6", &lost(&error)))??);
-        }
         for (namespace, account, sent) in &created {
             attached.push(milliseconds(*sent, self.attached(namespace, account, secret).await?));
         }
         let seconds = began.elapsed().as_secs_f64();
-        let mut sample = self.sample("W6", &before).await?;
+        let mut sample = self.sample(Workload::AccountBurst, &before).await?;
         sample.seconds = seconds;
         (sample.pairs, sample.least_writes) = (count, count);
-        sample.series.insert("attachMilliseconds".to_owned(), attached);
-        sample.series.insert("ratePerSecond".to_owned(), vec![rate]);
+        sample.series.insert(Series::AttachMilliseconds, attached);
+        sample.series.insert(Series::RatePerSecond, vec![rate]);
         self.cluster.delete_accounts(accounts).await?;
         usage::settled(self.process_id(), REST_DEADLINE).await?;
         Ok(sample)
+    }
+
+    /// Sent on schedule whether earlier ones were answered or not: a slow server must not slow the load.
+    async fn create_accounts(
+        &self,
+        accounts: &[(String, String)],
+        interval: Duration,
+    ) -> Result<Vec<(String, String, Instant)>> {
+        let mut clock = tokio::time::interval(interval);
+        let mut creating = Vec::new();
+        for (namespace, account) in accounts {
+            clock.tick().await;
+            let client = self.cluster.client.clone();
+            creating.push(tokio::spawn(create_account(client, namespace.clone(), account.clone())));
+        }
+        let mut created = Vec::new();
+        for task in creating {
+            created.push(task.await.map_err(|error| self.undone(Workload::AccountBurst, &lost(&error)))??);
+        }
+        Ok(created)
     }
 
     /// W7: a restart with everything in sync; beside it, how long a bare list of the same data takes. `seconds` is
@@ -371,9 +378,9 @@ impl Session<'_> {
         self.ready().await?;
         let seconds = began.elapsed().as_secs_f64();
         self.is_awake("after-restart").await?;
-        let mut sample = self.sample("W7", &before).await?;
+        let mut sample = self.sample(Workload::Restart, &before).await?;
         sample.seconds = seconds;
-        sample.series.insert("bareListSeconds".to_owned(), vec![list_seconds]);
+        sample.series.insert(Series::BareListSeconds, vec![list_seconds]);
         Ok(sample)
     }
 
@@ -405,7 +412,7 @@ impl Session<'_> {
             self.is_awake(&format!("after-drop-{number}")).await?;
             usage::settled(self.process_id(), REST_DEADLINE).await?;
         }
-        self.sample("W8", &before).await
+        self.sample(Workload::DroppedWatches, &before).await
     }
 
     /// P13 and P8: W1 while somebody else writes, and while small credentials come in.
@@ -428,10 +435,10 @@ impl Session<'_> {
         let during = (sample.seconds / interval.as_secs_f64()) as usize;
         let mut latencies = foreign.stop();
         latencies.truncate(during);
-        let workload = if small.is_empty() { "W1 beside a writer" } else { "W1 beside small ones" };
-        workload.clone_into(&mut sample.workload);
-        sample.series.insert("foreignBaselineMilliseconds".to_owned(), baseline);
-        sample.series.insert("foreignWriteMilliseconds".to_owned(), latencies);
+        let is_alone = small.is_empty();
+        sample.workload = if is_alone { Workload::ColdBesideAWriter } else { Workload::ColdBesideSmallOnes };
+        sample.series.insert(Series::ForeignBaselineMilliseconds, baseline);
+        sample.series.insert(Series::ForeignWriteMilliseconds, latencies);
         Ok(sample)
     }
 
@@ -456,76 +463,68 @@ impl Session<'_> {
             }
             waits.push(milliseconds(sent, at));
         }
-        let completions = self.cluster.observer.until(task.workload, DEADLINE, done).await?;
+        let completions = self.cluster.observer.until(&task.workload.to_string(), DEADLINE, done).await?;
         let mut sample = self.sample(task.workload, &before).await?;
         sample.seconds = completions
             .iter()
             .map(|at| at.saturating_duration_since(began).as_secs_f64())
             .fold(0.0, f64::max);
-        sample.series.insert("smallCredentialMilliseconds".to_owned(), waits);
+        sample.series.insert(Series::SmallCredentialMilliseconds, waits);
         let small: Vec<String> = small.iter().map(|(secret, _)| secret.clone()).collect();
         self.remove_credentials(&small).await?;
         Ok(sample)
     }
 
     /// W11: namespaces and their Pods, made together. The share of Pods that carry the name is in the series.
-    pub async fn first_pods(&self, workload: &str, count: usize, secret: &str) -> Result<Sample> {
-        use k8s_openapi::api::core::v1::{Namespace, Pod};
-        use kube::{Api, api::PostParams};
+    pub async fn first_pods(&self, workload: Workload, count: usize, secret: &str) -> Result<Sample> {
         let before = self.read_meters()?;
         let names: Vec<String> = (0..count).map(|number| format!("race-{number:05}")).collect();
-        let carried = std::sync::Mutex::new(Vec::new());
-        crate::cluster::in_parallel(&names, async |name| {
-            let client = self.cluster.client.clone();
-            let namespace: Namespace =
-                json(&serde_json::json!({ "metadata": { "name": name, "labels": { ALL: "true" } } }))?;
-            Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-            let pod: Pod = json(&serde_json::json!({
-                "metadata": { "name": "first" },
-                "spec": { "containers": [{ "name": "main", "image": "registry.example.com/app" }] },
-            }))?;
-            let pods: Api<Pod> = Api::namespaced(client, name);
-            // As a controller does: a Pod is refused until its ServiceAccount is there, and is tried again.
-            let pod = loop {
-                match pods.create(&PostParams::default(), &pod).await {
-                    Err(kube::Error::Api(status)) if status.code == 403 => {
-                        sleep(Duration::from_millis(10)).await;
-                    }
-                    answer => break answer?,
-                }
-            };
-            let entries = pod.spec.and_then(|spec| spec.image_pull_secrets).unwrap_or_default();
-            let carries = entries.iter().any(|entry| entry.name == secret);
-            carried
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .push(f64::from(u8::from(carries)));
+        let carried = Mutex::new(Vec::new());
+        in_parallel(&names, async |name| {
+            let entries = first_pod(&self.cluster.client, name).await?;
+            let carries = f64::from(u8::from(entries.iter().any(|entry| entry == secret)));
+            carried.lock().unwrap_or_else(PoisonError::into_inner).push(carries);
             Ok(())
         })
         .await?;
         let mut sample = self.sample(workload, &before).await?;
         sample.namespaces = count;
-        let carried = carried.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        sample.series.insert("carriesTheName".to_owned(), carried);
+        let carried = carried.into_inner().unwrap_or_else(PoisonError::into_inner);
+        sample.series.insert(Series::CarriesTheName, carried);
         self.cluster.delete_namespaces(&names).await?;
         Ok(sample)
     }
 }
 
-fn json<T: serde::de::DeserializeOwned>(value: &serde_json::Value) -> kube::Result<T> {
-    serde_json::from_value(value.clone()).map_err(kube::Error::SerdeError)
+/// Makes a namespace and a Pod in it; returns the names of the Pod's pull Secrets.
+async fn first_pod(client: &Client, namespace: &str) -> kube::Result<Vec<String>> {
+    let made: Namespace = object(json!({ "metadata": { "name": namespace, "labels": { ALL: "true" } } }))?;
+    Api::all(client.clone()).create(&PostParams::default(), &made).await?;
+    let pod: Pod = object(json!({
+        "metadata": { "name": "first" },
+        "spec": { "containers": [{ "name": "main", "image": "registry.example.com/app" }] },
+    }))?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    // As a controller does: a Pod is refused until its ServiceAccount is there, and is tried again.
+    let pod = loop {
+        match pods.create(&PostParams::default(), &pod).await {
+            Err(kube::Error::Api(status)) if status.code == 403 => sleep(Duration::from_millis(10)).await,
+            answer => break answer?,
+        }
+    };
+    let entries = pod.spec.and_then(|spec| spec.image_pull_secrets).unwrap_or_default();
+    Ok(entries.into_iter().map(|entry| entry.name).collect())
 }
 
 async fn create_account(
-    client: kube::Client,
+    client: Client,
     namespace: String,
     name: String,
 ) -> Result<(String, String, Instant)> {
-    use k8s_openapi::api::core::v1::ServiceAccount;
-    let api: kube::Api<ServiceAccount> = kube::Api::namespaced(client, &namespace);
-    let account = json(&serde_json::json!({ "metadata": { "name": name } }))?;
+    let api: Api<ServiceAccount> = Api::namespaced(client, &namespace);
+    let account = object(json!({ "metadata": { "name": name } }))?;
     let sent = Instant::now();
-    api.create(&kube::api::PostParams::default(), &account).await?;
+    api.create(&PostParams::default(), &account).await?;
     Ok((namespace, name, sent))
 }
 
@@ -556,8 +555,8 @@ pub fn cold_tasks(namespaces: &[String]) -> [Task; 3] {
     let secrets = secret_names();
     let (all, few) = (namespaces, tenth(namespaces));
     [
-        Task::cold("W1", all, &secrets[..1], ALL),
-        Task::cold("W1 on a tenth", &few, &secrets[..1], TENTH),
-        Task::cold("W2", &few, &secrets, TENTH),
+        Task::cold(Workload::Cold, all, &secrets[..1], ALL),
+        Task::cold(Workload::ColdOnATenth, &few, &secrets[..1], TENTH),
+        Task::cold(Workload::ManyCredentials, &few, &secrets, TENTH),
     ]
 }

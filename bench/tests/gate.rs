@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use regcred_bench::{
     Error, Result,
-    record::Sample,
+    record::{Sample, Workload},
     subject::{Programs, Subject},
     suite::{self, Parameters},
 };
@@ -13,6 +13,17 @@ use regcred_tests::{binaries::operator_binary, install::repository};
 
 /// Finalizer, status twice (on the way and settled), and an event.
 const WRITES_FOR_A_CREDENTIAL: usize = 4;
+
+/// What the operator must have been measured in.
+const MEASURED: [Workload; 7] = [
+    Workload::Cold,
+    Workload::ManyCredentials,
+    Workload::Rotation,
+    Workload::NewNamespaces,
+    Workload::AccountBurst,
+    Workload::QuietAccounts,
+    Workload::Deletion,
+];
 
 fn subject(file: &str, name: &str) -> Result<Subject> {
     let all = Subject::read(&repository().join("bench/subjects").join(file))?;
@@ -47,7 +58,7 @@ async fn measure(say: &dyn Fn(&str)) -> Result<Vec<Sample>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_namespaces_cost_the_least_requests() {
     let samples = measure(&|line| eprintln!("{line}")).await.unwrap();
-    for workload in ["W1", "W2", "W3", "W5", "W6", "W6 quiet", "W9"] {
+    for workload in MEASURED {
         assert!(
             samples.iter().any(|s| s.workload == workload && s.subject == "regcred"),
             "{workload} is missing"
@@ -57,7 +68,7 @@ async fn two_hundred_namespaces_cost_the_least_requests() {
         no_write_too_many(sample);
         no_request_too_many(sample);
     }
-    for workload in ["W4", "W7", "W8"] {
+    for workload in [Workload::Steady, Workload::Restart, Workload::DroppedWatches] {
         let sample = samples.iter().find(|s| s.workload == workload && s.subject == "regcred").unwrap();
         let writes = sample.writes_in_namespaces() + sample.other_writes();
         assert_eq!(writes, 0, "P2: nothing changed in {workload}: {:?}", sample.requests);
@@ -67,8 +78,8 @@ async fn two_hundred_namespaces_cost_the_least_requests() {
 /// P1. What was there to change is known exactly. Where many come at once, a burst may meet a conflict, and credentials
 /// that the machine holds up on their way may reach a list in a second patch: there the bound is that of the goal.
 fn no_write_too_many(sample: &Sample) {
-    let slack =
-        if ["W2", "W5", "W6"].contains(&sample.workload.as_str()) { sample.least_writes / 50 } else { 0 };
+    let many_at_once = [Workload::ManyCredentials, Workload::NewNamespaces, Workload::AccountBurst];
+    let slack = if many_at_once.contains(&sample.workload) { sample.least_writes / 50 } else { 0 };
     let (writes, least) = (sample.writes_in_namespaces(), sample.least_writes);
     let Sample { workload, subject, requests, .. } = sample;
     assert!(
