@@ -201,7 +201,7 @@ impl<'a> Figures<'a> {
     }
 
     /// The bare writer's fastest time in a workload, in one round.
-    pub fn best_bare(&self, workload: Workload, round: usize) -> Option<&'a Sample> {
+    fn best_bare(&self, workload: Workload, round: usize) -> Option<&'a Sample> {
         let bare = self.run.samples.iter().filter(|sample| sample.subject.starts_with("bare-"));
         let there = bare.filter(|sample| sample.workload == workload && sample.round == round);
         there.min_by(|a, b| a.seconds.total_cmp(&b.seconds))

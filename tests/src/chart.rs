@@ -41,6 +41,14 @@ pub async fn render(values: &[&str]) -> Result<String> {
     helm(None, &arguments).await
 }
 
+/// Applies what the chart gives with these values, by kubectl.
+pub async fn apply(control_plane: &ControlPlane, values: &[&str]) -> Result<()> {
+    let manifest = render(values).await?;
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"];
+    let output = control_plane.kubectl(control_plane.admin_identity(), &arguments, &manifest).await?;
+    output.success().map(drop)
+}
+
 /// Installs the chart as a user does; what Helm prints comes back.
 pub async fn install(control_plane: &ControlPlane, values: &[&str]) -> Result<String> {
     let arguments = ["install", RELEASE, CHART, "--namespace", OPERATOR_NAMESPACE, "--create-namespace"];

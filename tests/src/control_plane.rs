@@ -119,7 +119,7 @@ impl ControlPlane {
     }
 
     /// Kills kube-apiserver; etcd keeps the data. Nothing is flushed or said goodbye to, as in a crash.
-    pub fn stop_api_server(&self) {
+    fn stop_api_server(&self) {
         drop(self.api_server.lock().unwrap().take());
     }
 
@@ -287,7 +287,7 @@ impl ControlPlane {
     ///
     /// The API server answers watches from a cache of its own, so a watch from an old resourceVersion still succeeds,
     /// unless it was started with `--watch-cache=false`; [`Self::expire_watches`] empties that cache too.
-    pub async fn compact_etcd(&self) -> Result<()> {
+    async fn compact_etcd(&self) -> Result<()> {
         let range = self.etcd_request("/v3/kv/range", &json!({ "key": "AA==" })).await?;
         let revision = range["header"]["revision"].as_str().unwrap_or_default();
         self.etcd_request("/v3/kv/compaction", &json!({ "revision": revision, "physical": true })).await?;

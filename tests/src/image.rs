@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The tag of the image, which the chart asks for.
-pub const TAG: &str = env!("CARGO_PKG_VERSION");
+const TAG: &str = env!("CARGO_PKG_VERSION");
 
 /// The folder of the OCI layout; built once per process. Blocks, for minutes the first time.
 pub fn layout() -> Result<PathBuf> {

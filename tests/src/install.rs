@@ -28,14 +28,6 @@ pub async fn install(control_plane: &ControlPlane) -> Result<()> {
     served(control_plane).await
 }
 
-/// As [`install`], as the chart renders it with these values.
-pub async fn install_with(control_plane: &ControlPlane, values: &[&str]) -> Result<()> {
-    let manifest = crate::chart::render(values).await?;
-    let arguments = ["apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"];
-    let output = control_plane.kubectl(control_plane.admin_identity(), &arguments, &manifest).await?;
-    output.success().map(drop)
-}
-
 /// Applies the CRD and waits until it is served.
 pub async fn install_crd(control_plane: &ControlPlane) -> Result<()> {
     apply(control_plane, "crds/registrycredentials.regcred.dev.yaml").await?;

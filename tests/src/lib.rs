@@ -8,10 +8,10 @@
 //! | [`scene`] | what a test holds: namespaces, source Secrets, operators, and a look at the result |
 //! | [`node`] | containerd, runc, the kubelet and private registries beside a control plane, in namespaces of their own |
 //! | [`operator`] | the operator as a child process: start, kill, pause, ready, metrics, logs |
-//! | [`install`] | puts regcred into the cluster, as a user would |
 //! | [`chart`], [`stolen_token`] | the chart by Helm, and what is rendered from it; what a thief of the token can do |
 //! | [`image`] | the operator's image, built from this checkout |
-//! | [`proxy`] | stands between an operator and the API server and breaks things on purpose |
+//! | [`install`] | puts regcred into the cluster, as a user would |
+//! | [`proxy`] | sits between an operator and the API server and breaks things on purpose |
 //! | [`control_plane`] | etcd, kube-apiserver and kube-controller-manager: start, restart, users, compaction |
 //! | [`site`] | the folder of one control plane: keys, policy, ports, and each program's command line |
 //! | [`identity`] | who talks to the API server: a kubeconfig of its own for every user |

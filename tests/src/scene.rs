@@ -291,7 +291,7 @@ impl Scene {
     }
 
     /// Searches operator logs, events, statuses and the audit log for the canary.
-    pub async fn assert_nothing_leaked(&self) {
+    async fn assert_nothing_leaked(&self) {
         let logs = |process: &Arc<Process>| (process.name().to_owned(), process.stdout() + &process.stderr());
         let mut texts: Vec<(String, String)> = self.operators.lock().unwrap().iter().map(logs).collect();
         let all = ListParams::default();

@@ -6,9 +6,9 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use regcred_dockerconfig::DOCKER_HUB_HOSTS;
-use regcred_tests::install::{OPERATOR_NAMESPACE, install_with};
+use regcred_tests::install::OPERATOR_NAMESPACE;
 use regcred_tests::operator::OperatorOptions;
-use regcred_tests::{SECRET_KEY, SECRET_TYPE, Scene, eventually};
+use regcred_tests::{SECRET_KEY, SECRET_TYPE, Scene, chart, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -280,7 +280,7 @@ async fn failures_are_bounded_and_status_does_not_grow_with_the_cluster() {
 #[tokio::test]
 async fn with_listed_target_names_rbac_by_name_is_enough() {
     let scene = Scene::new().await;
-    install_with(scene.control_plane(), &["attachAtBirth.enabled=false", "targetNames={platform-pull}"])
+    chart::apply(scene.control_plane(), &["attachAtBirth.enabled=false", "targetNames={platform-pull}"])
         .await
         .unwrap();
     let options =

@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use regcred_tests::install::{CRD_NAME, install_crd, install_with};
+use regcred_tests::install::{CRD_NAME, install_crd};
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::proxy::Action;
-use regcred_tests::{Proxy, SECRET_KEY, SECRET_TYPE, Scene, eventually};
+use regcred_tests::{Proxy, SECRET_KEY, SECRET_TYPE, Scene, chart, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(45);
@@ -330,7 +330,7 @@ async fn a_label_that_flips_a_hundred_times_ends_as_it_ends() {
 #[tokio::test]
 async fn adopting_takes_over_in_place_and_leaving_gives_back() {
     let scene = Scene::new().await;
-    install_with(scene.control_plane(), &["attachAtBirth.enabled=false", "cage.allowAdopt=true"])
+    chart::apply(scene.control_plane(), &["attachAtBirth.enabled=false", "cage.allowAdopt=true"])
         .await
         .unwrap();
     let _operator = scene.operator(OperatorOptions::default()).await;

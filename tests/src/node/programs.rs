@@ -17,7 +17,7 @@ const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node");
 /// Of Debian 12 or later. libseccomp2 is there for runc, where the machine has none.
 const PACKAGES: [&str; 4] = ["containerd", "runc", "docker-registry", "libseccomp2"];
 /// A folder that holds containerd, ctr, containerd-shim-runc-v2, runc and docker-registry.
-pub const FOLDER_VARIABLE: &str = "REGCRED_NODE_PROGRAMS";
+const FOLDER_VARIABLE: &str = "REGCRED_NODE_PROGRAMS";
 
 /// Where the programs of a node are.
 #[derive(Debug, Clone)]
