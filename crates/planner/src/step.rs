@@ -175,7 +175,7 @@ impl Step {
     }
 
     /// Whether this step must not be executed after `failed` failed.
-    pub fn depends_on(&self, failed: &Self) -> bool {
+    fn depends_on(&self, failed: &Self) -> bool {
         match (self, failed) {
             (
                 Self::DeleteSecret(removal) | Self::ReleaseSecret(removal),
@@ -183,5 +183,18 @@ impl Step {
             ) => patch.detach.contains(&removal.name),
             _ => false,
         }
+    }
+}
+
+impl Plan {
+    /// Why the next step must not be executed after what became of those before it.
+    pub fn obstacle(&self, results: &[Result<(), StepError>]) -> Option<StepError> {
+        let next = self.steps.get(results.len())?;
+        let failed =
+            || self.steps.iter().zip(results).filter_map(|(step, result)| Some((step, result.err()?)));
+        if failed().any(|(_, error)| error == StepError::NamespaceTerminating) {
+            return Some(StepError::NamespaceTerminating);
+        }
+        failed().any(|(earlier, _)| next.depends_on(earlier)).then_some(StepError::Blocked)
     }
 }

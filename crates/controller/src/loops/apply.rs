@@ -22,22 +22,13 @@ pub(crate) async fn apply(context: &Context, plan: &Plan) -> Vec<Result<(), Step
     let writer = Writer { context, namespace: &plan.namespace };
     let mut results: Vec<Result<(), StepError>> = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
-        let result = match obstacle(step, &plan.steps, &results) {
+        let result = match plan.obstacle(&results) {
             Some(error) => Err(error),
             None => writer.execute(step).await,
         };
         results.push(result);
     }
     results
-}
-
-/// Why a step must not be executed after what happened to the steps before it.
-fn obstacle(step: &Step, steps: &[Step], results: &[Result<(), StepError>]) -> Option<StepError> {
-    let failed = || steps.iter().zip(results).filter_map(|(step, result)| Some((step, result.err()?)));
-    if failed().any(|(_, error)| error == StepError::NamespaceTerminating) {
-        return Some(StepError::NamespaceTerminating);
-    }
-    failed().any(|(earlier, _)| step.depends_on(earlier)).then_some(StepError::Blocked)
 }
 
 struct Writer<'a> {

@@ -41,10 +41,8 @@ fn execute(case: &Case, plan: &Plan) -> Vec<Result<(), StepError>> {
     assert!(unknown.is_empty(), "{}: no step writes {unknown:?}", case.rule);
     let mut results: Vec<Result<(), StepError>> = Vec::new();
     for step in &plan.steps {
-        let mut failed = plan.steps.iter().zip(&results).filter(|(_, result)| result.is_err());
-        let blocked = failed.any(|(earlier, _)| step.depends_on(earlier));
-        let result = if blocked { Err(StepError::Blocked) } else { case.answer(&name(&step.object())) };
-        results.push(result);
+        let obstacle = plan.obstacle(&results);
+        results.push(obstacle.map_or_else(|| case.answer(&name(&step.object())), Err));
     }
     results
 }
