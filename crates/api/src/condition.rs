@@ -128,7 +128,7 @@ pub enum Reason {
     AllAttached,
     /// `serviceAccounts.from` is `None`.
     NotRequested,
-    /// Somebody keeps removing the name from a ServiceAccount.
+    /// Something keeps undoing what regcred writes.
     Contested,
     /// A write failed for a cause that a later try may cure.
     WriteFailed,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::client::{Clients, Pulse};
 use crate::clock::Clock;
@@ -27,7 +29,7 @@ where
         concurrency: 1,
         lease: true,
         identity: identity.to_owned(),
-        clock: Clock::default(),
+        clock: paused(),
     };
     Context::new(clients, options, Metrics::default(), Stage::default())
 }
@@ -48,4 +50,10 @@ where
         }
     });
     Client::new(service, "default")
+}
+
+/// A clock that keeps pace with tokio's, which a test may have paused.
+fn paused() -> Clock {
+    let start = Instant::now();
+    Clock::new(move || Timestamp::UNIX_EPOCH + start.elapsed())
 }

@@ -52,6 +52,8 @@ pub use metrics::Metrics;
 const DRAIN: Duration = Duration::from_secs(5);
 /// Finalizers that are written at once: one that hangs on a slow webhook does not hold up the others.
 const CREDENTIAL_WORKERS: usize = 4;
+/// Statuses that are written at once, for the same reason.
+const STATUS_WORKERS: usize = 4;
 /// Sources that are looked at once: one that hangs does not hold up the others.
 const SOURCE_WORKERS: usize = 8;
 
@@ -86,6 +88,7 @@ async fn prepare(context: &Context) -> Result<FingerprintKey, Error> {
 /// Works until the lease is lost, which ends everything at once, or the operator is told to stop,
 /// which lets passes in progress end.
 async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
+    start_over(context);
     let mut workers = spawn_workers(context, key);
     let mut leading = context.stage.leading.subscribe();
     tokio::select! {
@@ -100,6 +103,16 @@ async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
     workers.shutdown().await;
 }
 
+/// What this replica knew when it last worked may be outdated: it must not bring back a credential that another
+/// replica has replaced since.
+fn start_over(context: &Context) {
+    let mut index = context.index();
+    for name in index.start_over() {
+        let asks_network = index.credential(&name).is_some_and(|entry| !entry.has_local_sources());
+        context.queues.source(name, asks_network);
+    }
+}
+
 fn spawn_workers(context: &Arc<Context>, key: &Arc<FingerprintKey>) -> JoinSet<()> {
     let mut workers = JoinSet::new();
     for _ in 0..context.options.concurrency {
@@ -111,6 +124,9 @@ fn spawn_workers(context: &Arc<Context>, key: &Arc<FingerprintKey>) -> JoinSet<(
     for _ in 0..SOURCE_WORKERS {
         workers.spawn(loops::source::work(context.clone(), key.clone()));
     }
-    workers.spawn(loops::status::work(context.clone()));
+    let paces = Arc::default();
+    for _ in 0..STATUS_WORKERS {
+        workers.spawn(loops::status::work(context.clone(), Arc::clone(&paces)));
+    }
     workers
 }

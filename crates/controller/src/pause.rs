@@ -16,6 +16,11 @@ impl Default for Pause {
 }
 
 impl Pause {
+    /// Whether nothing has failed since the last success.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.0 == FIRST
+    }
+
     pub(crate) fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(LONGEST);

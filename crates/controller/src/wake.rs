@@ -37,8 +37,6 @@ struct Progress {
     settled_after: Ticket,
     /// When its sources last sent out another copy than before.
     rotated_at: Option<Instant>,
-    /// How many looks at its sources failed in a row.
-    failed_looks: u32,
 }
 
 impl Queues {
@@ -84,9 +82,10 @@ impl Queues {
         self.await_passes(name);
     }
 
-    /// The sources of a RegistryCredential are to be looked at.
-    pub(crate) fn source(&self, name: Arc<str>) {
-        self.sources.push(name, Lane::Urgent);
+    /// The sources of a RegistryCredential are to be looked at. Those that ask no network go first: passes wait for
+    /// them at a start, and a network may hang.
+    pub(crate) fn source(&self, name: Arc<str>, asks_network: bool) {
+        self.sources.push(name, if asks_network { Lane::Bulk } else { Lane::Urgent });
     }
 
     /// A Secret that this RegistryCredential draws on changed. A first rotation is rolled out at once; those that follow
@@ -107,14 +106,6 @@ impl Queues {
     pub(crate) fn is_settled(&self, name: &Arc<str>) -> bool {
         let settled_after = self.with_progress(name, |progress| progress.settled_after);
         self.namespaces.is_done_before(settled_after)
-    }
-
-    /// Counts the looks at its sources that failed in a row.
-    pub(crate) fn count_failed_look(&self, name: &Arc<str>, failed: bool) -> u32 {
-        self.with_progress(name, |progress| {
-            progress.failed_looks = if failed { progress.failed_looks.saturating_add(1) } else { 0 };
-            progress.failed_looks
-        })
     }
 
     fn await_passes(&self, name: &Arc<str>) {
@@ -209,12 +200,5 @@ mod tests {
         }
         assert_eq!(handed_out(&queues.statuses).await.1, STATUS_DEBOUNCE);
         assert!(queues.statuses.is_empty());
-    }
-
-    #[test]
-    fn failed_looks_are_counted_until_one_succeeds() {
-        let queues = Queues::default();
-        let counts = [true, true, false, true].map(|failed| queues.count_failed_look(&name(), failed));
-        assert_eq!(counts, [1, 2, 0, 1]);
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use regcred_planner::{Credential, Payload, SecretCopy, Settings, SourceState, Uid, Validated, validate};
 
+use regcred_sources::needs_network;
+
 use crate::decode::CredentialObject;
 use crate::shelf::{Key, Origin, Shelf, Version, cluster_key};
 
@@ -19,6 +21,22 @@ pub struct CredentialEntry {
     pub source: Option<SourceState>,
     /// The request for a refresh that was last acted on.
     pub handled_request: Option<String>,
+    /// How many looks in a row failed in a way that the next may not.
+    pub failed_looks: u32,
+}
+
+/// A look at the sources of a RegistryCredential: what it was made for, and what it came to.
+pub struct SourceLook {
+    /// The spec that names the sources.
+    pub spec: Arc<Validated>,
+    /// The request for a refresh that was there when it began.
+    pub request: Option<String>,
+    /// What the sources gave, in words.
+    pub state: SourceState,
+    /// What the sources gave; `None` leaves the last good copy.
+    pub payload: Option<Payload>,
+    /// It failed in a way that the next look may not.
+    pub retrying: bool,
 }
 
 /// A RegistryCredential before and after an event.
@@ -51,12 +69,18 @@ impl CredentialEntry {
             copy: None,
         };
         let handled_request = object.status.as_ref().and_then(|status| status.last_handled_request.clone());
-        Self { object, planned: Arc::new(planned), source: None, handled_request }
+        Self { object, planned: Arc::new(planned), source: None, handled_request, failed_looks: 0 }
     }
 
     /// The spec by which its sources are looked at; `None` while they are not: invalid, suspended, being deleted.
     pub fn wanted_sources(&self) -> Option<&Arc<Validated>> {
         self.planned.active_spec().filter(|spec| !spec.suspend)
+    }
+
+    /// Whether looking at its sources asks no network.
+    pub fn has_local_sources(&self) -> bool {
+        let is_local = |spec: &Arc<Validated>| spec.registries.iter().all(|own| !needs_network(&own.source));
+        self.wanted_sources().is_some_and(is_local)
     }
 
     /// Whether its sources are to be looked at before their time: they never were for this spec, or somebody asked.
@@ -74,6 +98,7 @@ impl CredentialEntry {
         self.handled_request.clone_from(&old.handled_request);
         if old.object.generation == self.object.generation {
             self.source.clone_from(&old.source);
+            self.failed_looks = old.failed_looks;
             let (spec, copy) = (old.planned.spec.clone(), old.planned.copy.clone());
             self.planned = Arc::new(Credential { spec, copy, ..(*self.planned).clone() });
         } else if let (Ok(was), Ok(is), Some(copy)) =
@@ -154,28 +179,38 @@ impl Credentials {
         gone.into_iter().map(change).collect()
     }
 
-    /// Takes what the sources of a RegistryCredential gave, unless its spec is another by now than the one they
-    /// were asked for. Where they gave nothing, the last good copy stays. Returns the credential if its copy changed.
-    pub(crate) fn set_source(
-        &mut self,
-        name: &Arc<str>,
-        asked_for: &Arc<Validated>,
-        source: SourceState,
-        payload: Option<Payload>,
-    ) -> Option<Arc<Credential>> {
+    /// Takes what a look at the sources came to, unless the spec is another by now. Where they gave nothing, the last
+    /// good copy stays. Returns the credential if its copy changed.
+    pub(crate) fn take_look(&mut self, name: &Arc<str>, look: SourceLook) -> Option<Arc<Credential>> {
         let entry = self.shelf.get_mut(&cluster_key(name))?;
-        let spec = entry.planned.spec.as_ref().ok().filter(|spec| Arc::ptr_eq(spec, asked_for))?;
-        let copy = payload
+        let spec = entry.planned.spec.as_ref().ok().filter(|spec| Arc::ptr_eq(spec, &look.spec))?;
+        let copy = look
+            .payload
             .map(|payload| Arc::new(SecretCopy::new(&entry.planned.name, &entry.planned.uid, spec, payload)));
         let changed = copy.is_some() && entry.planned.copy != copy;
         if changed {
             entry.planned = Arc::new(Credential { copy, ..(*entry.planned).clone() });
         }
-        entry.source = Some(source);
-        entry.handled_request.clone_from(&entry.object.requested_at);
+        entry.source = Some(look.state);
+        entry.handled_request = look.request;
+        entry.failed_looks = if look.retrying { entry.failed_looks.saturating_add(1) } else { 0 };
         let after = changed.then(|| entry.planned.clone());
         self.renew();
         after
+    }
+
+    /// Forgets what all sources gave. Returns the names of those that are to be looked at.
+    pub(crate) fn forget_sources(&mut self) -> Vec<Arc<str>> {
+        let mut wanted = Vec::new();
+        for ((_, name), entry) in self.shelf.iter_mut() {
+            entry.source = None;
+            entry.planned = Arc::new(Credential { copy: None, ..(*entry.planned).clone() });
+            if entry.wanted_sources().is_some() {
+                wanted.push(name.clone());
+            }
+        }
+        self.renew();
+        wanted
     }
 
     /// Notes that our finalizer is off this object. Its watch says when the object no longer exists.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use regcred_api::SourceMember;
 use regcred_planner::{
-    Credential, Memory, Namespace, Object, Payload, Precondition, Secret, ServiceAccount, Settings,
-    SourceState, Uid, Validated, World,
+    Credential, Memory, Namespace, Object, Plan, Precondition, Secret, ServiceAccount, Settings, StepError,
+    Uid, World,
 };
-use regcred_sources::{SecretReader, SourceSecret, needs_network};
+use regcred_sources::{SecretReader, SourceSecret};
 
-use crate::credentials::{Change, CredentialEntry, Credentials};
+use crate::credentials::{Change, CredentialEntry, Credentials, SourceLook};
 use crate::decode::{
     self, CredentialBody, NamespaceBody, NamespaceObject, SecretBody, ServiceAccountBody, SourceSecretBody,
 };
@@ -95,9 +95,17 @@ impl Index {
         self.credentials.get(name)
     }
 
-    /// The memory of a namespace.
-    pub fn memory(&mut self, namespace: &Arc<str>) -> &mut Memory {
-        self.memories.entry(namespace.clone()).or_default()
+    /// Remembers what a plan found and what became of its steps. Returns all that is remembered of the namespace;
+    /// `None` if it does not exist any more.
+    pub fn record(
+        &mut self,
+        plan: &Plan,
+        results: &[Result<(), StepError>],
+        now: Timestamp,
+    ) -> Option<&Memory> {
+        let memory = self.memory(&plan.namespace)?;
+        memory.record(plan, results, now);
+        Some(memory)
     }
 
     /// Compares the lists of a namespace with what was last seen there: an entry of ours that is missing was taken
@@ -105,7 +113,22 @@ impl Index {
     /// a write may come before its answer.
     pub fn note_lists(&mut self, namespace: &Arc<str>, now: Timestamp) {
         let accounts = self.service_accounts_in(namespace);
-        self.memory(namespace).note(&accounts, now);
+        if let Some(memory) = self.memory(namespace) {
+            memory.note(&accounts, now);
+        }
+    }
+
+    /// The memory of a namespace, if it exists: one that does not would never be forgotten.
+    fn memory(&mut self, namespace: &Arc<str>) -> Option<&mut Memory> {
+        self.namespaces.get(&cluster_key(namespace))?;
+        Some(self.memories.entry(namespace.clone()).or_default())
+    }
+
+    /// Forgets what this replica made of sources and remembers of lists: another one worked meanwhile, and knows
+    /// better. Returns the RegistryCredentials whose sources are to be looked at.
+    pub fn start_over(&mut self) -> Vec<Arc<str>> {
+        self.memories.clear();
+        self.credentials.forget_sources()
     }
 
     /// Ingests news of a namespace. Returns those to requeue.
@@ -141,7 +164,7 @@ impl Index {
         let object = decode::namespace(body, &mut self.interner);
         let before = self.namespaces.get(&key);
         let same = before == Some(&object);
-        if before.is_some_and(|before| before.uid != object.uid) {
+        if before.is_none_or(|before| before.uid != object.uid) {
             self.memories.remove(&key.1);
         }
         let applied = self.namespaces.apply(key.clone(), version, object, origin);
@@ -214,7 +237,9 @@ impl Index {
 
     /// What was in the way does not exist any more.
     fn forget_hold(&mut self, (namespace, name): Key) -> Arc<str> {
-        self.memory(&namespace).forget_hold(&Object::Secret(name));
+        if let Some(memory) = self.memories.get_mut(&namespace) {
+            memory.forget_hold(&Object::Secret(name));
+        }
         namespace
     }
 
@@ -302,26 +327,17 @@ impl Index {
         }
     }
 
-    /// Takes what the sources of a RegistryCredential gave, unless its spec is another by now than the one they were
-    /// asked for. Returns the namespaces whose copies are to change.
-    pub fn set_source(
-        &mut self,
-        name: &Arc<str>,
-        asked_for: &Arc<Validated>,
-        source: SourceState,
-        payload: Option<Payload>,
-    ) -> Vec<Arc<str>> {
-        let changed = self.credentials.set_source(name, asked_for, source, payload);
+    /// Takes what a look at the sources of a RegistryCredential came to, unless its spec is another by now than the
+    /// one that was asked for. Returns the namespaces whose copies are to change.
+    pub fn take_look(&mut self, name: &Arc<str>, look: SourceLook) -> Vec<Arc<str>> {
+        let changed = self.credentials.take_look(name, look);
         changed.map_or_else(Vec::new, |credential| self.concerned(&[Some(&*credential)]))
     }
 
     /// Whether some source that needs no network was not looked at yet for the spec that names it.
     pub fn awaits_local_sources(&self) -> bool {
-        let local =
-            |spec: &Arc<Validated>| spec.registries.iter().all(|registry| !needs_network(&registry.source));
-        let awaited =
-            |entry: &CredentialEntry| entry.source.is_none() && entry.wanted_sources().is_some_and(local);
-        self.credentials.iter().any(|(_, entry)| awaited(entry))
+        let mut entries = self.credentials.iter();
+        entries.any(|(_, entry)| entry.source.is_none() && entry.has_local_sources())
     }
 
     /// Whether our finalizer is missing on some RegistryCredential, so that nothing is written for it yet.
@@ -440,7 +456,7 @@ fn draws_on(credential: &Credential, secret: &str) -> bool {
 mod tests {
     use regcred_api::Reason;
     use regcred_dockerconfig::SecretBytes;
-    use regcred_planner::{Plan, Removal, Step, StepError};
+    use regcred_planner::{Payload, Removal, SourceState, Step, Validated};
     use serde_json::{Value, json};
 
     use super::*;
@@ -520,6 +536,17 @@ mod tests {
         SourceState::Failed { reason: Reason::SourceNotFound, message: String::new() }
     }
 
+    fn look(
+        index: &mut Index,
+        spec: &Arc<Validated>,
+        state: SourceState,
+        payload: Option<Payload>,
+    ) -> Vec<Arc<str>> {
+        let request = index.credential(&name()).expect("an entry").object.requested_at.clone();
+        let look = SourceLook { spec: spec.clone(), request, state, payload, retrying: false };
+        index.take_look(&name(), look)
+    }
+
     fn copy_of(index: &Index) -> Option<String> {
         let copy = index.credential(&name())?.planned.copy.clone()?;
         Some(format!("{} as {}", copy.payload.fingerprint, copy.name))
@@ -561,12 +588,50 @@ mod tests {
         let shop: Arc<str> = Arc::from("shop");
         let over = Precondition { uid: Arc::from("s1"), resource_version: Arc::from("5") };
         let removal = Removal { name: name(), over, credential: Arc::from("c1") };
-        let plan = Plan { steps: vec![Step::DeleteSecret(removal)], ..Plan::default() };
+        let plan =
+            Plan { namespace: shop.clone(), steps: vec![Step::DeleteSecret(removal)], ..Plan::default() };
         let now = Timestamp::UNIX_EPOCH;
-        index.memory(&shop).record(&plan, &[Err(StepError::Forbidden)], now);
+        index.record(&plan, &[Err(StepError::Forbidden)], now);
         assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_some());
         index.ingest_namespace(put(&namespace("shop", "n9", 9, &json!({"pull": "yes"}))));
         assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_none());
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_namespace_that_does_not_exist() {
+        let mut index = served();
+        let shop: Arc<str> = Arc::from("shop");
+        index.ingest_namespace(Event::Deleted(received(&namespace("shop", "n1", 9, &json!({})))));
+        index.note_lists(&shop, Timestamp::UNIX_EPOCH);
+        let plan = Plan { namespace: shop, ..Plan::default() };
+        assert!(index.record(&plan, &[], Timestamp::UNIX_EPOCH).is_none());
+        index.ingest_secret(&COPIES, Event::Deleted(received(&secret("s1", 10))));
+        assert!(index.memories.is_empty());
+    }
+
+    #[test]
+    fn a_replica_that_works_again_takes_no_source_for_what_it_was() {
+        let mut index = served();
+        let spec = spec_of(&index);
+        look(&mut index, &spec, resolved(), Some(payload("one")));
+        assert!(!index.awaits_local_sources());
+        assert_eq!(index.start_over(), [name()]);
+        assert!(index.awaits_local_sources());
+        look(&mut index, &spec, failed(), None);
+        assert_eq!(copy_of(&index), None, "a source that gives nothing brings no old copy back");
+    }
+
+    #[test]
+    fn failures_that_the_next_look_may_cure_are_counted_until_one_is_none() {
+        let mut index = served();
+        let spec = spec_of(&index);
+        let counts = [true, true, false, true].map(|retrying| {
+            let request = None;
+            let look = SourceLook { spec: spec.clone(), request, state: failed(), payload: None, retrying };
+            index.take_look(&name(), look);
+            index.credential(&name()).unwrap().failed_looks
+        });
+        assert_eq!(counts, [1, 2, 0, 1]);
     }
 
     #[test]
@@ -616,7 +681,7 @@ mod tests {
     fn a_status_of_our_own_concerns_no_namespace_and_asks_for_no_look() {
         let mut index = served();
         let spec = spec_of(&index);
-        index.set_source(&name(), &spec, resolved(), Some(payload("one")));
+        look(&mut index, &spec, resolved(), Some(payload("one")));
         let mut written = credential("c1", 9, 1, &json!({}));
         written["status"] = json!({"observedGeneration": 1});
         let changes = index.ingest_credential(Event::Put(received(&written), Origin::OwnWrite));
@@ -629,12 +694,12 @@ mod tests {
     fn a_request_for_a_refresh_is_due_until_it_is_acted_on() {
         let mut index = served();
         let spec = spec_of(&index);
-        index.set_source(&name(), &spec, resolved(), Some(payload("one")));
+        look(&mut index, &spec, resolved(), Some(payload("one")));
         let mut asked = credential("c1", 9, 1, &json!({}));
         asked["metadata"]["annotations"] = json!({"regcred.dev/requestedAt": "noon"});
         index.ingest_credential(put(&asked));
         assert!(index.credential(&name()).unwrap().is_look_due());
-        index.set_source(&name(), &spec, resolved(), Some(payload("one")));
+        look(&mut index, &spec, resolved(), Some(payload("one")));
         let entry = index.credential(&name()).unwrap();
         assert_eq!((entry.is_look_due(), entry.handled_request.as_deref()), (false, Some("noon")));
     }
@@ -643,8 +708,8 @@ mod tests {
     fn what_a_source_last_gave_outlives_its_failure_and_a_spec_that_names_the_same_sources() {
         let mut index = served();
         let spec = spec_of(&index);
-        assert_eq!(index.set_source(&name(), &spec, resolved(), Some(payload("one"))), [Arc::from("shop")]);
-        assert!(index.set_source(&name(), &spec, failed(), None).is_empty());
+        assert_eq!(look(&mut index, &spec, resolved(), Some(payload("one"))), [Arc::from("shop")]);
+        assert!(look(&mut index, &spec, failed(), None).is_empty());
         assert_eq!(copy_of(&index).as_deref(), Some("one as pull"));
         index.ingest_credential(put(&credential("c1", 9, 2, &json!({"target": {"name": "renamed"}}))));
         assert_eq!(copy_of(&index).as_deref(), Some("one as renamed"));
@@ -659,7 +724,7 @@ mod tests {
         let mut index = served();
         let outdated = spec_of(&index);
         index.ingest_credential(put(&credential("c1", 9, 2, &json!({}))));
-        assert!(index.set_source(&name(), &outdated, resolved(), Some(payload("one"))).is_empty());
+        assert!(look(&mut index, &outdated, resolved(), Some(payload("one"))).is_empty());
         assert_eq!(copy_of(&index), None);
     }
 
@@ -669,7 +734,7 @@ mod tests {
         let shop: Arc<str> = Arc::from("shop");
         let planned = |index: &Index| index.observe(&shop).unwrap().credentials[0].clone();
         let spec = spec_of(&index);
-        index.set_source(&name(), &spec, resolved(), Some(payload("one")));
+        look(&mut index, &spec, resolved(), Some(payload("one")));
         assert!(planned(&index).copy.is_some() && planned(&index).finalized);
         index.note_released(&name(), &Arc::from("another"));
         assert!(planned(&index).finalized, "the object of that name is another by now");

@@ -23,7 +23,7 @@ mod received;
 mod scope;
 mod shelf;
 
-pub use credentials::{CredentialEntry, Credentials};
+pub use credentials::{CredentialEntry, Credentials, SourceLook};
 pub use decode::{
     CredentialBody, CredentialObject, NamespaceBody, SecretBody, ServiceAccountBody, SourceSecretBody,
 };

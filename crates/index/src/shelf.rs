@@ -133,6 +133,11 @@ impl<T> Shelf<T> {
         self.items.iter().map(|(key, item)| (key, &item.value))
     }
 
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Key, &mut T)> {
+        self.items.iter_mut().map(|(key, item)| (key, &mut item.value))
+    }
+
     /// The objects of a namespace, by name.
     pub fn in_namespace(&self, namespace: &Arc<str>) -> impl Iterator<Item = (&Arc<str>, &T)> {
         let first = (namespace.clone(), Arc::from(""));

@@ -53,6 +53,12 @@ pub enum StepError {
     /// An answer that does not fit its type. The step was executed all the same.
     #[error("the API server's answer could not be read")]
     UnreadableAnswer,
+    /// The write succeeded, and something undid it at once: an admission webhook, most likely.
+    #[error(
+        "something changes back what regcred writes; exclude its Secrets and imagePullSecrets from the admission \
+         webhook or policy that does, or change the spec to agree with it"
+    )]
+    Undone,
     /// Not executed, because a step that it depends on failed.
     #[error("waits until the name is off every ServiceAccount")]
     Blocked,
@@ -69,6 +75,7 @@ impl StepError {
             | Self::Forbidden
             | Self::QuotaExceeded
             | Self::Rejected(_)
+            | Self::Undone
             | Self::TooLarge => Class::UserMustAct,
             Self::Conflict | Self::Unavailable { .. } | Self::NoAnswer | Self::UnreadableAnswer => {
                 Class::Retry
@@ -83,6 +90,7 @@ impl StepError {
             Self::TypeMismatch => Reason::TypeMismatch,
             Self::Forbidden | Self::Rejected(_) => Reason::Forbidden,
             Self::QuotaExceeded => Reason::QuotaExceeded,
+            Self::Undone => Reason::Contested,
             Self::Conflict
             | Self::Gone
             | Self::NamespaceTerminating

@@ -84,9 +84,15 @@ impl Memory {
         for (account, (uid, names)) in &plan.present {
             self.saw(account, uid, names);
         }
+        if plan.steps.is_empty() {
+            // Whatever was undone before, and is not asked for any more, is in place.
+            self.holds.retain(|_, hold| hold.error != StepError::Undone || hold.retry_at > now);
+        }
         for (step, result) in plan.steps.iter().zip(results) {
             match result {
                 Ok(()) => self.succeeded(step),
+                // It is planned again once what it depends on succeeds.
+                Err(StepError::Blocked) => {}
                 Err(error) => self.failed(&plan.namespace, step, *error, now),
             }
         }
@@ -120,7 +126,8 @@ impl Memory {
     }
 
     fn succeeded(&mut self, step: &Step) {
-        self.holds.remove(&step.object());
+        // Whether it lasts shows in the next plan.
+        self.holds.retain(|object, hold| hold.error == StepError::Undone || *object != step.object());
         match step {
             Step::PatchServiceAccount(patch) => {
                 self.saw(&patch.name, &patch.uid, &patch.attach);

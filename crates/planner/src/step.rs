@@ -174,6 +174,26 @@ impl Step {
         }
     }
 
+    /// Whether it asks once more for what `earlier` has done.
+    pub fn repeats(&self, earlier: &Self) -> bool {
+        let shares = |one: &BTreeSet<Arc<str>>, other: &BTreeSet<Arc<str>>| !one.is_disjoint(other);
+        match (self, earlier) {
+            (Self::PatchServiceAccount(now), Self::PatchServiceAccount(before)) => {
+                now.name == before.name
+                    && (shares(&now.attach, &before.attach) || shares(&now.detach, &before.detach))
+            }
+            (
+                Self::ApplySecret { copy: now, .. } | Self::RecreateSecret { copy: now, .. },
+                Self::ApplySecret { copy: before, .. } | Self::RecreateSecret { copy: before, .. },
+            ) => now == before,
+            (
+                Self::DeleteSecret(now) | Self::ReleaseSecret(now),
+                Self::DeleteSecret(before) | Self::ReleaseSecret(before),
+            ) => now.name == before.name && now.over.uid == before.over.uid,
+            _ => false,
+        }
+    }
+
     /// Whether this step must not be executed after `failed` failed.
     fn depends_on(&self, failed: &Self) -> bool {
         match (self, failed) {

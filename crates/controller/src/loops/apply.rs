@@ -17,13 +17,15 @@ use crate::calls::{answer, as_manager};
 use crate::context::Context;
 use crate::watch;
 
-/// Executes every step that can be. One that fails stops only those that depend on it.
-pub(crate) async fn apply(context: &Context, plan: &Plan) -> Vec<Result<(), StepError>> {
+/// Executes every step that can be. One that fails stops only those that depend on it. One that repeats what this
+/// pass has done was undone at once, and is not tried again before its time.
+pub(crate) async fn apply(context: &Context, plan: &Plan, done: &[Step]) -> Vec<Result<(), StepError>> {
     let writer = Writer { context, namespace: &plan.namespace };
     let mut results: Vec<Result<(), StepError>> = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         let result = match plan.obstacle(&results) {
             Some(error) => Err(error),
+            None if done.iter().any(|earlier| step.repeats(earlier)) => Err(StepError::Undone),
             None => writer.execute(step).await,
         };
         results.push(result);

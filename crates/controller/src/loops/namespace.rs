@@ -61,22 +61,26 @@ async fn visited(context: &Context, is_awaited: fn(&Index) -> bool) {
 /// the last plan. Returns the RegistryCredentials being deleted whose numbers it changed.
 async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
     context.metrics.passes.inc();
+    let mut done = Vec::new();
     for _ in 0..MAX_ROUNDS {
-        let Some(plan) = next_plan(context, name) else { return report(context, name, Vec::new()) };
+        let now = context.now();
+        let Some(plan) = next_plan(context, name, now) else { return report(context, name, Vec::new()) };
         if plan.steps.is_empty() {
-            return conclude(context, name, &plan);
+            return conclude(context, &plan, now);
         }
-        let results = apply::apply(context, &plan).await;
-        context.index().memory(name).record(&plan, &results, context.now());
+        let results = apply::apply(context, &plan, &done).await;
+        context.index().record(&plan, &results, context.now());
+        let succeeded = plan.steps.into_iter().zip(results).filter(|(_, result)| result.is_ok());
+        done.extend(succeeded.map(|(step, _)| step));
     }
+    // Something new each time: others are served before this goes on.
     context.queues.namespaces.push(name.clone(), Lane::Bulk);
-    let plan = next_plan(context, name);
-    plan.map_or_else(Vec::new, |plan| conclude(context, name, &plan))
+    let now = context.now();
+    next_plan(context, name, now).map_or_else(Vec::new, |plan| conclude(context, &plan, now))
 }
 
 /// `None` if the namespace does not exist.
-fn next_plan(context: &Context, name: &Arc<str>) -> Option<Plan> {
-    let now = context.now();
+fn next_plan(context: &Context, name: &Arc<str>, now: Timestamp) -> Option<Plan> {
     let world = {
         let mut index = context.index();
         index.note_lists(name, now);
@@ -85,18 +89,18 @@ fn next_plan(context: &Context, name: &Arc<str>) -> Option<Plan> {
     Some(plan(&world, now))
 }
 
-/// Remembers and reports what a plan found, none of whose steps were executed. Comes back when something that is
-/// held back may be tried.
-fn conclude(context: &Context, name: &Arc<str>, plan: &Plan) -> Vec<Arc<str>> {
-    let now = context.now();
-    let (reports, wake_at) = {
+/// Remembers and reports what a plan found, none of whose steps were executed. Comes back when something that was
+/// in back-off at the time of the plan may be tried.
+fn conclude(context: &Context, plan: &Plan, now: Timestamp) -> Vec<Arc<str>> {
+    let name = &plan.namespace;
+    let concluded = {
         let mut index = context.index();
-        let memory = index.memory(name);
-        memory.record(plan, &[], now);
-        (outcomes(plan, &[], memory, now), memory.wake_at(now))
+        let memory = index.record(plan, &[], now);
+        memory.map(|memory| (outcomes(plan, &[], memory, now), memory.wake_at(now)))
     };
+    let (reports, wake_at) = concluded.unwrap_or_default();
     if let Some(at) = wake_at {
-        context.queues.namespaces.push_at(name.clone(), Instant::now() + until(at, now));
+        context.queues.namespaces.push_at(name.clone(), Instant::now() + until(at, context.now()));
     }
     report(context, name, reports)
 }
@@ -118,4 +122,130 @@ fn report(context: &Context, namespace: &Arc<str>, reports: Vec<PairReport>) -> 
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use regcred_api::Reason;
+    use regcred_index::{Body, Event, Origin, Received, SourceLook};
+    use regcred_planner::{Payload, SourceState};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fake;
+
+    fn put<T: Body>(object: &Value) -> Event<T> {
+        let received: Received<T> = serde_json::from_str(&object.to_string()).expect("an object with a name");
+        Event::Put(received, Origin::Watch)
+    }
+
+    fn name() -> Arc<str> {
+        Arc::from("pull")
+    }
+
+    fn shop() -> Arc<str> {
+        Arc::from("shop")
+    }
+
+    /// A namespace and a RegistryCredential that wants a Secret there, with no entry on a list.
+    fn observe_inputs(context: &Context) {
+        let mut index = context.index();
+        let namespace = json!({"metadata": {"name": "shop", "uid": "n1", "resourceVersion": "1"}});
+        index.ingest_namespace(put(&namespace));
+        index.ingest_credential(put(&json!({
+            "metadata": {
+                "name": "pull", "uid": "c1", "generation": 1, "resourceVersion": "2",
+                "finalizers": [regcred_api::names::FINALIZER],
+            },
+            "spec": {
+                "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": "bot"}}}],
+                "namespaces": {"from": "All"}, "serviceAccounts": {"from": "None"},
+            },
+        })));
+    }
+
+    fn give(context: &Context, fingerprint: &str) {
+        let mut index = context.index();
+        let spec = index.credential(&name()).and_then(|entry| entry.wanted_sources().cloned());
+        let payload = Payload {
+            content: b"{}".to_vec().into(),
+            fingerprint: fingerprint.to_owned(),
+            servers: vec!["ghcr.io".to_owned()],
+            expires_at: None,
+        };
+        let state = SourceState::Resolved { registries: Vec::new(), expires_at: None, note: None };
+        let spec = spec.expect("a spec whose sources are wanted");
+        let look = SourceLook { spec, request: None, state, payload: Some(payload), retrying: false };
+        index.take_look(&name(), look);
+    }
+
+    /// The answer to an apply, by an API server whose webhook takes the team's label for its own.
+    fn changed_by_a_webhook(applied: &Value, version: usize) -> Value {
+        let mut metadata = applied["metadata"].clone();
+        let fields = |value: &Value| -> Value {
+            value.as_object().unwrap().keys().map(|key| (format!("f:{key}"), json!({}))).collect()
+        };
+        let labels = fields(&metadata["labels"]);
+        let annotations = fields(&metadata["annotations"]);
+        metadata["labels"]["app.kubernetes.io/managed-by"] = json!("the webhook");
+        metadata["namespace"] = json!("shop");
+        metadata["uid"] = json!("s1");
+        metadata["resourceVersion"] = json!(version.to_string());
+        metadata["managedFields"] = json!([{
+            "manager": "regcred", "operation": "Apply",
+            "fieldsV1": {
+                "f:data": {"f:.dockerconfigjson": {}},
+                "f:metadata": {"f:labels": labels, "f:annotations": annotations},
+            },
+        }]);
+        json!({"metadata": metadata})
+    }
+
+    /// Passes over the namespace for so long.
+    async fn work_for(context: &Context, time: Duration) {
+        let passes = async {
+            loop {
+                let work = context.queues.namespaces.next().await;
+                pass(context, &work.key).await;
+                work.done();
+            }
+        };
+        let _over = tokio::time::timeout(time, passes).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_webhook_that_changes_what_is_written_is_named_and_not_fought() {
+        let writes = Arc::new(AtomicUsize::new(0));
+        let counted = writes.clone();
+        let context = fake::context("a", move |_, _, body| {
+            let version = 100 + counted.fetch_add(1, Ordering::Relaxed);
+            (200, changed_by_a_webhook(&body, version))
+        });
+        observe_inputs(&context);
+        give(&context, "1");
+        context.queues.namespace(shop());
+        work_for(&context, Duration::from_mins(1)).await;
+        assert!((2..=6).contains(&writes.load(Ordering::Relaxed)), "{writes:?} in a minute");
+        let failures = context.ledger().tally("c1").failures;
+        let reasons: Vec<_> = failures.values().map(|fault| fault.reason).collect();
+        assert_eq!(reasons, [Reason::Contested]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_works_again_writes_no_credential_of_the_last_time() {
+        let writes = Arc::new(AtomicUsize::new(0));
+        let counted = writes.clone();
+        let context = fake::context("a", move |_, _, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            (500, json!({}))
+        });
+        observe_inputs(&context);
+        give(&context, "outdated");
+        crate::start_over(&context);
+        context.queues.namespace(shop());
+        work_for(&context, Duration::from_secs(1)).await;
+        assert_eq!(writes.load(Ordering::Relaxed), 0);
+    }
 }

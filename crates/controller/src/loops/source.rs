@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use regcred_api::Class;
 use regcred_dockerconfig::Server;
+use regcred_index::SourceLook;
 use regcred_planner::{Look, Payload, Registry, ResolvedRegistry, SourceState, Validated, next_look};
 use regcred_sources::{Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve};
 use tokio::time::Instant;
@@ -17,29 +19,30 @@ use crate::fingerprint::FingerprintKey;
 /// Takes RegistryCredentials from the queue until the operator is told to stop.
 pub(crate) async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
     while let Some(work) = next(&context, &context.queues.sources).await {
-        let wanted = context.index().credential(&work.key).and_then(|entry| entry.wanted_sources().cloned());
-        if let Some(spec) = wanted {
-            look(&context, &key, &work.key, &spec).await;
-        }
+        look(&context, &key, &work.key).await;
         work.done();
         context.visited.notify_waiters();
     }
 }
 
 /// Looks at the sources, requeues the namespaces if the copy is another, and comes back when it is time.
-async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>, spec: &Arc<Validated>) {
-    let given = resolve_in_time(context, spec).await;
+async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
+    let wanted = context.index().credential(name).and_then(|entry| {
+        Some((entry.wanted_sources()?.clone(), entry.object.requested_at.clone(), entry.failed_looks))
+    });
+    let Some((spec, request, failed_before)) = wanted else { return };
+    let given = resolve_in_time(context, &spec).await;
     context.metrics.source_resolved(given.is_ok());
-    let failures = context.queues.count_failed_look(name, given.is_err());
+    let retrying = given.as_ref().is_err_and(|error| error.class() == Class::Retry);
     let (state, payload, outcome) = match given {
         Ok(resolved) => {
             let outcome = Look::Resolved { expires_at: resolved.expires_at };
-            (resolved_state(key, spec, &resolved), Some(payload(key, &resolved)), outcome)
+            (resolved_state(key, &spec, &resolved), Some(payload(key, &resolved)), outcome)
         }
-        Err(error) => (failed_state(name, &error), None, failed_look(&error, failures)),
+        Err(error) => (failed_state(name, &error), None, failed_look(&error, failed_before + 1)),
     };
-    take(context, name, spec, state, payload);
     let pause = next_look(name, &outcome, spec.refresh_interval, context.now());
+    take(context, name, SourceLook { spec, request, state, payload, retrying });
     context.queues.sources.push_at(name.clone(), Instant::now() + pause);
     context.queues.status(name.clone());
 }
@@ -52,16 +55,10 @@ async fn resolve_in_time(context: &Context, spec: &Validated) -> Result<Resolved
     given.unwrap_or(Err(SourceError::Unavailable { retry_after: Duration::ZERO }))
 }
 
-fn take(
-    context: &Context,
-    name: &Arc<str>,
-    spec: &Arc<Validated>,
-    state: SourceState,
-    payload: Option<Payload>,
-) {
+fn take(context: &Context, name: &Arc<str>, look: SourceLook) {
     let mut index = context.index();
     let had_copy = index.credential(name).is_some_and(|entry| entry.planned.copy.is_some());
-    let concerned = index.set_source(name, spec, state, payload);
+    let concerned = index.take_look(name, look);
     if had_copy && !concerned.is_empty() {
         context.queues.rotation(name, concerned);
     } else {

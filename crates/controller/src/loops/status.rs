@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::Patch;
+use parking_lot::Mutex;
 use regcred_api::RegistryCredentialStatus;
 use regcred_planner::{Event, Observed, report};
 use serde_json::json;
@@ -23,9 +24,12 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// How often an object is looked at while its namespaces are queued.
 const WATCHFUL: Duration = Duration::from_millis(100);
 
-/// When each status was written, and since when it waits for passes to end.
+/// The pace of each status, shared by the workers.
+pub(crate) type Paces = Mutex<HashMap<Arc<str>, Pace>>;
+
+/// When a status was written, and since when it waits for passes to end.
 #[derive(Debug, Default)]
-struct Pace {
+pub(crate) struct Pace {
     written: Option<Instant>,
     unsettled: Option<Instant>,
 }
@@ -41,29 +45,27 @@ struct Draft {
 }
 
 /// Takes RegistryCredentials from the queue until the operator is told to stop.
-pub(crate) async fn work(context: Arc<Context>) {
-    let mut paces: HashMap<Arc<str>, Pace> = HashMap::new();
+pub(crate) async fn work(context: Arc<Context>, paces: Arc<Paces>) {
     while let Some(work) = next(&context, &context.queues.statuses).await {
-        visit(&context, &work.key, &mut paces).await;
+        visit(&context, &work.key, &paces).await;
         work.done();
     }
 }
 
-async fn visit(context: &Context, name: &Arc<str>, paces: &mut HashMap<Arc<str>, Pace>) {
+async fn visit(context: &Context, name: &Arc<str>, paces: &Paces) {
     let Some(draft) = draft(context, name) else {
-        paces.remove(name);
+        paces.lock().remove(name);
         return;
     };
-    let pace = paces.entry(name.clone()).or_default();
-    if let Some(at) = later(&draft, pace) {
+    let wait_until = later(&draft, paces.lock().entry(name.clone()).or_default());
+    if let Some(at) = wait_until {
         context.queues.statuses.push_at(name.clone(), at);
     } else if draft.differs {
-        pace.written = Some(Instant::now());
         write(context, name, draft).await;
     }
 }
 
-/// When to look again instead of writing now. While namespaces are queued, a
+/// When to look again; `None` for a status that is written now, if it differs. While namespaces are queued, a
 /// status waits for them: one that speaks of this spec already so long that a restart writes nothing.
 fn later(draft: &Draft, pace: &mut Pace) -> Option<Instant> {
     let now = Instant::now();
@@ -74,7 +76,11 @@ fn later(draft: &Draft, pace: &mut Pace) -> Option<Instant> {
         return Some(now + WATCHFUL);
     }
     let next = pace.written.map(|at| at + INTERVAL).filter(|next| draft.differs && *next > now);
-    next.or_else(|| (draft.in_progress && !draft.differs).then_some(now + WATCHFUL))
+    let wait = next.or_else(|| (draft.in_progress && !draft.differs).then_some(now + WATCHFUL));
+    if wait.is_none() && draft.differs {
+        pace.written = Some(now);
+    }
+    wait
 }
 
 fn draft(context: &Context, name: &Arc<str>) -> Option<Draft> {

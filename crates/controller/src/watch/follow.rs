@@ -76,17 +76,31 @@ async fn follow_stream<T, S>(
     }
 }
 
-/// Waits before the stream goes on. One event that nobody can read is no reason to: it is skipped.
+/// Waits before the stream goes on. A single event that nobody can read is no reason to: it is skipped.
 async fn survive(context: &Context, kind: &'static str, error: &watcher::Error, pause: &mut Pause) {
-    if matches!(error, watcher::Error::WatchFailed(kube::Error::SerdeError(_))) {
+    let first = pause.is_fresh();
+    let pause = pause.next();
+    if is_unreadable(error) {
         context.metrics.object_unreadable(kind);
         tracing::warn!(kind, "an event could not be read and is skipped");
-        return;
+        if first {
+            return;
+        }
+    } else {
+        context.metrics.watch_failed(kind);
+        report(kind, error);
     }
-    context.metrics.watch_failed(kind);
     context.pulse.beat();
-    report(kind, error);
-    tokio::time::sleep(jittered(pause.next())).await;
+    tokio::time::sleep(jittered(pause)).await;
+}
+
+/// kube takes an event that does not fit its type for a `Status` without a code, where that is possible.
+fn is_unreadable(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchFailed(kube::Error::SerdeError(_)) => true,
+        watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code == 0,
+        _ => false,
+    }
 }
 
 /// Lets work begin once every watch has delivered a whole list.
@@ -176,9 +190,16 @@ mod tests {
             let error = serde::de::Error::custom("an object without a name");
             Err(watcher::Error::WatchFailed(kube::Error::SerdeError(error)))
         };
-        let stream = |_| events(vec![odd(), odd(), odd(), Ok(watcher::Event::InitDone)]);
-        follow_until(1, stream).await;
+        let nameless = || {
+            let status = Box::new(Status::default());
+            Err(watcher::Error::WatchFailed(kube::Error::Api(status)))
+        };
+        let good = || Ok(watcher::Event::InitDone);
+        follow_until(2, |_| events(vec![odd(), good(), nameless(), good()])).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
+        // A proxy that answers nothing but pages of its own is not asked without a pause.
+        follow_until(1, |_| events(vec![odd(), odd(), odd(), good()])).await;
+        assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 //! until those keys are queued, so that nobody sees new state whose keys are not queued yet.
 
 use regcred_index::{
-    CredentialBody, CredentialChange, CredentialEntry, Event, NamespaceBody, Origin, Received, SecretBody,
-    SecretScope, ServiceAccountBody, SourceSecretBody,
+    CredentialBody, CredentialChange, Event, NamespaceBody, Origin, Received, SecretBody, SecretScope,
+    ServiceAccountBody, SourceSecretBody,
 };
 
 use crate::context::Context;
@@ -35,9 +35,8 @@ pub(super) fn source(context: &Context, event: Event<SourceSecretBody>) {
 pub(super) fn credential(context: &Context, event: Event<CredentialBody>) {
     let mut index = context.index();
     for change in index.ingest_credential(event) {
-        let look = index.credential(&change.name).is_some_and(CredentialEntry::is_look_due);
-        if look {
-            context.queues.source(change.name.clone());
+        if let Some(entry) = index.credential(&change.name).filter(|entry| entry.is_look_due()) {
+            context.queues.source(change.name.clone(), !entry.has_local_sources());
         }
         requeue(context, change);
     }

@@ -388,6 +388,7 @@ fn step_error(name: &str) -> StepError {
         "AdoptNotAllowed" => StepError::AdoptNotAllowed,
         "TypeMismatch" => StepError::TypeMismatch,
         "Forbidden" => StepError::Forbidden,
+        "Undone" => StepError::Undone,
         "QuotaExceeded" => StepError::QuotaExceeded,
         "Rejected" => StepError::Rejected(422),
         "TooLarge" => StepError::TooLarge,
