@@ -115,7 +115,7 @@ impl Cluster {
         Ok(sent)
     }
 
-    /// The names on a ServiceAccount that is made and taken away again.
+    /// The names on a new ServiceAccount, which is deleted again.
     pub async fn account_names(&self, namespace: &str, name: &str) -> Result<Vec<String>> {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let account = object(json!({ "metadata": { "name": name } }))?;

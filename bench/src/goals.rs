@@ -5,7 +5,7 @@ use crate::record::{Run, Sample, Series, Workload, median, quantile};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// How a goal stands.
+/// Whether a goal is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Better than asked for.
@@ -18,7 +18,7 @@ pub enum Verdict {
     Open,
 }
 
-/// A goal and how it stands.
+/// A goal and whether it is reached.
 #[derive(Debug, Clone)]
 pub struct Goal {
     /// Such as `P1`.
@@ -31,7 +31,7 @@ pub struct Goal {
     pub pass: &'static str,
     /// What is better still.
     pub stretch: &'static str,
-    /// How it stands.
+    /// Whether it is reached.
     pub verdict: Verdict,
 }
 

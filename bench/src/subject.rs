@@ -33,7 +33,7 @@ use crate::{
 /// The longest that a workload may take.
 pub const DEADLINE: Duration = Duration::from_mins(20);
 const SOON: Duration = Duration::from_mins(1);
-/// What may stand in braces in a command, its environment and its address.
+/// The names that may be in braces in a command, its environment and its address.
 const PLACEHOLDERS: [&str; 8] =
     ["kubeconfig", "port", "concurrency", "secrets", "regcred", "bareWriter", "leastWrites", "leastApplies"];
 const READINESS_INTERVAL: Duration = Duration::from_millis(2);
@@ -157,7 +157,7 @@ impl Subject {
         }
     }
 
-    /// Whether it is the bare writer, or another that is told each request.
+    /// Whether it is the bare writer, or another that sends given requests.
     pub fn is_one_shot(&self) -> bool {
         self.command.iter().any(|word| word.contains("{leastWrites}")) || self.applies()
     }

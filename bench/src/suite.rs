@@ -83,7 +83,7 @@ pub struct Suite<'a> {
     say: &'a dyn Fn(&str),
 }
 
-/// Measures everything. `say` is told each step.
+/// Measures everything. `say` gets a line for each step.
 pub async fn run(
     parameters: &Parameters,
     subjects: &[Subject],
@@ -191,7 +191,7 @@ impl Suite<'_> {
         Ok(samples)
     }
 
-    /// What the bare writer does to others: the operator's harm is told beside it.
+    /// How much the bare writer slows others down, to compare the operator with.
     async fn harm(&self, subject: &Subject, namespaces: &[String]) -> Result<Vec<Sample>> {
         let [all, ..] = cold_tasks(namespaces);
         let mut session = self.open(subject).await?;

@@ -47,7 +47,7 @@ pub struct Task {
     pub secrets: Vec<String>,
     /// The least writes that do it.
     pub least: usize,
-    /// The least writes themselves, for a subject that is told them.
+    /// The least writes themselves, for a subject that sends them as they are.
     pub calls: Vec<Call>,
     /// The label by which the namespaces are selected.
     pub label: &'static str,
@@ -97,7 +97,7 @@ pub fn secret_names() -> Vec<String> {
     (0..MANY).map(|number| format!("bench-{number:02}")).collect()
 }
 
-/// What stood on every meter before a workload.
+/// What every meter showed before a workload.
 struct Meters {
     mark: Mark,
     subject: Usage,

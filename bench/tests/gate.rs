@@ -88,7 +88,7 @@ fn no_write_too_many(sample: &Sample) {
     );
 }
 
-/// A status is told every five seconds while work goes on, however fast the machine is.
+/// Status is written every five seconds while work goes on, however fast the machine is.
 fn statuses_on_the_way(sample: &Sample) -> usize {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some seconds")]
     let intervals = (sample.seconds / 5.0) as usize;

@@ -39,8 +39,8 @@ pub fn binary(repository: &Path, architecture: Architecture) -> Result<PathBuf, 
     Ok(folder.join(target).join("release/regcred"))
 }
 
-/// cargo, to run in this folder. What `cargo run` says of the package that we are goes: build scripts that look at such
-/// variables (ring's does) would run again, and all that depends on them be compiled again.
+/// cargo, to run in this folder. The variables that `cargo run` sets for our own package are removed: build scripts
+/// that look at them (ring's does) would run again, and everything that depends on them would be compiled again.
 pub fn cargo(folder: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
@@ -70,7 +70,7 @@ fn c_compiler(architecture: Architecture) -> String {
     if name == std::env::consts::ARCH { "cc".to_owned() } else { format!("{name}-linux-gnu-gcc") }
 }
 
-/// What compilers are told so that they write the same paths everywhere.
+/// The flags that make compilers write the same paths everywhere.
 fn remapped(repository: &Path, cargo_home: &Path, flag: &str) -> [String; 2] {
     [(repository, "/regcred"), (cargo_home, "/cargo")]
         .map(|(from, to)| format!("{flag}={}={to}", from.display()))

@@ -1,6 +1,6 @@
 //! Exact request counts, from the API server's own audit log: what a client says about itself is not trusted.
 //!
-//! The log is written before a request's reply goes out, so a count is right the moment the reply has arrived. A
+//! The log is written before a request is answered, so a count is right the moment the reply has arrived. A
 //! watch appears when it ends.
 
 use std::{
@@ -66,7 +66,7 @@ impl AuditLog {
     /// The present end of the log.
     pub fn mark(&self) -> Mark {
         let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-        // The last line may be half written: the mark goes before it.
+        // The last line may be half written: the mark is put before it.
         let near = Mark(length.saturating_sub(LONGEST_LINE));
         Mark(near.0 + whole_lines(&self.read_from(near)).len() as u64)
     }

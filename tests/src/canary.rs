@@ -1,4 +1,4 @@
-//! A password to look for in all output. It goes into source Secrets, and must come out nowhere but in the copies:
+//! A password to look for in all output. It is put into source Secrets, and must appear nowhere but in the copies:
 //! not plain, not in any encoding that a log, an error message or a metric could put it through.
 
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE},
 };
 
-/// The password. Around its core stand the characters that encodings change, and that break careless parsers.
+/// The password. Around its core are the characters that encodings change, and that break careless parsers.
 pub const CANARY: &str = "p:/+=%# q7ZkW3xVt9LmCanaryHf52Rd @?~";
 
 /// The part no encoder of text changes, so that finding it covers JSON, URL and shell quoting at once.
@@ -50,7 +50,7 @@ fn needles() -> Vec<(&'static str, String)> {
     needles
 }
 
-/// What base64 makes of the text wherever it stands in a longer one: three alignments, without the characters at
+/// What base64 makes of the text wherever it is in a longer one: three alignments, without the characters at
 /// the edges, which the neighbours change; in both alphabets.
 fn base64_forms(text: &str) -> Vec<String> {
     let mut forms: Vec<String> = (0..3)

@@ -30,7 +30,7 @@ metadata:
     pod-security.kubernetes.io/enforce: restricted
 ";
 
-/// What the chart gives with these values, as one stream of YAML documents. The cluster is taken to serve
+/// What the chart gives with these values, as one stream of YAML documents. It is rendered for a cluster that serves
 /// `MutatingAdmissionPolicies`.
 pub async fn render(values: &[&str]) -> Result<String> {
     let mut arguments = vec!["template", RELEASE, CHART, "--namespace", OPERATOR_NAMESPACE];

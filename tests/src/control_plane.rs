@@ -59,7 +59,7 @@ pub struct KubectlOutput {
     pub stderr: String,
 }
 
-/// A running control plane. Fields are dropped in this order: the programs end, then the folder goes.
+/// A running control plane. Fields are dropped in this order: the programs end, then the folder is deleted.
 pub struct ControlPlane {
     controller_manager: Mutex<Option<Process>>,
     api_server: Mutex<Option<Process>>,
@@ -180,7 +180,7 @@ impl ControlPlane {
         ids.into_iter().flatten().collect()
     }
 
-    /// The folder with logs, keys and kubeconfigs; it goes when the control plane does.
+    /// The folder with logs, keys and kubeconfigs; it is deleted with the control plane.
     pub fn folder(&self) -> &Path {
         &self.site.folder
     }

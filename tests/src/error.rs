@@ -76,7 +76,7 @@ impl Error {
         Self::Timeout { what: what.to_owned(), within, last: last.into() }
     }
 
-    /// True if a program found its port taken, so that trying again with other ports may help.
+    /// True if a program found its port in use, so that trying again with other ports may help.
     pub fn is_port_clash(&self) -> bool {
         matches!(self, Self::Program { log_tail, .. } if log_tail.contains("address already in use"))
     }

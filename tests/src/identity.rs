@@ -81,7 +81,7 @@ impl Identity {
         Ok(config)
     }
 
-    /// A new client. It lives in the calling runtime and must not be taken to another.
+    /// A new client. It belongs to the calling runtime and must not be used in another.
     pub async fn client(&self) -> Result<Client> {
         crate::install_crypto_provider();
         Client::try_from(self.config().await?).context(format!("make a client for {}", self.name))

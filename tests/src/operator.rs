@@ -165,12 +165,12 @@ impl Operator {
         self.process.wait(within).await
     }
 
-    /// SIGSTOP: it stands still, and its connections stay open.
+    /// SIGSTOP: it pauses, and its connections stay open.
     pub fn pause(&self) -> Result<()> {
         self.process.signal(Signal::STOP)
     }
 
-    /// SIGCONT: it goes on as if nothing had happened.
+    /// SIGCONT: it continues as if nothing had happened.
     pub fn resume(&self) -> Result<()> {
         self.process.signal(Signal::CONT)
     }

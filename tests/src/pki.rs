@@ -1,4 +1,4 @@
-//! The certificate authority of one control plane. Keys are ECDSA P-256: made in microseconds, and taken by
+//! The certificate authority of one control plane. Keys are ECDSA P-256: made in microseconds, and accepted by
 //! every Kubernetes program as PKCS#8, also to sign ServiceAccount tokens.
 
 use rcgen::{

@@ -2,9 +2,9 @@
 //!
 //! Tests panic, are killed, or keep things in statics that nobody drops. So a small shell script, the supervisor,
 //! reads from a pipe of which only we hold the other end. The kernel closes that end when we end, for whatever
-//! reason; the supervisor then kills exactly the processes it was told of and removes their folder.
+//! reason; the supervisor then kills exactly the processes that were reported to it and removes their folder.
 //!
-//! A child waits behind a gate (one line on its standard input) until the supervisor has been told its process
+//! A child waits behind a gate (one line on its standard input) until the supervisor knows its process
 //! id. If we die in between, the gate never opens and the child ends by itself.
 
 use std::{
@@ -29,7 +29,7 @@ use crate::{
 ///
 /// What lies outside of the folder is removed by a `finally.sh` in it.
 ///
-/// KILL at once: the data goes too, so there is nothing to save. A process is known by its id and its start time,
+/// KILL at once: the data is deleted too, so there is nothing to save. A process is known by its id and its start time,
 /// so that a stranger who got the same id later is left alone.
 const SUPERVISOR: &str = r#"
 trap '' HUP INT TERM PIPE
@@ -85,7 +85,7 @@ impl Supervisor {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C goes to the whole foreground group; this one must survive it to clean up.
+            // Ctrl-C reaches the whole foreground group; this one must survive it to clean up.
             .process_group(0)
             .spawn()
             .context("start the supervisor")?;

@@ -341,7 +341,7 @@ fn reply(status: StatusCode, body: String) -> Response<Body> {
     response
 }
 
-/// The body of a watch, which ends when watches are cut and stands still while they are silent.
+/// The body of a watch, which ends when watches are cut and sends nothing while they are silent.
 fn watched(body: Incoming, watches: watch::Receiver<Watches>, cuts_before: usize) -> Body {
     let frames = stream::unfold((body, watches), move |(mut body, mut watches)| async move {
         let frame = next_frame(&mut body, &mut watches, cuts_before).await?;

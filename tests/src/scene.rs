@@ -199,7 +199,7 @@ impl Scene {
         self.credentials().patch(full_name, &params, &Patch::Apply(&object)).await
     }
 
-    /// Asks for the deletion of a `RegistryCredential`; it goes when the operator has let go of it.
+    /// Asks for the deletion of a `RegistryCredential`; it is gone once the operator removes its finalizer.
     pub async fn delete_credential(&self, full_name: &str) {
         let deleted = self.credentials().delete(full_name, &DeleteParams::default()).await;
         deleted.unwrap_or_else(|error| panic!("delete RegistryCredential {full_name}: {error}"));
@@ -308,8 +308,8 @@ impl Scene {
         self.operators.lock().unwrap().iter().for_each(|process| process.kill());
     }
 
-    /// Removes what any scene has made. No operator needs to run: finalizers are taken off. Namespaces take their
-    /// time to go; nobody waits for them, as names are never used twice.
+    /// Removes what any scene has made. No operator needs to run: finalizers are removed. Namespaces end
+    /// slowly; nobody waits for them, as names are never used twice.
     async fn tidy_up(&self) {
         let background = DeleteParams::default();
         for object in self.credentials().list(&ListParams::default()).await.expect("list RegistryCredentials")

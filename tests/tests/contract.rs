@@ -20,7 +20,7 @@ fn good() -> Value {
     })
 }
 
-/// A good spec with one value set, or taken away where it is null.
+/// A good spec with one value set, or removed where it is null.
 fn with(pointer: &str, value: Value) -> Value {
     let mut spec = good();
     let (parent, key) = pointer.rsplit_once('/').unwrap();

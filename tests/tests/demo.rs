@@ -23,7 +23,7 @@ fn the_story_ends_as_promised_and_is_plain_when_piped() {
     assert!(!told.contains('\u{1b}'), "colours in a pipe");
 }
 
-/// Where a node cannot be, this is told in a line, as the node tests do.
+/// Where a node cannot be, a line says so, as in the node tests.
 #[test]
 fn the_story_on_a_node_ends_as_promised() {
     let output = demo(&["--node"]);

@@ -214,7 +214,7 @@ async fn removed_in_the_documented_order_nothing_is_left_and_nothing_hangs() {
     assert!(!left.contains("regcred"), "{left}");
 }
 
-/// A release that goes first leaves the copies, so that Pods keep pulling; installed again, it takes up its work.
+/// Uninstalling the release first keeps the copies, so that Pods go on pulling; installed again, it resumes its work.
 #[tokio::test(flavor = "multi_thread")]
 async fn removed_without_the_order_pods_keep_pulling_and_a_new_install_clears_up() {
     let control_plane = ControlPlane::start(Options::default()).await.unwrap();

@@ -255,7 +255,7 @@ async fn two_operators_at_once_write_the_same_and_then_nothing() {
     let last = scene.settled_namespace("last", &[("pull", "both")]).await;
     served(&scene, &last, &name, SOON).await;
     let writes = scene.control_plane().audit().since(mark).writes_by(first.user());
-    // Whoever came second to a list is refused, which may be told a moment after the list is right.
+    // Whoever came second to a list is refused, which may be reported a moment after the list is right.
     let changes = writes.filter(|entry| (200..300).contains(&entry.code));
     let elsewhere = changes.filter(|entry| entry.namespace != last && entry.resource == "serviceaccounts");
     assert_eq!(elsewhere.counts().total(), 0, "{}", elsewhere.counts());

@@ -37,7 +37,7 @@ impl Site {
         assert!(notes.contains("kubectl apply -f -"), "{notes}");
         let client = control_plane.admin().await.unwrap();
         let site = Self { control_plane, client };
-        // A Secret of the target name that is not regcred's, to probe with; it goes before anything is tested.
+        // A Secret of the target name that is not regcred's, to probe with; it is deleted before anything is tested.
         let probe = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": TARGET, "namespace": "default" } });
         site.apply(probe).await;
         site.apply(credential(&json!({ "matchNames": ["none"] }))).await;
@@ -176,7 +176,7 @@ fn credential(namespaces: &Value) -> Value {
     })
 }
 
-/// Takes over what stands in `other`.
+/// Takes over the Secret in `other`.
 fn adopting() -> Value {
     let mut adopting = credential(&json!({ "matchNames": ["other", "victim"] }));
     adopting["spec"]["target"] = json!({ "conflictPolicy": "Adopt" });
@@ -235,7 +235,7 @@ fn more_than_forty_attacks_are_stopped_in_each_profile() {
     assert!(stopped(|attack| attack.any) >= 40 && stopped(|attack| attack.listed) >= 40);
 }
 
-/// Deleting and retaining pass the cage, and an adoption that the installation does not allow is told in status.
+/// Deleting and retaining pass the cage, and an adoption that the installation does not allow is reported in status.
 #[tokio::test(flavor = "multi_thread")]
 async fn letting_go_passes_the_cage_and_a_forbidden_adoption_is_told() {
     let site = Site::installed(&[]).await;

@@ -1,4 +1,4 @@
-//! The limit of every comparison: sends the requests of a file, as they stand there, over `--concurrency`
+//! The limit of every comparison: sends the requests of a file, unchanged, over `--concurrency`
 //! connections (HTTP/1.1) or streams of one connection (HTTP/2). It watches nothing and decides nothing.
 //!
 //! It ends with an error if any answer is not a success, because then it did less than it was measured for.
@@ -146,7 +146,7 @@ impl Target {
 
     async fn connect(&self, protocol: Protocol) -> Result<Sender, Error> {
         let io = TokioIo::new(self.dial().await?);
-        // The connection's own task ends with an error only after a request on it has failed, which is told there.
+        // The connection's own task ends with an error only after a request on it has failed, which reports it.
         match protocol {
             Protocol::Http1 => {
                 let (sender, connection) = http1::handshake(io).await?;

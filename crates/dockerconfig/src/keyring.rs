@@ -76,7 +76,7 @@ fn is_on_docker_hub(repository: &str) -> bool {
     }
 }
 
-/// Entries in the order of the text. A server that occurs twice counts as it occurs last.
+/// Entries in the order of the text. Of a server that is there twice, the last entry counts.
 fn read(config: &[u8]) -> Result<Vec<(String, Login)>, Unreadable> {
     let root = serde_json::from_slice(config).map_err(|_| Unreadable)?;
     let mut logins: Vec<(String, Login)> = Vec::new();
@@ -140,8 +140,8 @@ fn members(value: Json) -> Result<Vec<(String, Json)>, Unreadable> {
     }
 }
 
-/// A value, of which only strings and objects are looked into. Members are in the order of the
-/// text, repeated ones too.
+/// A value, of which only strings and objects are looked into. Members keep the order of the text, and
+/// repeated ones stay.
 enum Json {
     Null,
     Text(String),

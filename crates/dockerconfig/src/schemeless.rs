@@ -1,9 +1,9 @@
-//! Server names as the kubelet takes them apart: with Go's `net/url` behind a made-up `https://`,
+//! Server names as the kubelet parses them: with Go's `net/url` behind a made-up `https://`,
 //! label by label, each label a glob (k8s.io/kubernetes, pkg/credentialprovider/keyring.go).
 
 use std::net::Ipv6Addr;
 
-/// A server name taken apart.
+/// A parsed server name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Schemeless {
     /// Host and port, as written.
@@ -45,7 +45,7 @@ impl Schemeless {
     }
 }
 
-/// `net.SplitHostPort`, with its errors taken for "no port".
+/// `net.SplitHostPort`, with its errors read as "no port".
 fn split_port(host: &str) -> (&str, &str) {
     split_host_port(host).unwrap_or((host, ""))
 }

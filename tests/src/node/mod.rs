@@ -62,7 +62,7 @@ const CONTROLLERS: &str = "deployment-controller,replicaset-controller,daemonset
                            node-lifecycle-controller,pod-garbage-collector-controller,disruption-controller,\
                            clusterrole-aggregation-controller";
 const INIT: &str = include_str!("init.sh");
-/// How `unshare` starts process 1 of a node: whatever it starts and mounts goes with it.
+/// How `unshare` starts process 1 of a node: whatever it starts and mounts ends with it.
 const NAMESPACES: [&str; 7] =
     ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
 /// The name under which containerd has the operator's image once it is imported.

@@ -101,7 +101,7 @@ fn every_document_of_deploy_gitops_can_be_read() {
     assert!(found > 0, "no RegistryCredential among {} documents", documents.len());
 }
 
-/// Every YAML document of `deploy/gitops`, with its place: the files, and what stands between ```` ```yaml ```` and
+/// Every YAML document of `deploy/gitops`, with its place: the files, and what is between ```` ```yaml ```` and
 /// ```` ``` ```` in the pages.
 fn documents() -> Vec<(String, Value)> {
     let mut documents = Vec::new();

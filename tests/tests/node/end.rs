@@ -1,4 +1,4 @@
-//! What stays when all is taken away: running Pods, and nothing else.
+//! What stays when everything is deleted: running Pods, and nothing else.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -72,7 +72,7 @@ pub(crate) async fn a_killed_program_leaves_nothing_of_its_node(_: &Stage) {
     .await;
 }
 
-/// Which of the folders are there that containerd and the kubelet make unless they are told otherwise.
+/// Which of the folders are there that containerd and the kubelet make by default.
 pub(crate) fn places_outside() -> Vec<&'static str> {
     let places = ["/opt/containerd", "/usr/libexec/kubernetes/kubelet-plugins/volume"];
     places.into_iter().filter(|place| std::path::Path::new(place).exists()).collect()

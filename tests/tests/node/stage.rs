@@ -240,7 +240,7 @@ fn pod_spec(image: &str) -> Value {
     })
 }
 
-/// What stands behind `auth` in a docker configuration.
+/// The value of `auth` in a docker configuration.
 pub(crate) fn auth(login: &Login) -> String {
     STANDARD.encode(format!("{}:{}", login.user, login.password))
 }

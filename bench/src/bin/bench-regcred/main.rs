@@ -83,7 +83,7 @@ fn measure(arguments: &Arguments) -> Result<Run> {
     let began = Instant::now();
     let say = |line: &str| println!("{:>6.0} s  {line}", began.elapsed().as_secs_f64());
     let runtime = tokio::runtime::Runtime::new().in_file(Path::new("a runtime"))?;
-    // What is measured is what stands here now, whatever is edited meanwhile.
+    // Read now, because files may be edited during the measurement.
     let (run_began, machine) = (machine::now(), machine::describe());
     let (samples, gaps) = runtime.block_on(suite::run(&parameters, &subjects, &programs, &say))?;
     Ok(Run {
@@ -106,7 +106,7 @@ fn command() -> String {
 const NOT_QUICK: [&str; 2] = ["bare-http2-c16", "regcred-c16"];
 
 /// The subjects of the given files and the bare writers, or all of the repository: bare writers first, since rates are
-/// told by theirs.
+/// derived from theirs.
 fn subjects(arguments: &Arguments) -> Result<Vec<Subject>> {
     let read = |files: &[PathBuf]| -> Result<Vec<Subject>> {
         let each: Vec<Vec<Subject>> = files.iter().map(|file| Subject::read(file)).collect::<Result<_>>()?;

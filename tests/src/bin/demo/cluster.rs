@@ -82,7 +82,7 @@ impl Cluster {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).current_dir(repository()).env("KUBECONFIG", &self.kubeconfig);
         if self.is_embedded() {
-            // What kubectl caches of a cluster that ends goes with it.
+            // kubectl's cache is deleted with the cluster.
             command.env("HOME", self.folder());
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,4 +1,4 @@
-//! How the story is told: headings, commands as a user would type them, and what they print. Plain text when
+//! How the story is shown: headings, commands as a user would type them, and what they print. Plain text when
 //! piped.
 
 use std::{
