@@ -104,9 +104,13 @@ async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
 }
 
 /// What this replica knew when it last worked may be outdated: it must not bring back a credential that another
-/// replica has replaced since.
+/// replica has replaced since. No status is final before the namespaces that are queued by now had their passes: lists
+/// come in any order, so a RegistryCredential may have been observed before the namespaces that it selects.
 fn start_over(context: &Context) {
     let mut index = context.index();
+    for (name, _) in index.credentials().iter() {
+        context.queues.await_passes(name);
+    }
     for name in index.start_over() {
         let asks_network = index.credential(&name).is_some_and(|entry| !entry.has_local_sources());
         context.queues.source(name, asks_network);

@@ -108,7 +108,8 @@ impl Queues {
         self.namespaces.is_done_before(settled_after)
     }
 
-    fn await_passes(&self, name: &Arc<str>) {
+    /// Counts a RegistryCredential as settled once everything that is queued by now had its pass.
+    pub(crate) fn await_passes(&self, name: &Arc<str>) {
         let ticket = self.namespaces.next_ticket();
         self.with_progress(name, |progress| progress.settled_after = ticket);
     }

@@ -234,6 +234,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_credential_listed_before_its_namespaces_is_settled_after_their_passes() {
+        let context = fake::context("a", |_, _, _| (500, json!({})));
+        observe_inputs(&context);
+        context.queues.namespace(shop());
+        crate::start_over(&context);
+        assert!(!context.queues.is_settled(&name()));
+        work_for(&context, Duration::from_secs(1)).await;
+        assert!(context.queues.is_settled(&name()));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_replica_that_works_again_writes_no_credential_of_the_last_time() {
         let writes = Arc::new(AtomicUsize::new(0));
         let counted = writes.clone();
