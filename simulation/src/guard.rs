@@ -1,0 +1,80 @@
+//! What the operator may never do, looked at as it does it.
+
+use http::{Method, Request, Response};
+use regcred_api::names;
+use serde_json::Value;
+
+use crate::names::TARGETS;
+use crate::server::{Key, Kind, Object, Server, Target};
+use crate::trace::Trace;
+
+/// Lets the server answer, and takes down what was wrong with the request.
+pub fn watched(server: &Server, trace: &Trace, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
+    let target = Target::parse(request.uri().path()).filter(|_| *request.method() != Method::GET);
+    let Some(target) = target else { return server.answer(request) };
+    let key = target.key();
+    let before = server.store().get(&key).cloned();
+    let revision = server.store().revision();
+    let response = server.answer(request);
+    let after = server.store().get(&key).cloned();
+    if server.store().revision() != revision && target.kind != Kind::Lease {
+        trace.wrote(&key);
+        let body = serde_json::from_slice(request.body()).unwrap_or_default();
+        let wrong = wrong(&key, request.method(), &body, before.as_ref(), after.as_ref());
+        wrong.into_iter().for_each(|wrong| trace.violation(format!("{key}: {wrong}")));
+    }
+    response
+}
+
+fn wrong(
+    key: &Key,
+    method: &Method,
+    body: &Value,
+    before: Option<&Object>,
+    after: Option<&Object>,
+) -> Option<&'static str> {
+    match key.kind {
+        Kind::Secret => wrong_with_secret(method, body, before),
+        Kind::ServiceAccount => wrong_with_account(body, before, after),
+        _ => None,
+    }
+}
+
+fn wrong_with_secret(method: &Method, body: &Value, before: Option<&Object>) -> Option<&'static str> {
+    let preconditions = &body["preconditions"];
+    let guarded = preconditions["uid"].is_string() && preconditions["resourceVersion"].is_string();
+    if *method == Method::DELETE && !guarded {
+        return Some("deleted without uid and resourceVersion");
+    }
+    let before = before?;
+    if !is_marked(before) {
+        return Some("a foreign Secret was written");
+    }
+    let from = &body["metadata"]["resourceVersion"];
+    (*method == Method::PATCH && !from.is_string()).then_some("written over without resourceVersion")
+}
+
+fn wrong_with_account(body: &Value, before: Option<&Object>, after: Option<&Object>) -> Option<&'static str> {
+    if !body["metadata"]["resourceVersion"].is_string() {
+        return Some("a list was written without resourceVersion");
+    }
+    let (Some(before), Some(after)) = (before, after) else { return Some("a ServiceAccount came or went") };
+    (foreign_entries(before) != foreign_entries(after)).then_some("foreign entries changed")
+}
+
+/// Whether anything on a Secret says that it is a copy.
+pub fn is_marked(secret: &Value) -> bool {
+    let metadata = &secret["metadata"];
+    metadata["labels"][names::CREDENTIAL_LABEL].is_string()
+        || metadata["annotations"][names::CREDENTIAL_UID_ANNOTATION].is_string()
+}
+
+/// The names on a list, in their order.
+pub fn entries(account: &Value) -> Vec<&str> {
+    let all = account["imagePullSecrets"].as_array().into_iter().flatten();
+    all.filter_map(|entry| entry["name"].as_str()).collect()
+}
+
+fn foreign_entries(account: &Value) -> Vec<&str> {
+    entries(account).into_iter().filter(|name| !TARGETS.contains(name)).collect()
+}

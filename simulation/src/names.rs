@@ -1,0 +1,16 @@
+//! The names of everything in the simulated cluster. Few, so that things meet.
+
+/// Where the operator lives.
+pub const HOME: &str = "regcred-system";
+/// Namespaces that people make and delete.
+pub const NAMESPACES: [&str; 4] = ["n0", "n1", "n2", "n3"];
+/// ServiceAccounts of a namespace; the first is made by Kubernetes.
+pub const ACCOUNTS: [&str; 2] = ["default", "builder"];
+/// RegistryCredentials.
+pub const CREDENTIALS: [&str; 3] = ["alpha", "beta", "gamma"];
+/// Secrets in the source namespace.
+pub const SOURCES: [&str; 2] = ["bot-a", "bot-b"];
+/// Every name that a copy can have.
+pub const TARGETS: [&str; 5] = ["alpha", "beta", "gamma", "pull", "push"];
+/// The label by which namespaces are selected.
+pub const LABEL: &str = "pull";

@@ -1,0 +1,331 @@
+//! What people and their tools do, drawn from the seed before the run begins.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use fastrand::Rng;
+use jiff::Timestamp;
+use regcred_api::names as marks;
+use serde_json::{Value, json};
+use tokio::time::sleep_until;
+
+use crate::guard::entries;
+use crate::names::{ACCOUNTS, CREDENTIALS, HOME, LABEL, NAMESPACES, SOURCES, TARGETS};
+use crate::server::{Key, Kind, Object, Refusal, Server, Store, Writer};
+use crate::trace::Trace;
+
+/// Something that somebody does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Makes a namespace, labelled or not.
+    MakeNamespace(&'static str, bool),
+    /// Deletes a namespace.
+    DeleteNamespace(&'static str),
+    /// Puts the label on a namespace, or takes it off.
+    Label(&'static str, bool),
+    /// Opts a namespace out, or in again.
+    Exclude(&'static str, bool),
+    /// Makes a ServiceAccount with entries of its own.
+    MakeAccount(&'static str, &'static str),
+    /// Deletes a ServiceAccount.
+    DeleteAccount(&'static str, &'static str),
+    /// Puts an entry of its own first on a list.
+    AddEntry(&'static str, &'static str, &'static str),
+    /// Puts back the list without entries of ours, as a GitOps tool does.
+    Strip(&'static str, &'static str),
+    /// Applies a RegistryCredential.
+    Apply(&'static str, Value),
+    /// Deletes a RegistryCredential.
+    Delete(&'static str, &'static str),
+    /// Writes a source with this password.
+    WriteSource(&'static str, u32),
+    /// Deletes a source.
+    DeleteSource(&'static str),
+    /// Writes a source that cannot be used.
+    BreakSource(&'static str),
+    /// Deletes whatever Secret has this name.
+    DeleteSecret(&'static str, &'static str),
+    /// Edits the data of a Secret.
+    EditSecret(&'static str, &'static str),
+    /// Makes a Secret of its own under this name.
+    MakeForeign(&'static str, &'static str, bool),
+    /// Copies a Secret with all its labels and annotations into another namespace.
+    Clone(&'static str, &'static str, &'static str),
+    /// Asks for a refresh.
+    Refresh(&'static str, u32),
+    /// Makes a webhook refuse in a namespace, or ends that.
+    Refuse(&'static str, bool),
+    /// Compacts the log: watches that come back with an older version list again.
+    Compact,
+}
+
+/// What may be drawn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Scope {
+    /// How many actions at most.
+    pub actions: usize,
+    /// Namespaces in use.
+    pub namespaces: usize,
+    /// RegistryCredentials in use.
+    pub credentials: usize,
+}
+
+/// Actions and when they happen.
+pub type Script = Vec<(Duration, Action)>;
+
+/// The script of a seed: a cluster in order, then whatever happens to it within a minute.
+pub fn script(rng: &mut Rng, scope: Scope) -> Script {
+    let mut script = opening(rng, scope);
+    for _ in 0..rng.usize(0..=scope.actions) {
+        // Half of all that happens, happens at once with something else.
+        let at = match script.last() {
+            Some((at, _)) if rng.bool() => *at + Duration::from_millis(rng.u64(0..50)),
+            _ => Duration::from_millis(rng.u64(2_000..60_000)),
+        };
+        script.push((at, action(rng, scope)));
+    }
+    script.sort_by_key(|(at, _)| *at);
+    script
+}
+
+fn opening(rng: &mut Rng, scope: Scope) -> Script {
+    let mut script = Script::new();
+    let mut at = |rng: &mut Rng, action| {
+        let early = if rng.bool() { 0 } else { rng.u64(0..3_000) };
+        script.push((Duration::from_millis(early), action));
+    };
+    for namespace in &NAMESPACES[..scope.namespaces] {
+        let labelled = rng.u8(0..4) != 0;
+        at(rng, Action::MakeNamespace(namespace, labelled));
+    }
+    for source in SOURCES {
+        at(rng, Action::WriteSource(source, 0));
+    }
+    for credential in &CREDENTIALS[..scope.credentials] {
+        let spec = spec(rng);
+        at(rng, Action::Apply(credential, spec));
+    }
+    script
+}
+
+fn action(rng: &mut Rng, scope: Scope) -> Action {
+    let namespace = NAMESPACES[rng.usize(0..scope.namespaces)];
+    let other = NAMESPACES[rng.usize(0..scope.namespaces)];
+    let account = ACCOUNTS[rng.usize(0..ACCOUNTS.len())];
+    let target = TARGETS[rng.usize(0..TARGETS.len())];
+    let credential = CREDENTIALS[rng.usize(0..scope.credentials)];
+    let source = SOURCES[rng.usize(0..SOURCES.len())];
+    match rng.u8(0..32) {
+        0 | 1 => Action::MakeNamespace(namespace, true),
+        2 => Action::DeleteNamespace(namespace),
+        3..=5 => Action::Label(namespace, rng.bool()),
+        6 => Action::Exclude(namespace, rng.bool()),
+        7 => Action::MakeAccount(namespace, account),
+        8 => Action::DeleteAccount(namespace, account),
+        9 => Action::AddEntry(namespace, account, ["own", "other"][rng.usize(0..2)]),
+        10 => Action::Strip(namespace, account),
+        11..=14 => Action::Apply(credential, spec(rng)),
+        15..=17 => Action::Delete(credential, ["Background", "Foreground", "Orphan"][rng.usize(0..3)]),
+        18..=20 => Action::WriteSource(source, rng.u32(1..100)),
+        21 => Action::DeleteSource(source),
+        22 => Action::BreakSource(source),
+        23 | 24 => Action::DeleteSecret(namespace, target),
+        25 => Action::EditSecret(namespace, target),
+        26 => Action::MakeForeign(namespace, target, rng.bool()),
+        27 => Action::Clone(namespace, other, target),
+        28 => Action::Refresh(credential, rng.u32(..)),
+        29 | 30 => Action::Refuse(namespace, rng.bool()),
+        _ => Action::Compact,
+    }
+}
+
+fn spec(rng: &mut Rng) -> Value {
+    let namespaces = match rng.u8(0..4) {
+        0 => json!({"from": "All"}),
+        1 => json!({"matchNames": [NAMESPACES[rng.usize(0..4)], NAMESPACES[rng.usize(0..4)]]}),
+        _ => json!({"selector": {"matchLabels": {LABEL: "yes"}}}),
+    };
+    let mut spec = json!({"registries": [registry(rng, "ghcr.io")], "namespaces": namespaces});
+    if rng.u8(0..3) == 0 {
+        spec["registries"] = json!([registry(rng, "ghcr.io"), registry(rng, "quay.io")]);
+    }
+    match rng.u8(0..4) {
+        0 => spec["serviceAccounts"] = json!({"from": "All"}),
+        1 => spec["serviceAccounts"] = json!({"from": "Selected", "matchNames": ["default", "build*"]}),
+        _ => {}
+    }
+    spec
+}
+
+fn registry(rng: &mut Rng, server: &str) -> Value {
+    json!({"server": server, "source": {"secretRef": {"name": SOURCES[rng.usize(0..SOURCES.len())]}}})
+}
+
+/// Does everything of a script at its time.
+pub async fn play(server: Server, trace: Trace, script: Script) {
+    for (at, action) in script {
+        sleep_until(server.started() + at).await;
+        let done = server.clone().write(|store, now| act(&server, store, now, &action));
+        let outcome =
+            done.map_or_else(|refusal| format!("refused: {}", refusal.message), |()| "done".to_owned());
+        trace.note("people", &format!("{action:?}: {outcome}"));
+    }
+}
+
+type Done = Result<(), Refusal>;
+
+fn act(server: &Server, store: &mut Store, now: Timestamp, action: &Action) -> Done {
+    match action {
+        Action::MakeNamespace(..) | Action::DeleteNamespace(_) | Action::Label(..) | Action::Exclude(..) => {
+            act_on_namespace(store, now, action)
+        }
+        Action::MakeAccount(..) | Action::DeleteAccount(..) | Action::AddEntry(..) | Action::Strip(..) => {
+            act_on_account(store, now, action)
+        }
+        Action::Apply(..) | Action::Delete(..) | Action::Refresh(..) => act_on_credential(store, now, action),
+        Action::WriteSource(..) | Action::DeleteSource(_) | Action::BreakSource(_) => {
+            act_on_source(store, now, action)
+        }
+        Action::Refuse(namespace, true) => {
+            server.refusing().insert((*namespace).to_owned());
+            Ok(())
+        }
+        Action::Refuse(namespace, false) => {
+            server.refusing().remove(*namespace);
+            Ok(())
+        }
+        Action::Compact => {
+            store.compact();
+            Ok(())
+        }
+        _ => act_on_secret(store, now, action),
+    }
+}
+
+fn act_on_namespace(store: &mut Store, now: Timestamp, action: &Action) -> Done {
+    let key = |name: &str| Key::new(Kind::Namespace, "", name);
+    match action {
+        Action::MakeNamespace(name, labelled) => {
+            let labels = if *labelled { json!({LABEL: "yes"}) } else { json!({}) };
+            create(store, now, &key(name), json!({"metadata": {"labels": labels}}))
+        }
+        Action::DeleteNamespace(name) => store.delete(&key(name), None, now).map(drop),
+        Action::Label(name, on) => edit(store, now, &key(name), |namespace| {
+            namespace["metadata"]["labels"] = if *on { json!({LABEL: "yes"}) } else { json!({}) };
+        }),
+        Action::Exclude(name, on) => edit(store, now, &key(name), |namespace| {
+            namespace["metadata"]["annotations"] = json!({marks::EXCLUDE_ANNOTATION: on.to_string()});
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn act_on_account(store: &mut Store, now: Timestamp, action: &Action) -> Done {
+    let key = |namespace: &str, name: &str| Key::new(Kind::ServiceAccount, namespace, name);
+    match action {
+        Action::MakeAccount(namespace, name) => create(
+            store,
+            now,
+            &key(namespace, name),
+            json!({"metadata": {}, "imagePullSecrets": [{"name": "own"}]}),
+        ),
+        Action::DeleteAccount(namespace, name) => store.delete(&key(namespace, name), None, now).map(drop),
+        Action::AddEntry(namespace, name, entry) => edit(store, now, &key(namespace, name), |account| {
+            let kept = entries(account).into_iter().filter(|own| own != entry).collect::<Vec<_>>();
+            let all: Vec<_> = std::iter::once(*entry).chain(kept).map(|name| json!({"name": name})).collect();
+            account["imagePullSecrets"] = json!(all);
+        }),
+        Action::Strip(namespace, name) => edit(store, now, &key(namespace, name), |account| {
+            let kept = entries(account).into_iter().filter(|own| !TARGETS.contains(own));
+            let kept: Vec<_> = kept.map(|name| json!({"name": name})).collect();
+            account["imagePullSecrets"] = json!(kept);
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn act_on_credential(store: &mut Store, now: Timestamp, action: &Action) -> Done {
+    let key = |name: &str| Key::new(Kind::RegistryCredential, "", name);
+    match action {
+        Action::Apply(name, spec) if store.get(&key(name)).is_none() => {
+            create(store, now, &key(name), json!({"metadata": {}, "spec": spec}))
+        }
+        Action::Apply(name, spec) => edit(store, now, &key(name), |object| object["spec"] = spec.clone()),
+        Action::Delete(name, propagation) => {
+            let finalizer = match *propagation {
+                "Foreground" => Some("foregroundDeletion"),
+                "Orphan" => Some("orphan"),
+                _ => None,
+            };
+            store.delete(&key(name), finalizer, now).map(drop)
+        }
+        Action::Refresh(name, asked) => edit(store, now, &key(name), |object| {
+            object["metadata"]["annotations"] = json!({marks::REQUESTED_AT_ANNOTATION: asked.to_string()});
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn act_on_source(store: &mut Store, now: Timestamp, action: &Action) -> Done {
+    let key = |name: &str| Key::new(Kind::Secret, HOME, name);
+    match action {
+        Action::WriteSource(name, password) => {
+            put(store, now, &key(name), &source(name, &format!("p{password}")))
+        }
+        Action::BreakSource(name) => put(store, now, &key(name), &source("", "p")),
+        Action::DeleteSource(name) => store.delete(&key(name), None, now).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn source(user: &str, password: &str) -> Value {
+    let data = json!({"username": STANDARD.encode(user), "password": STANDARD.encode(password)});
+    json!({"metadata": {}, "type": "kubernetes.io/basic-auth", "data": data})
+}
+
+fn act_on_secret(store: &mut Store, now: Timestamp, action: &Action) -> Done {
+    let key = |namespace: &str, name: &str| Key::new(Kind::Secret, namespace, name);
+    match action {
+        Action::DeleteSecret(namespace, name) => store.delete(&key(namespace, name), None, now).map(drop),
+        Action::EditSecret(namespace, name) => edit(store, now, &key(namespace, name), |secret| {
+            secret["data"][marks::SECRET_KEY] = json!(STANDARD.encode(r#"{"auths":{}}"#));
+        }),
+        Action::MakeForeign(namespace, name, docker) => {
+            let kind = if *docker { marks::SECRET_TYPE } else { "Opaque" };
+            let data = json!({marks::SECRET_KEY: STANDARD.encode(r#"{"auths":{}}"#)});
+            create(store, now, &key(namespace, name), json!({"metadata": {}, "type": kind, "data": data}))
+        }
+        Action::Clone(from, to, name) => {
+            let mut copy = (*store.find(&key(from, name))?).clone();
+            let metadata = &copy["metadata"];
+            let kept = json!({"labels": metadata["labels"], "annotations": metadata["annotations"]});
+            copy["metadata"] = kept;
+            create(store, now, &key(to, name), copy)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn create(store: &mut Store, now: Timestamp, key: &Key, object: Value) -> Done {
+    store.create(key, object, &writer(), now).map(drop)
+}
+
+fn edit(store: &mut Store, now: Timestamp, key: &Key, change: impl FnOnce(&mut Value)) -> Done {
+    let object: Object = store.find(key)?;
+    let mut changed = (*object).clone();
+    change(&mut changed);
+    store.update(key, changed, &writer(), now).map(drop)
+}
+
+/// Writes an object whatever stands there: one of another type goes first.
+fn put(store: &mut Store, now: Timestamp, key: &Key, object: &Value) -> Done {
+    match store.get(key) {
+        Some(_) => edit(store, now, key, |stands| stands["data"] = object["data"].clone()),
+        None => create(store, now, key, object.clone()),
+    }
+}
+
+fn writer() -> Writer {
+    Writer { manager: "kubectl-edit".to_owned(), operation: "Update", status: false }
+}

@@ -1,0 +1,154 @@
+//! One run: everything that a seed stands for.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::json;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::faults::{Sky, Weather};
+use crate::names::HOME;
+use crate::people::{Action, Scope, Script};
+use crate::replica::{Outage, Setup, World};
+use crate::server::{Key, Kind, Server, Traits, Writer};
+use crate::trace::Trace;
+use crate::{cluster, oracle, people, replica};
+
+/// When people and faults are done.
+const REST: Duration = Duration::from_secs(62);
+/// How long the operator may take from then on. The longest back-off after a write that a policy refused is five
+/// minutes and a quarter more.
+const PATIENCE: Duration = Duration::from_secs(480);
+/// The same where somebody kept taking entries off: such a list is left alone for up to an hour.
+const CONTESTED_PATIENCE: Duration = Duration::from_secs(4_700);
+/// How long nothing may be written at the end.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long a deletion may take where nothing is held back.
+const DELETION: Duration = Duration::from_secs(60);
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Everything that was wrong.
+    pub problems: Vec<String>,
+    /// What happened.
+    pub trace: Vec<String>,
+}
+
+/// What a seed stands for, besides what is drawn on the way.
+#[derive(Debug)]
+pub struct Plan {
+    traits: Traits,
+    sky: Sky,
+    replicas: Vec<Setup>,
+    script: Script,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64) -> Result<Outcome, std::io::Error> {
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    let local = tokio::task::LocalSet::new();
+    Ok(local.block_on(&runtime, live(plan(seed))))
+}
+
+fn plan(seed: u64) -> Plan {
+    let mut rng = Rng::with_seed(seed);
+    let scope = Scope {
+        actions: [0, 3, 8, 16][rng.usize(0..4)],
+        namespaces: rng.usize(1..=4),
+        credentials: rng.usize(1..=3),
+    };
+    let sky = sky(&mut rng);
+    let two = rng.u8(0..3) == 0;
+    let (lease, listed) = (two || rng.bool(), rng.u8(0..3) == 0);
+    let names = if two { &["replica-0", "replica-1"][..] } else { &["replica-0"] };
+    let restless = rng.bool();
+    let concurrency = rng.usize(1..6);
+    let setup = |name, rng: &mut Rng| {
+        let outages = if restless { outages(rng) } else { Vec::new() };
+        Setup { name, lease, listed, concurrency, outages }
+    };
+    let replicas = names.iter().map(|name| setup(name, &mut rng)).collect();
+    let traits = Traits { streaming_lists: rng.u8(0..4) != 0, page: rng.usize(1..4) };
+    Plan { traits, sky, replicas, script: people::script(&mut rng, scope) }
+}
+
+fn sky(rng: &mut Rng) -> Sky {
+    let mut draw = |most: f64| if rng.bool() { rng.f64() * most } else { 0.0 };
+    Sky { slow: draw(0.3), refused: draw(0.3), lost: draw(0.2), breaks: draw(1.0), dies: draw(0.02) }
+}
+
+fn outages(rng: &mut Rng) -> Vec<Outage> {
+    let mut outages: Vec<Outage> = (0..rng.usize(0..4))
+        .map(|_| Outage {
+            at: Duration::from_millis(rng.u64(0..55_000)),
+            lasts: Duration::from_millis(rng.u64(0..20_000)),
+            killed: rng.bool(),
+        })
+        .collect();
+    outages.sort_by_key(|outage| outage.at);
+    outages
+}
+
+async fn live(plan: Plan) -> Outcome {
+    let trace = Trace::new();
+    let server = Server::new(plan.traits);
+    let world = World { server, weather: Weather::new(plan.sky), trace };
+    world.trace.note("run", &format!("{:?}, {:?}", plan.traits, plan.sky));
+    furnish(&world.server);
+    let refusals = plan.script.iter().any(|(_, action)| matches!(action, Action::Refuse(..)));
+    let strips = plan.script.iter().any(|(_, action)| matches!(action, Action::Strip(..)));
+    let patient = refusals || plan.sky.refused > 0.0 || plan.sky.lost > 0.0;
+    for setup in plan.replicas {
+        world.trace.note("run", &format!("{setup:?}"));
+        tokio::task::spawn_local(replica::keep(world.clone(), setup));
+    }
+    tokio::task::spawn_local(cluster::run(world.server.clone(), world.trace.clone()));
+    tokio::task::spawn_local(people::play(world.server.clone(), world.trace.clone(), plan.script));
+    sleep(REST).await;
+    world.weather.clear();
+    world.server.refusing().clear();
+    world.trace.note("run", "everybody rests");
+    let mut problems = settle(&world, if strips { CONTESTED_PATIENCE } else { PATIENCE }, patient).await;
+    problems.extend(world.trace.violations());
+    Outcome { problems, trace: world.trace.lines() }
+}
+
+/// What stands in a cluster before anybody does anything.
+fn furnish(server: &Server) {
+    let writer = Writer { manager: "installer".to_owned(), operation: "Update", status: false };
+    server.write(|store, now| {
+        for name in [HOME, "default"] {
+            let _new =
+                store.create(&Key::new(Kind::Namespace, "", name), json!({"metadata": {}}), &writer, now);
+        }
+    });
+}
+
+/// Waits until the cluster is as it should be and stays so. What is wrong after that.
+async fn settle(world: &World, patience: Duration, patient: bool) -> Vec<String> {
+    let rest = Instant::now();
+    loop {
+        let problems = oracle::problems(&world.server.store());
+        let elapsed = rest.elapsed();
+        let deleting = problems.iter().any(|problem| problem.contains("being deleted"));
+        let late = deleting && !patient && elapsed > DELETION;
+        let restless = world.trace.last_write().elapsed() < SILENCE;
+        if problems.is_empty() && !restless {
+            return Vec::new();
+        }
+        if late || elapsed > patience {
+            return told(world, problems, restless);
+        }
+        sleep_until(Instant::now() + Duration::from_secs(1)).await;
+    }
+}
+
+fn told(world: &World, mut problems: Vec<String>, restless: bool) -> Vec<String> {
+    if restless {
+        let most = world.trace.most_written();
+        problems.push(format!("the operator still writes; most often {most:?}"));
+    }
+    problems
+}

@@ -1,0 +1,389 @@
+//! The API server in memory: takes an `http::Request`, gives an `http::Response`.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `kind` | kinds, keys, paths |
+//! | `store` | the objects, and the log of what happened to them |
+//! | `fields` | managedFields and server-side apply |
+//! | `patch` | the other patches |
+//! | `selector` | field selectors |
+//! | `watch` | what a watch still has to tell |
+//! | `refusal` | `Status` |
+
+mod fields;
+mod kind;
+mod patch;
+mod refusal;
+mod selector;
+mod store;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::{Method, Request, Response};
+use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use selector::Selector;
+
+pub use fields::Writer;
+pub use kind::{Key, Kind, Target};
+pub use refusal::Refusal;
+pub use store::{Change, Object, Store, finalizers, is_terminating};
+pub use watch::{Event, Watch};
+
+/// How an object is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum View {
+    /// The whole object.
+    Whole,
+    /// `PartialObjectMetadata`.
+    Metadata,
+}
+
+/// What a server was made to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// Whether it knows `sendInitialEvents`.
+    pub streaming_lists: bool,
+    /// The most objects on a page of a list.
+    pub page: usize,
+}
+
+/// The API server.
+#[derive(Clone, Debug)]
+pub struct Server(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Mutex<Store>,
+    changed: Notify,
+    traits: Traits,
+    refusing: Mutex<BTreeSet<String>>,
+    pages: Mutex<Vec<Vec<Value>>>,
+    started: tokio::time::Instant,
+}
+
+/// Parameters of a query.
+struct Query(Vec<(String, String)>);
+
+/// The simulated clock: starts at the same second in each run.
+pub fn time_at(elapsed: std::time::Duration) -> Timestamp {
+    /// 2026-01-01T00:00:00Z.
+    const START: i64 = 1_767_225_600;
+    let millis = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(START * 1000 + millis).unwrap_or(Timestamp::MAX)
+}
+
+impl Server {
+    /// An empty server.
+    pub fn new(traits: Traits) -> Self {
+        Self(Arc::new(Inner {
+            store: Mutex::default(),
+            changed: Notify::new(),
+            traits,
+            refusing: Mutex::default(),
+            pages: Mutex::default(),
+            started: tokio::time::Instant::now(),
+        }))
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        time_at(self.0.started.elapsed())
+    }
+
+    /// When the server was started.
+    pub fn started(&self) -> tokio::time::Instant {
+        self.0.started
+    }
+
+    /// What is stored. Not to be held across a wait.
+    pub fn store(&self) -> MutexGuard<'_, Store> {
+        self.0.store.lock()
+    }
+
+    /// Changes what is stored, as somebody who does not come through HTTP.
+    pub fn write<T>(&self, change: impl FnOnce(&mut Store, Timestamp) -> T) -> T {
+        let now = self.now();
+        let done = change(&mut self.store(), now);
+        self.0.changed.notify_waiters();
+        done
+    }
+
+    /// Told whenever something was written.
+    pub fn changed(&self) -> &Notify {
+        &self.0.changed
+    }
+
+    /// Namespaces in which a webhook refuses what comes through HTTP.
+    pub fn refusing(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.refusing.lock()
+    }
+
+    /// Answers any request but a watch.
+    pub fn answer(&self, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
+        let answered = self.serve(request);
+        if *request.method() != Method::GET {
+            self.0.changed.notify_waiters();
+        }
+        match answered {
+            Ok((code, body)) => response(code, &body),
+            Err(refusal) => response(refusal.code, &refusal.status()),
+        }
+    }
+
+    /// Begins a watch.
+    pub fn watch(&self, request: &Request<Vec<u8>>) -> Result<Watch, Refusal> {
+        let query = Query::of(request);
+        let target = Target::parse(request.uri().path()).ok_or_else(|| Refusal::not_found("the path"))?;
+        let (selector, view) = (Selector::parse(query.get("fieldSelector")), View::asked(request));
+        let store = self.store();
+        let streaming = query.get("sendInitialEvents") == "true";
+        if streaming && !self.0.traits.streaming_lists {
+            return Err(Refusal::invalid(
+                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch",
+            ));
+        }
+        let from: u64 = query.get("resourceVersion").parse().unwrap_or(0);
+        if streaming || from == 0 {
+            return Ok(Watch::begin(target, selector, view, &store, streaming));
+        }
+        if from < store.compacted() {
+            return Err(Refusal::expired());
+        }
+        Ok(Watch::resume(target, selector, view, from))
+    }
+
+    fn serve(&self, request: &Request<Vec<u8>>) -> Result<(u16, Value), Refusal> {
+        let target = Target::parse(request.uri().path()).ok_or_else(|| Refusal::not_found("the path"))?;
+        let (query, view) = (Query::of(request), View::asked(request));
+        let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        if *request.method() != Method::GET {
+            self.admit(&target)?;
+        }
+        match (request.method(), &target.name) {
+            (&Method::GET, None) => self.list(&target, &query, view).map(|list| (200, list)),
+            (&Method::GET, Some(_)) => Ok((200, show(view, &*self.store().find(&target.key())?))),
+            (&Method::POST, None) => {
+                self.create(&target, body, &query).map(|object| (201, show(view, &object)))
+            }
+            (&Method::PUT, Some(_)) => {
+                self.replace(&target, body, &query).map(|object| (200, show(view, &object)))
+            }
+            (&Method::DELETE, Some(_)) => self.delete(&target.key(), &body),
+            (&Method::PATCH, Some(_)) => {
+                let (code, object) = self.patch(request, &target, &body, &query)?;
+                Ok((code, show(view, &object)))
+            }
+            _ => Err(Refusal::new(405, "MethodNotAllowed", "not served")),
+        }
+    }
+
+    fn admit(&self, target: &Target) -> Result<(), Refusal> {
+        let refused = target.namespace.as_ref().is_some_and(|namespace| self.refusing().contains(namespace));
+        if refused {
+            let message = "admission webhook \"policy.example.com\" denied the request: no";
+            return Err(Refusal::new(403, "Forbidden", message));
+        }
+        Ok(())
+    }
+
+    fn create(&self, target: &Target, body: Value, query: &Query) -> Result<Object, Refusal> {
+        let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let key = Key { name, ..target.key() };
+        self.store().create(&key, body, &query.writer("Update", false), self.now())
+    }
+
+    fn replace(&self, target: &Target, body: Value, query: &Query) -> Result<Object, Refusal> {
+        self.store().update(&target.key(), body, &query.writer("Update", target.status), self.now())
+    }
+
+    fn patch(
+        &self,
+        request: &Request<Vec<u8>>,
+        target: &Target,
+        body: &Value,
+        query: &Query,
+    ) -> Result<(u16, Object), Refusal> {
+        let (key, now) = (target.key(), self.now());
+        let writer = query.writer("Update", target.status);
+        let mut store = self.store();
+        let kind = request.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if kind == Some("application/apply-patch+yaml") {
+            let writer = query.writer("Apply", target.status);
+            return apply(&mut store, &key, body, &writer, query.get("force") == "true", now);
+        }
+        let before = store.find(&key)?;
+        let mut object = (*before).clone();
+        match kind {
+            Some("application/merge-patch+json") => patch::merge(&mut object, body),
+            Some("application/strategic-merge-patch+json") => patch::strategic(&mut object, body),
+            Some("application/json-patch+json") => patch::json(&mut object, body)?,
+            _ => return Err(Refusal::new(415, "UnsupportedMediaType", "not served")),
+        }
+        store.update(&key, object, &writer, now).map(|object| (200, object))
+    }
+
+    fn delete(&self, key: &Key, options: &Value) -> Result<(u16, Value), Refusal> {
+        let deleted = self.remove(key, options)?;
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+            "details": {"name": key.name, "kind": key.kind.plural()},
+        });
+        Ok((200, deleted.map_or(status, |object| (*object).clone())))
+    }
+
+    /// Deletes as these `DeleteOptions` say. `None`: the object is gone.
+    pub fn remove(&self, key: &Key, options: &Value) -> Result<Option<Object>, Refusal> {
+        let mut store = self.store();
+        let object = store.find(key)?;
+        for member in ["uid", "resourceVersion"] {
+            let asked = options["preconditions"][member].as_str();
+            if asked.is_some_and(|asked| object["metadata"][member] != asked) {
+                return Err(Refusal::conflict("the precondition does not hold"));
+            }
+        }
+        let finalizer = match options["propagationPolicy"].as_str() {
+            Some("Foreground") => Some("foregroundDeletion"),
+            Some("Orphan") => Some("orphan"),
+            _ => None,
+        };
+        let deleted = store.delete(key, finalizer, self.now());
+        drop(store);
+        self.0.changed.notify_waiters();
+        deleted
+    }
+
+    fn list(&self, target: &Target, query: &Query, view: View) -> Result<Value, Refusal> {
+        let (items, revision, at) = match query.get("continue").split_once(':') {
+            Some((revision, at)) => self.kept(revision, at)?,
+            None => self.fresh_list(target, query, view),
+        };
+        let asked: usize = query.get("limit").parse().unwrap_or(usize::MAX);
+        let page = if asked == usize::MAX { asked } else { asked.min(self.0.traits.page) };
+        let end = at.saturating_add(page).min(items.len());
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if end < items.len() {
+            self.0.pages.lock().push(items.clone());
+            metadata["continue"] = json!(format!("{revision}:{end}.{}", self.0.pages.lock().len() - 1));
+        }
+        let (version, kind) = match view {
+            View::Whole => (target.kind.api_version(), format!("{}List", target.kind.name())),
+            View::Metadata => ("meta.k8s.io/v1", "PartialObjectMetadataList".to_owned()),
+        };
+        Ok(json!({"apiVersion": version, "kind": kind, "metadata": metadata, "items": items[at..end]}))
+    }
+
+    fn fresh_list(&self, target: &Target, query: &Query, view: View) -> (Vec<Value>, u64, usize) {
+        let selector = Selector::parse(query.get("fieldSelector"));
+        let store = self.store();
+        let all = store.list(target.kind, target.namespace.as_deref());
+        let selected = all.iter().filter(|object| selector.matches(object));
+        (selected.map(|object| show(view, object)).collect(), store.revision(), 0)
+    }
+
+    /// The rest of a list, from the version at which it began.
+    fn kept(&self, revision: &str, at: &str) -> Result<(Vec<Value>, u64, usize), Refusal> {
+        let revision: u64 = revision.parse().unwrap_or(0);
+        if revision < self.store().compacted() {
+            return Err(Refusal::expired());
+        }
+        let (at, page) = at.split_once('.').unwrap_or_default();
+        let pages = self.0.pages.lock();
+        let items = pages.get(page.parse::<usize>().unwrap_or(usize::MAX)).cloned().unwrap_or_default();
+        Ok((items, revision, at.parse().unwrap_or(0)))
+    }
+}
+
+fn apply(
+    store: &mut Store,
+    key: &Key,
+    body: &Value,
+    writer: &Writer,
+    force: bool,
+    now: Timestamp,
+) -> Result<(u16, Object), Refusal> {
+    let live = store.get(key).cloned();
+    let from = live.as_deref().cloned().unwrap_or_else(|| json!({"metadata": {}}));
+    let mut merged = fields::apply(&from, body, writer, force, &store::stamp(now)).map_err(|paths| {
+        let causes = paths.iter().map(|path| ("FieldManagerConflict", fields::dotted(path))).collect();
+        Refusal { causes, ..Refusal::new(409, "Conflict", "Apply failed with conflicts") }
+    })?;
+    for member in ["resourceVersion", "uid"] {
+        if body["metadata"][member].is_string() {
+            merged["metadata"][member] = body["metadata"][member].clone();
+        }
+    }
+    match live {
+        Some(_) => store.update(key, merged, writer, now).map(|object| (200, object)),
+        None => store.create(key, merged, writer, now).map(|object| (201, object)),
+    }
+}
+
+impl Query {
+    fn of(request: &Request<Vec<u8>>) -> Self {
+        let query = request.uri().query().unwrap_or_default();
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name.to_owned(), decoded(value))
+        };
+        Self(query.split('&').map(pair).collect())
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+    }
+
+    fn writer(&self, operation: &'static str, status: bool) -> Writer {
+        let manager =
+            Some(self.get("fieldManager")).filter(|manager| !manager.is_empty()).unwrap_or("unknown");
+        Writer { manager: manager.to_owned(), operation, status }
+    }
+}
+
+/// Undoes percent encoding.
+fn decoded(text: &str) -> String {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::new();
+    while let Some(byte) = bytes.next() {
+        plain.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [bytes.next().unwrap_or(b'0'), bytes.next().unwrap_or(b'0')];
+                u8::from_str_radix(&String::from_utf8_lossy(&digits), 16).unwrap_or(b'?')
+            }
+            other => other,
+        });
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+impl View {
+    fn asked(request: &Request<Vec<u8>>) -> Self {
+        let accept = request.headers().get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        if accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata")) {
+            Self::Metadata
+        } else {
+            Self::Whole
+        }
+    }
+}
+
+fn show(how: View, object: &Value) -> Value {
+    match how {
+        View::Whole => object.clone(),
+        View::Metadata => json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object["metadata"],
+        }),
+    }
+}
+
+fn response(code: u16, body: &Value) -> Response<Vec<u8>> {
+    let mut response = Response::new(body.to_string().into_bytes());
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
+    response
+}

@@ -1,0 +1,80 @@
+//! What happened in a run, in words and simulated time, and what was found wrong on the way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::server::Key;
+
+/// The account of a run.
+#[derive(Clone, Debug)]
+pub struct Trace(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    started: Instant,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    lines: Vec<String>,
+    violations: Vec<String>,
+    writes: BTreeMap<Key, usize>,
+    last_write: Option<Instant>,
+}
+
+impl Trace {
+    /// An empty account that begins now.
+    pub fn new() -> Self {
+        Self(Arc::new(Inner { started: Instant::now(), book: Mutex::default() }))
+    }
+
+    /// Takes down what somebody did.
+    pub fn note(&self, who: &str, what: &str) {
+        let at = self.0.started.elapsed().as_secs_f64();
+        self.0.book.lock().lines.push(format!("{at:>10.3} {who:<12} {what}"));
+    }
+
+    /// Takes down that the operator did what it never may.
+    pub fn violation(&self, what: String) {
+        self.note("VIOLATION", &what);
+        self.0.book.lock().violations.push(what);
+    }
+
+    /// Counts a write of the operator.
+    pub fn wrote(&self, key: &Key) {
+        let mut book = self.0.book.lock();
+        *book.writes.entry(key.clone()).or_default() += 1;
+        book.last_write = Some(Instant::now());
+    }
+
+    /// When the operator last wrote anything, leases aside.
+    pub fn last_write(&self) -> Instant {
+        self.0.book.lock().last_write.unwrap_or(self.0.started)
+    }
+
+    /// The object that the operator wrote most often, and how often.
+    pub fn most_written(&self) -> Option<(Key, usize)> {
+        let book = self.0.book.lock();
+        book.writes.iter().max_by_key(|(_, count)| **count).map(|(key, count)| (key.clone(), *count))
+    }
+
+    /// Everything that the operator never may and did.
+    pub fn violations(&self) -> Vec<String> {
+        self.0.book.lock().violations.clone()
+    }
+
+    /// The lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.book.lock().lines.clone()
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
