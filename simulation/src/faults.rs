@@ -221,8 +221,10 @@ impl Network {
         } else {
             self.tell(&request, "lost");
         }
-        if hangs && !is_watch(&request) {
-            std::future::pending::<()>().await;
+        if hangs {
+            // The operator's own deadline ends a write; its connector ends the rest.
+            sleep(SILENCE).await;
+            self.while_alive().await;
         }
         Err(io::Error::from(io::ErrorKind::ConnectionReset).into())
     }
@@ -257,12 +259,18 @@ impl Network {
             return;
         }
         let method = if is_watch(request) { "WATCH" } else { request.method().as_str() };
-        let query = request.uri().query().unwrap_or_default().replace("&fieldValidation=Ignore", "");
-        let query = query.replace("fieldManager=regcred", "").replace("watch=true&timeoutSeconds=290&", "");
-        // The manager of the fingerprint key is named at random.
-        let query = if path.contains("fingerprint") { String::new() } else { query };
-        self.trace.note(&self.who, &format!("{method} {path} {query} {outcome}"));
+        self.trace.note(&self.who, &format!("{method} {path}{} {outcome}", asked(request.uri())));
     }
+}
+
+/// What of a query tells one request from another. The manager of the fingerprint key is named at random.
+fn asked(uri: &http::Uri) -> String {
+    let parameters = uri.query().unwrap_or_default().split('&');
+    let told = parameters.filter(|parameter| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        matches!(name, "fieldSelector" | "resourceVersion" | "continue" | "force" | "sendInitialEvents")
+    });
+    told.map(|parameter| format!(" {}", parameter.replace("%3D", "=").replace("%2F", "/"))).collect()
 }
 
 fn is_watch(request: &Request<Vec<u8>>) -> bool {

@@ -152,10 +152,12 @@ impl Server {
         if streaming || from == 0 {
             return Ok(Watch::begin(target, selector, view, &store, streaming));
         }
+        let mut watch = Watch::resume(target, selector, view, from);
         if from < store.compacted() {
-            return Err(Refusal::expired());
+            // An event and not a status, like every error after a version was parsed (k8s.io/apiserver, storage/cacher).
+            watch.fail(&Refusal::expired());
         }
-        Ok(Watch::resume(target, selector, view, from))
+        Ok(watch)
     }
 
     fn serve(&self, request: &Request<Vec<u8>>) -> Result<(u16, Value), Refusal> {

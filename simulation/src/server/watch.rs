@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::kind::{Kind, Target};
+use super::refusal::Refusal;
 use super::selector::Selector;
 use super::store::{Change, Store};
 use super::{View, show};
@@ -52,6 +53,12 @@ impl Watch {
             watch.initial.push_back(end);
         }
         watch
+    }
+
+    /// Tells of an error and nothing more.
+    pub fn fail(&mut self, refusal: &Refusal) {
+        self.initial = VecDeque::from([json!({"type": "ERROR", "object": refusal.status()})]);
+        self.revision = u64::MAX;
     }
 
     /// The next event, if there is one already.
