@@ -79,23 +79,28 @@ fn waiting_owner(store: &mut Store, now: Timestamp, trace: &Trace) -> bool {
     owners.values().any(|owner| release(store, owner, "foregroundDeletion", now, trace))
 }
 
-/// Orphaning: references to the owner come off, then its finalizer.
+/// Orphaning: references to the owner come off once, then its finalizer.
 fn orphan(store: &mut Store, now: Timestamp, trace: &Trace) -> bool {
-    for owner in owners(store).values().filter(|owner| finalizers(owner).iter().any(|own| own == "orphan")) {
-        let secrets = store.list(Kind::Secret, None);
-        let uid = &owner["metadata"]["uid"];
-        let refers = |reference: &Value| reference["uid"] == *uid;
-        let owned = secrets.iter().find(|secret| {
-            secret["metadata"]["ownerReferences"].as_array().is_some_and(|all| all.iter().any(refers))
-        });
-        let Some(secret) = owned else { return release(store, owner, "orphan", now, trace) };
-        let key = Key::of(Kind::Secret, secret);
-        let mut freed = (**secret).clone();
-        freed["metadata"].as_object_mut().map(|metadata| metadata.remove("ownerReferences"));
-        trace.note(CONTROLLER, &format!("orphan {key}"));
-        return store.update(&key, freed, &writer(), now).is_ok();
+    let owners = owners(store);
+    let orphaning = |owner: &&Object| finalizers(owner).iter().any(|own| own == "orphan");
+    let Some(owner) = owners.values().find(orphaning) else { return false };
+    for secret in store.list(Kind::Secret, None) {
+        free(store, &secret, &owner["metadata"]["uid"], now, trace);
     }
-    false
+    release(store, owner, "orphan", now, trace)
+}
+
+fn free(store: &mut Store, secret: &Object, uid: &Value, now: Timestamp, trace: &Trace) {
+    let mut freed = (**secret).clone();
+    let Some(references) = freed["metadata"]["ownerReferences"].as_array_mut() else { return };
+    references.retain(|reference| reference["uid"] != *uid);
+    if references.is_empty() {
+        freed["metadata"].as_object_mut().map(|metadata| metadata.remove("ownerReferences"));
+    }
+    let key = Key::of(Kind::Secret, secret);
+    if store.update(&key, freed, &writer(), now).is_ok_and(|after| after != *secret) {
+        trace.note(CONTROLLER, &format!("orphan {key}"));
+    }
 }
 
 fn owners(store: &Store) -> BTreeMap<String, Object> {

@@ -78,6 +78,11 @@ enum Mishap {
 }
 
 impl Sky {
+    /// Whether anything may go wrong.
+    pub fn is_foul(self) -> bool {
+        self.slow + self.refused + self.lost + self.breaks + self.dies > 0.0
+    }
+
     fn delay(self) -> Duration {
         let millis = if fastrand::f64() < self.slow {
             fastrand::u64(300..6_000)

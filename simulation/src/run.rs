@@ -16,6 +16,8 @@ use crate::{cluster, oracle, people, replica};
 
 /// When people and faults are done.
 const REST: Duration = Duration::from_secs(62);
+/// When the last of the faults is felt: a watch that fell silent ends, a lost request is given up.
+const AFTERMATH: Duration = Duration::from_secs(75);
 /// How long the operator may take from then on. The longest back-off after a write that a policy refused is five
 /// minutes and a quarter more.
 const PATIENCE: Duration = Duration::from_secs(480);
@@ -109,6 +111,10 @@ async fn live(plan: Plan) -> Outcome {
     sleep(REST).await;
     world.weather.clear();
     world.server.refusing().clear();
+    if plan.sky.is_foul() {
+        // What hangs or is silent now comes to its end.
+        sleep(AFTERMATH).await;
+    }
     world.trace.note("run", "everybody rests");
     let mut problems = settle(&world, if strips { CONTESTED_PATIENCE } else { PATIENCE }, patient).await;
     problems.extend(world.trace.violations());
