@@ -1,6 +1,6 @@
 # Every check that CI makes, by the name under which you run it yourself.
 
-packages := "regcred-dockerconfig regcred-api regcred-planner regcred-sources regcred-index regcred-controller regcred regcred-tests regcred-bench regcred-image"
+packages := "regcred-dockerconfig regcred-api regcred-planner regcred-sources regcred-index regcred-controller regcred regcred-tests regcred-bench regcred-image regcred-simulation"
 
 # List the recipes
 default:
@@ -19,6 +19,10 @@ test:
 # Tell the story on an embedded control plane
 demo *ARGS:
     cargo demo {{ARGS}}
+
+# Run the operator in simulated clusters: --seeds N tries many, --seed N shows one
+simulate *ARGS:
+    cargo run --quiet --package regcred-simulation -- {{ARGS}}
 
 # Measure against the bare writer: some minutes with --quick, a quarter of an hour without
 bench *ARGS:

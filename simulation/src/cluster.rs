@@ -47,18 +47,16 @@ fn default_account(store: &mut Store, now: Timestamp, trace: &Trace) -> bool {
 
 fn namespace_content(store: &mut Store, now: Timestamp, trace: &Trace) -> bool {
     let namespaces = store.list(Kind::Namespace, None);
-    for namespace in namespaces.iter().filter(|namespace| is_terminating(namespace)) {
-        let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
-        let content =
-            [Kind::Secret, Kind::ServiceAccount].into_iter().flat_map(|kind| store.list(kind, Some(name)));
-        let Some(object) = content.into_iter().next() else {
-            trace.note(CONTROLLER, &format!("namespace {name} is gone"));
-            store.finalize_namespace(name);
-            return true;
-        };
+    let Some(namespace) = namespaces.iter().find(|namespace| is_terminating(namespace)) else { return false };
+    let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
+    let mut content =
+        [Kind::Secret, Kind::ServiceAccount].into_iter().flat_map(|kind| store.list(kind, Some(name)));
+    if let Some(object) = content.next() {
         return delete(store, &object, now, trace);
     }
-    false
+    trace.note(CONTROLLER, &format!("namespace {name} is gone"));
+    store.finalize_namespace(name);
+    true
 }
 
 /// Garbage collection: what has lost its owner goes, and what an owner in foreground deletion owns.

@@ -275,7 +275,7 @@ fn asked(uri: &http::Uri) -> String {
         let name = parameter.split('=').next().unwrap_or_default();
         matches!(name, "fieldSelector" | "resourceVersion" | "continue" | "force" | "sendInitialEvents")
     });
-    told.map(|parameter| format!(" {}", parameter.replace("%3D", "=").replace("%2F", "/"))).collect()
+    told.flat_map(|parameter| [" ".to_owned(), parameter.replace("%3D", "=").replace("%2F", "/")]).collect()
 }
 
 fn is_watch(request: &Request<Vec<u8>>) -> bool {
@@ -334,7 +334,7 @@ impl Line {
             tokio::select! {
                 biased;
                 () = changed => {}
-                () = sleep_until(self.bookmark_at) => return Some(self.bookmark()),
+                () = sleep_until(self.bookmark_at) => return Some(Ok(self.bookmark())),
                 () = sleep_until(self.breaks_at.unwrap_or(self.ends_at)) => return self.end().await,
             }
         }
@@ -358,17 +358,15 @@ impl Line {
         Some(Ok(line(&event.body)))
     }
 
-    fn bookmark(&mut self) -> Told {
+    fn bookmark(&mut self) -> Bytes {
         self.bookmark_at = Instant::now() + BOOKMARK;
-        Ok(line(&self.watch.bookmark()))
+        line(&self.watch.bookmark())
     }
 
     async fn end(&mut self) -> Option<Told> {
         self.over = true;
         let kind = self.watch.kind().plural();
-        if self.breaks_at.is_none() {
-            return None;
-        }
+        self.breaks_at?;
         match fastrand::u8(0..4) {
             0 => None,
             1 => {

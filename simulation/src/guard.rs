@@ -21,7 +21,9 @@ pub fn watched(server: &Server, trace: &Trace, request: &Request<Vec<u8>>) -> Re
         trace.wrote(&key);
         let body = serde_json::from_slice(request.body()).unwrap_or_default();
         let wrong = wrong(&key, request.method(), &body, before.as_ref(), after.as_ref());
-        wrong.into_iter().for_each(|wrong| trace.violation(format!("{key}: {wrong}")));
+        if let Some(wrong) = wrong {
+            trace.violation(format!("{key}: {wrong}"));
+        }
     }
     response
 }

@@ -1,9 +1,10 @@
-//! `simulate --seed N` shows one run; `simulate --seeds N [--from N]` looks for one that goes wrong.
+//! `simulate --seed N` shows one run; `simulate --seeds N [--from N]` looks for runs that go wrong.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use regcred_simulation::run::{Outcome, run};
+use regcred_simulation::{account, run, search};
+use tokio::time::Instant;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -13,7 +14,7 @@ fn main() -> ExitCode {
     };
     match (number("--seed"), number("--seeds")) {
         (Some(seed), _) => show(seed),
-        (None, Some(count)) => search(number("--from").unwrap_or(0), count),
+        (None, Some(count)) => look(number("--from").unwrap_or(0), count),
         (None, None) => {
             say("give --seed N, or --seeds N and perhaps --from N");
             ExitCode::FAILURE
@@ -22,38 +23,24 @@ fn main() -> ExitCode {
 }
 
 fn show(seed: u64) -> ExitCode {
-    match run(seed) {
-        Ok(outcome) => {
-            outcome.trace.iter().for_each(|line| say(line));
-            verdict(seed, &outcome)
-        }
-        Err(error) => {
-            say(&error.to_string());
-            ExitCode::FAILURE
-        }
-    }
+    let outcome = run(seed);
+    say(&account(seed, &outcome));
+    if outcome.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn search(from: u64, count: u64) -> ExitCode {
-    let mut failed = 0;
-    for seed in from..from + count {
-        let Ok(outcome) = run(seed) else { return ExitCode::FAILURE };
-        if !outcome.problems.is_empty() {
-            failed += 1;
-            verdict(seed, &outcome);
-        }
+fn look(from: u64, count: u64) -> ExitCode {
+    let start = Instant::now();
+    let failed = search(from..from + count);
+    for (seed, outcome) in &failed {
+        outcome.problems.iter().for_each(|problem| say(&format!("seed {seed}: {problem}")));
     }
-    say(&format!("{failed} of {count} seeds from {from} went wrong"));
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn verdict(seed: u64, outcome: &Outcome) -> ExitCode {
-    if outcome.problems.is_empty() {
-        say(&format!("seed {seed} is as it should be"));
-        return ExitCode::SUCCESS;
+    let took = start.elapsed().as_secs_f64();
+    say(&format!("{} of {count} seeds from {from} went wrong; {took:.0} s", failed.len()));
+    if let Some((seed, _)) = failed.first() {
+        say(&format!("again: just simulate --seed {seed}"));
+        return ExitCode::FAILURE;
     }
-    outcome.problems.iter().for_each(|problem| say(&format!("seed {seed}: {problem}")));
-    ExitCode::FAILURE
+    ExitCode::SUCCESS
 }
 
 /// Nobody is left to tell if this cannot be written.

@@ -12,9 +12,12 @@ use crate::guard::{entries, is_marked};
 use crate::names::{HOME, LABEL, TARGETS};
 use crate::server::{Key, Kind, Object, Store, is_terminating};
 
-/// Everything that is not as it should be.
-pub fn problems(store: &Store) -> Vec<String> {
-    let view = View::new(store);
+/// Entries carry no mark yet: a process that did not put them there takes one for its own only beside a copy.
+const FORGETS_ENTRIES_WITHOUT_COPY: bool = true;
+
+/// Everything that is not as it should be. `restarted`: more than one process had a hand in it.
+pub fn problems(store: &Store, restarted: bool) -> Vec<String> {
+    let view = View::new(store, restarted);
     let mut problems = view.deletions();
     for namespace in &view.namespaces {
         view.check_namespace(namespace, &mut problems);
@@ -27,6 +30,7 @@ pub fn problems(store: &Store) -> Vec<String> {
 
 struct View<'a> {
     store: &'a Store,
+    restarted: bool,
     /// Not being deleted, the older first.
     credentials: Vec<Object>,
     /// Not being deleted.
@@ -41,14 +45,14 @@ struct Place<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(store: &'a Store) -> Self {
+    fn new(store: &'a Store, restarted: bool) -> Self {
         let alive = |kind| {
             let all = store.list(kind, None).into_iter();
             all.filter(|object| !is_terminating(object)).collect::<Vec<_>>()
         };
         let mut credentials = alive(Kind::RegistryCredential);
         credentials.sort_by_key(|object| (text(object, "creationTimestamp"), text(object, "uid")));
-        Self { store, credentials, namespaces: alive(Kind::Namespace) }
+        Self { store, restarted, credentials, namespaces: alive(Kind::Namespace) }
     }
 
     fn deletions(&self) -> Vec<String> {
@@ -73,7 +77,7 @@ impl<'a> View<'a> {
         for target in TARGETS {
             match winners.get(target) {
                 Some(credential) => {
-                    self.check_wanted(&Place { namespace: name, target, credential }, problems)
+                    self.check_wanted(&Place { namespace: name, target, credential }, problems);
                 }
                 None => self.check_unwanted(name, target, problems),
             }
@@ -128,6 +132,9 @@ impl<'a> View<'a> {
             if owner.is_some_and(|owner| !is_suspended(owner)) {
                 problems.push(format!("Secret {namespace}/{target} is left over"));
             }
+            return;
+        }
+        if self.restarted && FORGETS_ENTRIES_WITHOUT_COPY {
             return;
         }
         for account in self.store.list(Kind::ServiceAccount, Some(namespace)) {

@@ -61,7 +61,7 @@ pub async fn keep(world: World, setup: Setup) {
     let mut outages = setup.outages.iter().copied();
     let mut next = outages.next();
     for number in 0_u32.. {
-        world.trace.note(setup.name, "starts");
+        world.trace.started(setup.name);
         let incarnation = start(&world, &setup, number);
         let due = next.map(|outage| world.server.started() + outage.at);
         let lasts = tokio::select! {

@@ -20,13 +20,13 @@ const REST: Duration = Duration::from_secs(62);
 const AFTERMATH: Duration = Duration::from_secs(75);
 /// How long the operator may take from then on. The longest back-off after a write that a policy refused is five
 /// minutes and a quarter more.
-const PATIENCE: Duration = Duration::from_secs(480);
+const PATIENCE: Duration = Duration::from_mins(8);
 /// The same where somebody kept taking entries off: such a list is left alone for up to an hour.
 const CONTESTED_PATIENCE: Duration = Duration::from_secs(4_700);
 /// How long nothing may be written at the end.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// How long a deletion may take where nothing is held back.
-const DELETION: Duration = Duration::from_secs(60);
+const DELETION: Duration = Duration::from_mins(1);
 
 /// What a run came to.
 #[derive(Debug)]
@@ -47,11 +47,12 @@ pub struct Plan {
 }
 
 /// Runs a seed.
-pub fn run(seed: u64) -> Result<Outcome, std::io::Error> {
+pub fn run(seed: u64) -> Outcome {
     fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    let local = tokio::task::LocalSet::new();
-    Ok(local.block_on(&runtime, live(plan(seed))))
+    match tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() {
+        Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, live(plan(seed))),
+        Err(error) => Outcome { problems: vec![format!("no runtime: {error}")], trace: Vec::new() },
+    }
 }
 
 fn plan(seed: u64) -> Plan {
@@ -136,7 +137,7 @@ fn furnish(server: &Server) {
 async fn settle(world: &World, patience: Duration, patient: bool) -> Vec<String> {
     let rest = Instant::now();
     loop {
-        let problems = oracle::problems(&world.server.store());
+        let problems = oracle::problems(&world.server.store(), world.trace.starts() > 1);
         let elapsed = rest.elapsed();
         let deleting = problems.iter().any(|problem| problem.contains("being deleted"));
         let late = deleting && !patient && elapsed > DELETION;

@@ -24,6 +24,7 @@ struct Book {
     violations: Vec<String>,
     writes: BTreeMap<Key, usize>,
     last_write: Option<Instant>,
+    starts: usize,
 }
 
 impl Trace {
@@ -42,6 +43,17 @@ impl Trace {
     pub fn violation(&self, what: String) {
         self.note("VIOLATION", &what);
         self.0.book.lock().violations.push(what);
+    }
+
+    /// Takes down that a process of the operator started.
+    pub fn started(&self, who: &str) {
+        self.note(who, "starts");
+        self.0.book.lock().starts += 1;
+    }
+
+    /// How many processes of the operator were started.
+    pub fn starts(&self) -> usize {
+        self.0.book.lock().starts
     }
 
     /// Counts a write of the operator.

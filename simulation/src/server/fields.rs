@@ -103,7 +103,7 @@ pub fn apply(
 
 /// A path as causes name it: `.data..dockerconfigjson`.
 pub fn dotted(path: &Path) -> String {
-    path.iter().map(|element| format!(".{}", element.split_once(':').map_or("", |(_, name)| name))).collect()
+    path.iter().flat_map(|element| [".", element.split_once(':').map_or("", |(_, name)| name)]).collect()
 }
 
 fn different(of: &Leaves, from: &Leaves) -> BTreeSet<Path> {

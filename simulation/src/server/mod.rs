@@ -32,7 +32,7 @@ use selector::Selector;
 pub use fields::Writer;
 pub use kind::{Key, Kind, Target};
 pub use refusal::Refusal;
-pub use store::{Change, Object, Store, finalizers, is_terminating};
+pub use store::{Object, Store, finalizers, is_terminating};
 pub use watch::{Event, Watch};
 
 /// How an object is shown.
