@@ -62,6 +62,8 @@ pub struct Network {
     pub trace: Trace,
     /// The replica.
     pub who: Arc<str>,
+    /// Its name in the lease, if there is one.
+    pub identity: Option<String>,
     /// Cancelled when the replica has died.
     pub dead: CancellationToken,
 }
@@ -129,6 +131,11 @@ impl Weather {
         Self(Arc::new(Mutex::new(sky)))
     }
 
+    /// Another weather from now on.
+    pub fn turn(&self, sky: Sky) {
+        *self.0.lock() = sky;
+    }
+
     /// Nothing goes wrong from now on.
     pub fn clear(&self) {
         *self.0.lock() = Sky::default();
@@ -161,6 +168,7 @@ impl Service<Request<Body>> for Network {
 impl Network {
     async fn exchange(self, request: Request<Vec<u8>>) -> Result<Response<Answer>, BoxError> {
         let sky = self.weather.sky();
+        guard::may_ask(&self.server, &self.trace, self.identity.as_deref(), &request);
         sleep(sky.delay()).await;
         self.while_alive().await;
         if fastrand::f64() < sky.dies && fastrand::bool() {
@@ -193,7 +201,7 @@ impl Network {
     /// Does what the request asks for, and looks whether the operator may ask for it.
     fn perform(&self, request: &Request<Vec<u8>>, note: &str) -> Response<Vec<u8>> {
         let response = guard::watched(&self.server, &self.trace, request);
-        self.tell(request, &format!("{}{note}", response.status().as_u16()));
+        self.tell(request, &format!("{}{note}{}", response.status().as_u16(), conditions(request)));
         response
     }
 
@@ -266,6 +274,22 @@ impl Network {
         let method = if is_watch(request) { "WATCH" } else { request.method().as_str() };
         self.trace.note(&self.who, &format!("{method} {path}{} {outcome}", asked(request.uri())));
     }
+}
+
+/// What a status says, where one is written.
+fn conditions(request: &Request<Vec<u8>>) -> String {
+    if !request.uri().path().ends_with("/status") {
+        return String::new();
+    }
+    let operations: serde_json::Value = serde_json::from_slice(request.body()).unwrap_or_default();
+    let conditions = operations[1]["value"]["conditions"].as_array().into_iter().flatten();
+    let text = |condition: &serde_json::Value, member: &str| {
+        condition[member].as_str().unwrap_or_default().to_owned()
+    };
+    let told = conditions.into_iter().flat_map(|condition| {
+        [" ".to_owned(), text(condition, "type"), "=".to_owned(), text(condition, "reason")]
+    });
+    told.collect()
 }
 
 /// What of a query tells one request from another. The manager of the fingerprint key is named at random.

@@ -4,7 +4,7 @@ use http::{Method, Request, Response};
 use regcred_api::names;
 use serde_json::Value;
 
-use crate::names::TARGETS;
+use crate::names::{HOME, TARGETS};
 use crate::server::{Key, Kind, Object, Server, Target};
 use crate::trace::Trace;
 
@@ -15,6 +15,9 @@ pub fn watched(server: &Server, trace: &Trace, request: &Request<Vec<u8>>) -> Re
     let key = target.key();
     let before = server.store().get(&key).cloned();
     let revision = server.store().revision();
+    if target.kind != Kind::Lease {
+        trace.asked();
+    }
     let response = server.answer(request);
     let after = server.store().get(&key).cloned();
     if server.store().revision() != revision && target.kind != Kind::Lease {
@@ -26,6 +29,23 @@ pub fn watched(server: &Server, trace: &Trace, request: &Request<Vec<u8>>) -> Re
         }
     }
     response
+}
+
+/// Takes down that a replica begins a write while another holds the lease.
+pub fn may_ask(server: &Server, trace: &Trace, identity: Option<&str>, request: &Request<Vec<u8>>) {
+    let target = Target::parse(request.uri().path()).filter(|_| *request.method() != Method::GET);
+    let concerns =
+        target.is_some_and(|target| target.kind != Kind::Lease && target.namespace.as_deref() != Some(HOME));
+    let lease = server.store().get(&Key::new(Kind::Lease, HOME, "regcred")).cloned();
+    let (true, Some(identity), Some(lease)) = (concerns, identity, lease) else { return };
+    let holder = lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty());
+    if holder.is_some_and(|holder| holder != identity) {
+        let path = request.uri().path();
+        trace.violation(format!(
+            "{identity} writes {path} while {} holds the lease",
+            holder.unwrap_or_default()
+        ));
+    }
 }
 
 fn wrong(

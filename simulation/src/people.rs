@@ -69,6 +69,8 @@ pub struct Scope {
     pub namespaces: usize,
     /// RegistryCredentials in use.
     pub credentials: usize,
+    /// How often the log is compacted at most.
+    pub compactions: usize,
 }
 
 /// Actions and when they happen.
@@ -84,6 +86,9 @@ pub fn script(rng: &mut Rng, scope: Scope) -> Script {
             _ => Duration::from_millis(rng.u64(2_000..60_000)),
         };
         script.push((at, action(rng, scope)));
+    }
+    for _ in 0..rng.usize(0..=scope.compactions) {
+        script.push((Duration::from_millis(rng.u64(1_000..60_000)), Action::Compact));
     }
     script.sort_by_key(|(at, _)| *at);
     script

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regcred_controller::{Clients, Clock, Metrics, Options, Pulse, Stage};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,8 @@ pub struct World {
     pub weather: Weather,
     /// The account of the run.
     pub trace: Trace,
+    /// Every replica is killed and started again when this changes.
+    pub recall: watch::Sender<u32>,
 }
 
 struct Incarnation {
@@ -60,6 +63,7 @@ struct Incarnation {
 pub async fn keep(world: World, setup: Setup) {
     let mut outages = setup.outages.iter().copied();
     let mut next = outages.next();
+    let mut recall = world.recall.subscribe();
     for number in 0_u32.. {
         world.trace.started(setup.name);
         let incarnation = start(&world, &setup, number);
@@ -69,6 +73,10 @@ pub async fn keep(world: World, setup: Setup) {
             () = incarnation.dead.cancelled() => {
                 incarnation.kill();
                 Duration::from_millis(fastrand::u64(0..20_000))
+            }
+            Ok(()) = recall.changed() => {
+                incarnation.kill();
+                Duration::ZERO
             }
             outage = until(due, next) => {
                 next = outages.next();
@@ -117,6 +125,7 @@ fn start(world: &World, setup: &Setup, number: u32) -> Incarnation {
         weather: world.weather.clone(),
         trace: world.trace.clone(),
         who: Arc::from(setup.name),
+        identity: setup.lease.then(|| identity(setup, number)),
         dead: dead.clone(),
     };
     let client = || kube::Client::new(network.clone(), "default");
@@ -132,6 +141,10 @@ fn start(world: &World, setup: &Setup, number: u32) -> Incarnation {
     Incarnation { task, dead, stage }
 }
 
+fn identity(setup: &Setup, number: u32) -> String {
+    format!("{}_{number}", setup.name)
+}
+
 fn options(world: &World, setup: &Setup, number: u32) -> Options {
     let started = world.server.started();
     Options {
@@ -139,7 +152,7 @@ fn options(world: &World, setup: &Setup, number: u32) -> Options {
         target_names: if setup.listed { TARGETS.map(str::to_owned).to_vec() } else { Vec::new() },
         concurrency: setup.concurrency,
         lease: setup.lease,
-        identity: format!("{}_{number}", setup.name),
+        identity: identity(setup, number),
         clock: Clock::new(move || time_at(started.elapsed())),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::faults::{Sky, Weather};
@@ -12,7 +13,7 @@ use crate::people::{Action, Scope, Script};
 use crate::replica::{Outage, Setup, World};
 use crate::server::{Key, Kind, Server, Traits, Writer};
 use crate::trace::Trace;
-use crate::{cluster, oracle, people, replica};
+use crate::{cluster, meddler, oracle, people, replica};
 
 /// When people and faults are done.
 const REST: Duration = Duration::from_secs(62);
@@ -23,8 +24,14 @@ const AFTERMATH: Duration = Duration::from_secs(75);
 const PATIENCE: Duration = Duration::from_mins(8);
 /// The same where somebody kept taking entries off: such a list is left alone for up to an hour.
 const CONTESTED_PATIENCE: Duration = Duration::from_secs(4_700);
+/// How often the meddler does something to what was just written.
+const MEDDLING: f64 = 0.2;
+/// A start tells of no namespaces for a while where a source gives nothing, and takes that back.
+const STARTS_WITHOUT_SOURCE_TELL_WRONG: bool = true;
 /// How long nothing may be written at the end.
 const SILENCE: Duration = Duration::from_mins(1);
+/// How long a start may take where everything is slow: the lease expires, and lists come in.
+const START: Duration = Duration::from_secs(90);
 /// How long a deletion may take where nothing is held back.
 const DELETION: Duration = Duration::from_mins(1);
 
@@ -43,6 +50,10 @@ pub struct Plan {
     traits: Traits,
     sky: Sky,
     replicas: Vec<Setup>,
+    /// How often somebody writes what the operator has just written.
+    meddling: usize,
+    /// Whether everything is started once more at rest.
+    again: bool,
     script: Script,
 }
 
@@ -61,6 +72,7 @@ fn plan(seed: u64) -> Plan {
         actions: [0, 3, 8, 16][rng.usize(0..4)],
         namespaces: rng.usize(1..=4),
         credentials: rng.usize(1..=3),
+        compactions: [0, 6][rng.usize(0..2)],
     };
     let sky = sky(&mut rng);
     let two = rng.u8(0..3) == 0;
@@ -73,8 +85,17 @@ fn plan(seed: u64) -> Plan {
         Setup { name, lease, listed, concurrency, outages }
     };
     let replicas = names.iter().map(|name| setup(name, &mut rng)).collect();
+    let meddling = [0, 0, 2, 5][rng.usize(0..4)];
     let traits = Traits { streaming_lists: rng.u8(0..4) != 0, page: rng.usize(1..4) };
-    Plan { traits, sky, replicas, script: people::script(&mut rng, scope) }
+    let again = rng.bool();
+    let script = people::script(&mut rng, scope);
+    let again =
+        again && !(STARTS_WITHOUT_SOURCE_TELL_WRONG && script.iter().any(|(_, action)| loses_source(action)));
+    Plan { traits, sky, replicas, meddling, again, script }
+}
+
+fn loses_source(action: &Action) -> bool {
+    matches!(action, Action::DeleteSource(_) | Action::BreakSource(_))
 }
 
 fn sky(rng: &mut Rng) -> Sky {
@@ -97,17 +118,19 @@ fn outages(rng: &mut Rng) -> Vec<Outage> {
 async fn live(plan: Plan) -> Outcome {
     let trace = Trace::new();
     let server = Server::new(plan.traits);
-    let world = World { server, weather: Weather::new(plan.sky), trace };
+    let world = World { server, weather: Weather::new(plan.sky), trace, recall: watch::Sender::new(0) };
     world.trace.note("run", &format!("{:?}, {:?}", plan.traits, plan.sky));
     furnish(&world.server);
     let refusals = plan.script.iter().any(|(_, action)| matches!(action, Action::Refuse(..)));
-    let strips = plan.script.iter().any(|(_, action)| matches!(action, Action::Strip(..)));
+    let strips =
+        plan.meddling > 0 || plan.script.iter().any(|(_, action)| matches!(action, Action::Strip(..)));
     let patient = refusals || plan.sky.refused > 0.0 || plan.sky.lost > 0.0;
     for setup in plan.replicas {
         world.trace.note("run", &format!("{setup:?}"));
         tokio::task::spawn_local(replica::keep(world.clone(), setup));
     }
     tokio::task::spawn_local(cluster::run(world.server.clone(), world.trace.clone()));
+    tokio::task::spawn_local(meddler::meddle(world.clone(), plan.meddling, MEDDLING, REST));
     tokio::task::spawn_local(people::play(world.server.clone(), world.trace.clone(), plan.script));
     sleep(REST).await;
     world.weather.clear();
@@ -118,6 +141,9 @@ async fn live(plan: Plan) -> Outcome {
     }
     world.trace.note("run", "everybody rests");
     let mut problems = settle(&world, if strips { CONTESTED_PATIENCE } else { PATIENCE }, patient).await;
+    if plan.again && problems.is_empty() {
+        problems.extend(start_again(&world).await);
+    }
     problems.extend(world.trace.violations());
     Outcome { problems, trace: world.trace.lines() }
 }
@@ -131,6 +157,22 @@ fn furnish(server: &Server) {
                 store.create(&Key::new(Kind::Namespace, "", name), json!({"metadata": {}}), &writer, now);
         }
     });
+}
+
+/// Starts every replica again where all is as it should be. That is no reason to write anything, in whatever order
+/// lists come in.
+async fn start_again(world: &World) -> Option<String> {
+    world.trace.note("run", "every replica is killed and starts again");
+    let before = world.trace.requests();
+    world.weather.turn(Sky { slow: 0.3, ..Sky::default() });
+    world.recall.send_modify(|round| *round += 1);
+    sleep(START).await;
+    world.weather.clear();
+    sleep(SILENCE).await;
+    let requests = world.trace.requests() - before;
+    let problems = oracle::problems(&world.server.store(), true);
+    let wrong = requests > 0 || !problems.is_empty();
+    wrong.then(|| format!("a start at rest made {requests} writes and left {problems:?}"))
 }
 
 /// Waits until the cluster is as it should be and stays so. What is wrong after that.

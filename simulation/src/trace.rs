@@ -23,6 +23,8 @@ struct Book {
     lines: Vec<String>,
     violations: Vec<String>,
     writes: BTreeMap<Key, usize>,
+    written: Vec<Key>,
+    requests: usize,
     last_write: Option<Instant>,
     starts: usize,
 }
@@ -60,7 +62,23 @@ impl Trace {
     pub fn wrote(&self, key: &Key) {
         let mut book = self.0.book.lock();
         *book.writes.entry(key.clone()).or_default() += 1;
+        book.written.push(key.clone());
         book.last_write = Some(Instant::now());
+    }
+
+    /// What the operator wrote, in order, less the first so many.
+    pub fn written(&self, skipped: usize) -> Vec<Key> {
+        self.0.book.lock().written[skipped..].to_vec()
+    }
+
+    /// Counts a request of the operator that could write something, leases aside.
+    pub fn asked(&self) {
+        self.0.book.lock().requests += 1;
+    }
+
+    /// How many such requests there were.
+    pub fn requests(&self) -> usize {
+        self.0.book.lock().requests
     }
 
     /// When the operator last wrote anything, leases aside.

@@ -67,6 +67,11 @@ impl Store {
         &self.log[first..]
     }
 
+    /// What an object last was, whether it still exists or not.
+    pub fn last(&self, key: &Key) -> Option<&Object> {
+        self.log.iter().rev().find(|change| change.key == *key).map(|change| &change.after)
+    }
+
     /// An object.
     pub fn get(&self, key: &Key) -> Option<&Object> {
         self.objects.get(key)

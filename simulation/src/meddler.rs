@@ -1,0 +1,84 @@
+//! Somebody who does something to an object just as the operator has written it: the time at which answers, events
+//! and other people's writes meet.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use regcred_api::names::SECRET_KEY;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::guard::entries;
+use crate::names::{HOME, TARGETS};
+use crate::replica::World;
+use crate::server::{Key, Kind, Store, Writer};
+
+/// Meddles at most so many times, each time with this probability, until people are done.
+pub async fn meddle(world: World, mut budget: usize, probability: f64, until: Duration) {
+    let mut seen = 0;
+    while budget > 0 {
+        world.server.changed().notified().await;
+        for key in world.trace.written(seen) {
+            seen += 1;
+            if world.server.started().elapsed() > until {
+                return;
+            }
+            if budget > 0 && key.namespace != HOME && fastrand::f64() < probability {
+                budget -= 1;
+                sleep(pause()).await;
+                let done = world.server.write(|store, now| act(store, &key, now));
+                world.trace.note("meddler", &format!("{key}: {}", done.unwrap_or("nothing to do")));
+            }
+        }
+    }
+}
+
+fn pause() -> Duration {
+    let millis = if fastrand::bool() { fastrand::u64(0..20) } else { fastrand::u64(20..3_000) };
+    Duration::from_millis(millis)
+}
+
+fn act(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+    match (key.kind, store.get(key).is_some()) {
+        (Kind::Secret, true) => act_on_secret(store, key, now),
+        (Kind::Secret, false) => restore(store, key, now),
+        (Kind::ServiceAccount, true) => act_on_account(store, key, now),
+        _ => None,
+    }
+}
+
+fn act_on_secret(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+    if fastrand::u8(0..3) == 0 {
+        let mut secret = (**store.get(key)?).clone();
+        secret["data"][SECRET_KEY] = json!(STANDARD.encode(r#"{"auths":{}}"#));
+        return store.update(key, secret, &writer(), now).is_ok().then_some("edited");
+    }
+    store.delete(key, None, now).is_ok().then_some("deleted")
+}
+
+/// Puts a Secret back as it was, as a backup or a cloner does.
+fn restore(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+    let mut secret: Value = (**store.last(key)?).clone();
+    let metadata = &secret["metadata"];
+    secret["metadata"] = json!({"labels": metadata["labels"], "annotations": metadata["annotations"]});
+    store.create(key, secret, &writer(), now).is_ok().then_some("put back")
+}
+
+fn act_on_account(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+    let mut account = (**store.get(key)?).clone();
+    match fastrand::u8(0..3) {
+        0 => return store.delete(key, None, now).is_ok().then_some("deleted"),
+        1 => {
+            let kept = entries(&account).into_iter().filter(|own| !TARGETS.contains(own));
+            account["imagePullSecrets"] = kept.map(|name| json!({"name": name})).collect();
+        }
+        _ => account["metadata"]["annotations"] = json!({"touched": fastrand::u32(..).to_string()}),
+    }
+    store.update(key, account, &writer(), now).is_ok().then_some("edited")
+}
+
+fn writer() -> Writer {
+    Writer { manager: "backup".to_owned(), operation: "Update", status: false }
+}
