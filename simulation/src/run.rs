@@ -27,7 +27,7 @@ const CONTESTED_PATIENCE: Duration = Duration::from_secs(4_700);
 /// How often the meddler does something to what was just written.
 const MEDDLING: f64 = 0.2;
 /// A start tells of no namespaces for a while where a source gives nothing, and takes that back.
-const STARTS_WITHOUT_SOURCE_TELL_WRONG: bool = true;
+const STARTS_WITHOUT_SOURCE_TELL_WRONG: bool = false;
 /// How long nothing may be written at the end.
 const SILENCE: Duration = Duration::from_mins(1);
 /// How long a start may take where everything is slow: the lease expires, and lists come in.
