@@ -25,6 +25,8 @@ pub struct Setup {
     pub listed: bool,
     /// Namespaces worked on at once.
     pub concurrency: usize,
+    /// How long it stays away when all are started again.
+    pub comes_back_after: Duration,
     /// When it is killed or told to stop, and how long it stays away.
     pub outages: Vec<Outage>,
 }
@@ -74,9 +76,10 @@ pub async fn keep(world: World, setup: Setup) {
                 incarnation.kill();
                 Duration::from_millis(fastrand::u64(0..20_000))
             }
+            // tokio wakes replicas in an order of its own, so each comes back at a time of its own.
             Ok(()) = recall.changed() => {
                 incarnation.kill();
-                Duration::ZERO
+                setup.comes_back_after
             }
             outage = until(due, next) => {
                 next = outages.next();

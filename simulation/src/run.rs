@@ -82,7 +82,8 @@ fn plan(seed: u64) -> Plan {
     let concurrency = rng.usize(1..6);
     let setup = |name, rng: &mut Rng| {
         let outages = if restless { outages(rng) } else { Vec::new() };
-        Setup { name, lease, listed, concurrency, outages }
+        let comes_back_after = Duration::from_millis(rng.u64(0..5_000));
+        Setup { name, lease, listed, concurrency, comes_back_after, outages }
     };
     let replicas = names.iter().map(|name| setup(name, &mut rng)).collect();
     let meddling = [0, 0, 2, 5][rng.usize(0..4)];

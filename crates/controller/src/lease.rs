@@ -54,15 +54,17 @@ pub(crate) async fn run(context: Arc<Context>) {
 }
 
 impl Elector {
-    /// One look at the lease. Returns how long to wait for the next.
+    /// One look at the lease. Returns how long to wait for the next. A leader counts from the beginning of its last
+    /// renewal, because the record may have been written at once and the answer come late.
     async fn turn(&mut self, context: &Context, api: &Api<Lease>) -> Duration {
         let now = Instant::now();
-        let held = tokio::time::timeout(RENEW_DEADLINE, self.hold(context, api)).await;
+        let deadline = self.renewed.unwrap_or(now) + RENEW_DEADLINE;
+        let held = tokio::time::timeout_at(deadline, self.hold(context, api)).await;
         match held {
             Ok(Ok(true)) => {
                 self.renewed = Some(now);
                 lead(context, true);
-                return RENEW;
+                return RENEW.saturating_sub(now.elapsed());
             }
             Ok(Ok(false)) => {
                 self.renewed = None;

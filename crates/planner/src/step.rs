@@ -174,13 +174,12 @@ impl Step {
         }
     }
 
-    /// Whether it asks once more for what `earlier` has done.
+    /// Whether it asks once more for what `earlier` has done. An entry that is to be attached once more is a matter of
+    /// contests, which know who takes it off.
     pub fn repeats(&self, earlier: &Self) -> bool {
-        let shares = |one: &BTreeSet<Arc<str>>, other: &BTreeSet<Arc<str>>| !one.is_disjoint(other);
         match (self, earlier) {
             (Self::PatchServiceAccount(now), Self::PatchServiceAccount(before)) => {
-                now.name == before.name
-                    && (shares(&now.attach, &before.attach) || shares(&now.detach, &before.detach))
+                now.name == before.name && !now.detach.is_disjoint(&before.detach)
             }
             (
                 Self::ApplySecret { copy: now, .. } | Self::RecreateSecret { copy: now, .. },

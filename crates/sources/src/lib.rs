@@ -130,7 +130,7 @@ mod tests {
         let auths = r#"{"auths":{"ghcr.io":{"auth":"b3RoZXI6cA=="},"quay.io":{"auth":"dTpw"}}}"#;
         Shop(BTreeMap::from([
             ("bot", secret("kubernetes.io/basic-auth", &[("username", "u"), ("password", "p")])),
-            ("all", secret("kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", auths)])),
+            ("all", secret(names::SECRET_TYPE, &[(names::SECRET_KEY, auths)])),
         ]))
     }
 

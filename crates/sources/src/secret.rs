@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use regcred_api::SecretRef;
+use regcred_api::{SecretRef, names};
 use regcred_dockerconfig::{ConfigError, DockerConfig, Login, SecretBytes, Server};
 
 use crate::SourceError;
 
 /// Types of Secrets that Kubernetes defines for credentials (k8s.io/api/core/v1/types.go), with
 /// the keys it prescribes for them.
-const DOCKER_CONFIG_JSON: (&str, &str) = ("kubernetes.io/dockerconfigjson", ".dockerconfigjson");
+const DOCKER_CONFIG_JSON: (&str, &str) = (names::SECRET_TYPE, names::SECRET_KEY);
 const DOCKERCFG: (&str, &str) = ("kubernetes.io/dockercfg", ".dockercfg");
 const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 const BASIC_AUTH_KEYS: (&str, &str) = ("username", "password");
