@@ -107,8 +107,7 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use regcred_api::Reason;
-    use regcred_api::SecretRef;
+    use regcred_api::{Reason, SecretRef, names};
     use regcred_dockerconfig::SecretBytes;
 
     use super::*;
