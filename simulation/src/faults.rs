@@ -394,6 +394,9 @@ impl Line {
         match fastrand::u8(0..4) {
             0 => None,
             1 => {
+                // It told of nothing for a while before.
+                sleep(Duration::from_millis(fastrand::u64(0..20_000))).await;
+                self.network.while_alive().await;
                 self.tell(&format!("410 on the watch of {kind}"));
                 Some(Ok(line(&json!({"type": "ERROR", "object": Refusal::expired().status()}))))
             }

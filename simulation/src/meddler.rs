@@ -15,6 +15,9 @@ use crate::names::{HOME, TARGETS};
 use crate::replica::World;
 use crate::server::{Key, Kind, Store, Writer};
 
+/// How often what the operator deleted is put back.
+const PUTS_BACK: f64 = 0.7;
+
 /// Meddles at most so many times, each time with this probability, until people are done.
 pub async fn meddle(world: World, mut budget: usize, probability: f64, until: Duration) {
     let mut seen = 0;
@@ -25,6 +28,8 @@ pub async fn meddle(world: World, mut budget: usize, probability: f64, until: Du
             if world.server.started().elapsed() > until {
                 return;
             }
+            let gone = world.server.store().get(&key).is_none();
+            let probability = if gone { PUTS_BACK } else { probability };
             if budget > 0 && key.namespace != HOME && fastrand::f64() < probability {
                 budget -= 1;
                 sleep(pause()).await;

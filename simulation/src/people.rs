@@ -135,7 +135,7 @@ fn action(rng: &mut Rng, scope: Scope) -> Action {
         18..=20 => Action::WriteSource(source, rng.u32(1..100)),
         21 => Action::DeleteSource(source),
         22 => Action::BreakSource(source),
-        23 | 24 => Action::DeleteSecret(namespace, target),
+        23 | 24 => Action::DeleteSecret(namespace, credential),
         25 => Action::EditSecret(namespace, target),
         26 => Action::MakeForeign(namespace, target, rng.bool()),
         27 => Action::Clone(namespace, other, target),

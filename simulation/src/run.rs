@@ -86,7 +86,7 @@ fn plan(seed: u64) -> Plan {
         Setup { name, lease, listed, concurrency, comes_back_after, outages }
     };
     let replicas = names.iter().map(|name| setup(name, &mut rng)).collect();
-    let meddling = [0, 0, 2, 5][rng.usize(0..4)];
+    let meddling = [0, 0, 3, 8][rng.usize(0..4)];
     let traits = Traits { streaming_lists: rng.u8(0..4) != 0, page: rng.usize(1..4) };
     let again = rng.bool();
     let script = people::script(&mut rng, scope);
