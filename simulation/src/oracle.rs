@@ -51,7 +51,7 @@ impl<'a> View<'a> {
             all.filter(|object| !is_terminating(object)).collect::<Vec<_>>()
         };
         let mut credentials = alive(Kind::RegistryCredential);
-        credentials.sort_by_key(|object| (text(object, "creationTimestamp"), text(object, "uid")));
+        credentials.sort_by_key(|object| (text(object, "creationTimestamp"), text(object, "name")));
         Self { store, restarted, credentials, namespaces: alive(Kind::Namespace) }
     }
 

@@ -337,7 +337,7 @@ async fn of_two_with_one_target_name_the_older_wins_and_the_other_takes_over_in_
     scene.finish().await;
 }
 
-/// Age is known in whole seconds, and of two of the same age the smaller UID wins: waits until anything made now is
+/// Age is known in whole seconds, and of two of the same age the first by name wins: waits until anything made now is
 /// younger than this credential.
 async fn in_a_later_second(scene: &Scene, credential: &str) {
     let born = scene.credentials().get(credential).await.unwrap().metadata.creation_timestamp.unwrap();

@@ -69,7 +69,8 @@ impl<'a> Claims<'a> {
         claims
     }
 
-    /// The older credential wins, then the smaller UID, so that two never alternate.
+    /// The older credential wins. Of two that were made in the same second, as from one file, the first by name wins:
+    /// in each cluster of a fleet the same.
     fn add_wanted(&mut self, world: &'a World) {
         let mut wanting: Vec<_> = world
             .credentials
@@ -77,7 +78,7 @@ impl<'a> Claims<'a> {
             .filter_map(|credential| Some((credential, credential.active_spec()?)))
             .filter(|(_, spec)| spec.namespaces.selects(&world.namespace))
             .collect();
-        wanting.sort_by_key(|(credential, _)| (credential.created, credential.uid.clone()));
+        wanting.sort_by_key(|(credential, _)| (credential.created, credential.name.clone()));
         for (credential, spec) in wanting {
             if let Some(winner) = self.by_name.get(spec.target_name.as_str()) {
                 self.lost.push((credential, winner.credential));

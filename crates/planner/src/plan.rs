@@ -238,8 +238,7 @@ impl<'a> Planner<'a> {
     fn plan_lost(&mut self, claims: &Claims<'a>) {
         for (loser, winner) in &claims.lost {
             let Some(spec) = loser.active_spec() else { continue };
-            let message = format!("RegistryCredential {} is older and has this target name", winner.name);
-            let refused = Goal::Refused { reason: Reason::TargetClaimed, message };
+            let refused = Goal::Refused { reason: Reason::TargetClaimed, message: lost_to(loser, winner) };
             let selected = self.world.service_accounts.iter();
             let selected = selected.filter(|(name, account)| spec.service_accounts.selects(name, account));
             let accounts = selected.map(|(name, _)| (name.clone(), refused.clone())).collect();
@@ -263,6 +262,12 @@ impl<'a> Planner<'a> {
         self.plan.steps.push(step);
         Goal::Step(self.plan.steps.len() - 1)
     }
+}
+
+/// Which rule decided.
+fn lost_to(loser: &Credential, winner: &Credential) -> String {
+    let rule = if winner.created < loser.created { "is older" } else { "is as old and comes first by name" };
+    format!("RegistryCredential {} has this target name and {rule}", winner.name)
 }
 
 fn removal(name: &Arc<str>, credential: &Credential, secret: &Secret) -> Step {
