@@ -13,6 +13,7 @@ use kube::Api;
 use kube::api::PostParams;
 use tokio::time::Instant;
 
+use crate::calls::CallError;
 use crate::context::Context;
 
 /// Name of the Lease, in the operator's own namespace.
@@ -26,12 +27,17 @@ const RENEW: Duration = Duration::from_secs(5);
 /// How often a candidate looks, and a leader tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
+const FORBIDDEN: &str =
+    "the lease may not be read or written, so this replica does not work; grant get, create and update on it";
+
 /// What an elector remembers.
 #[derive(Debug, Default)]
 struct Elector {
     /// The record last seen, and since when it has not changed.
     seen: Option<(Option<String>, Instant)>,
     renewed: Option<Instant>,
+    /// The last look failed, and that was logged.
+    failing: bool,
 }
 
 /// Keeps `stage.leading` true while this replica holds the lease. Without a lease it leads at once.
@@ -60,17 +66,19 @@ impl Elector {
         let now = Instant::now();
         let deadline = self.renewed.unwrap_or(now) + RENEW_DEADLINE;
         let held = tokio::time::timeout_at(deadline, self.hold(context, api)).await;
+        let held = held.map_or(Err(CallError::NoAnswer), |held| held.map_err(CallError::from));
+        self.log_failure(context, held.as_ref().err());
         match held {
-            Ok(Ok(true)) => {
+            Ok(true) => {
                 self.renewed = Some(now);
                 lead(context, true);
                 return RENEW.saturating_sub(now.elapsed());
             }
-            Ok(Ok(false)) => {
+            Ok(false) => {
                 self.renewed = None;
                 lead(context, false);
             }
-            Ok(Err(_)) | Err(_) => {
+            Err(_) => {
                 if self.renewed.is_none_or(|at| at.elapsed() >= RENEW_DEADLINE) {
                     self.renewed = None;
                     lead(context, false);
@@ -78,6 +86,24 @@ impl Elector {
             }
         }
         RETRY
+    }
+
+    /// Logs once that looks at the lease begin to fail, and once that they no longer do.
+    fn log_failure(&mut self, context: &Context, failure: Option<&CallError>) {
+        let before = std::mem::replace(&mut self.failing, failure.is_some());
+        let namespace = &context.options.source_namespace;
+        match failure.map(CallError::code) {
+            Some(403) if !before => {
+                tracing::warn!(lease = NAME, %namespace, "{FORBIDDEN}");
+            }
+            Some(code) if !before => {
+                tracing::warn!(lease = NAME, %namespace, code, "the lease cannot be read or written; trying again");
+            }
+            None if before => {
+                tracing::info!(lease = NAME, %namespace, "the lease can be read and written again")
+            }
+            _ => {}
+        }
     }
 
     /// Takes or renews the lease, if it is ours, free or expired.

@@ -266,8 +266,9 @@ impl<'a> Planner<'a> {
 
 /// Which rule decided.
 fn lost_to(loser: &Credential, winner: &Credential) -> String {
-    let rule = if winner.created < loser.created { "is older" } else { "is as old and comes first by name" };
-    format!("RegistryCredential {} has this target name and {rule}", winner.name)
+    let older = winner.created < loser.created;
+    let rule = if older { "is older" } else { "was made in the same second and is the first by name" };
+    format!("RegistryCredential {} has this target name too and {rule}", winner.name)
 }
 
 fn removal(name: &Arc<str>, credential: &Credential, secret: &Secret) -> Step {

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use regcred_api::{ConflictPolicy, DeletionPolicy, Reason, RegistryCredentialSpec, SourceMember};
 use regcred_dockerconfig::Server;
 
 use crate::select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
+
+/// A longer interval is taken for this one: clocks of timers end somewhere.
+const LONGEST_INTERVAL: Duration = Duration::from_hours(24 * 365);
 
 /// A spec that can be carried out. Nothing after it reads the raw one.
 #[derive(Clone, Debug)]
@@ -184,10 +186,49 @@ fn target_name(
     }
 }
 
+/// Sums up what the CRD's pattern lets through, in any order and as often as there: `30m2h` is two hours and a half.
 fn refresh_interval(text: &str) -> Result<Duration, InvalidSpec> {
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|interval| Duration::try_from(interval).ok())
-        .filter(|interval| *interval >= Duration::from_mins(1))
-        .ok_or(InvalidSpec::RefreshInterval)
+    let mut rest = text;
+    let mut millis = Some(0_u64);
+    while !rest.is_empty() {
+        let (part, tail) = interval_part(rest).ok_or(InvalidSpec::RefreshInterval)?;
+        millis = millis.and_then(|sum| sum.checked_add(part));
+        rest = tail;
+    }
+    let interval = millis.map(Duration::from_millis).filter(|interval| *interval >= Duration::from_mins(1));
+    interval.map(|interval| interval.min(LONGEST_INTERVAL)).ok_or(InvalidSpec::RefreshInterval)
+}
+
+/// A number and its unit, in milliseconds, and what follows them.
+fn interval_part(text: &str) -> Option<(u64, &str)> {
+    let (number, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    let (tail, millis) = units.iter().find_map(|(unit, millis)| Some((rest.strip_prefix(unit)?, millis)))?;
+    Some((number.parse::<u64>().ok()?.checked_mul(*millis)?, tail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_interval_that_the_crd_stores_is_taken() {
+        let seconds = |text| refresh_interval(text).map(|interval| interval.as_secs());
+        for (text, expected) in [
+            ("1m", 60),
+            ("1h30m", 5_400),
+            ("30m2h", 9_000),
+            ("30s1h", 3_630),
+            ("1h1h", 7_200),
+            ("60000ms", 60),
+            ("2562047h", 31_536_000),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in
+            ["", "59s", "1d", "h", "1", "1m30", "-1m", "1.5h", "99999999999999999999h", "9999999999999999h"]
+        {
+            assert_eq!(seconds(text), Err(InvalidSpec::RefreshInterval), "{text}");
+        }
+    }
 }
