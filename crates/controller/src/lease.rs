@@ -100,7 +100,7 @@ impl Elector {
                 tracing::warn!(lease = NAME, %namespace, code, "the lease cannot be read or written; trying again");
             }
             None if before => {
-                tracing::info!(lease = NAME, %namespace, "the lease can be read and written again")
+                tracing::info!(lease = NAME, %namespace, "the lease can be read and written again");
             }
             _ => {}
         }

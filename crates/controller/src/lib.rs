@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::{Context, wait_for};
 use crate::fingerprint::FingerprintKey;
@@ -66,7 +67,7 @@ pub async fn run(clients: Clients, options: Options, metrics: Metrics, stage: St
     let prepared = context.stage.stopping.run_until_cancelled(prepare(&context)).await;
     let Some(key) = prepared.transpose()?.map(Arc::new) else { return Ok(()) };
     // A replica that cannot work does not compete for the lease.
-    let elector = tokio::spawn(lease::run(context.clone()));
+    let elector = AbortOnDropHandle::new(tokio::spawn(lease::run(context.clone())));
     while context.stage.stopping.run_until_cancelled(context.may_work()).await.is_some() {
         work_while_leading(&context, &key).await;
     }
@@ -92,6 +93,7 @@ async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
     let mut workers = spawn_workers(context, key);
     let mut leading = context.stage.leading.subscribe();
     tokio::select! {
+        biased;
         _ = leading.wait_for(|leading| !leading) => tracing::warn!("lost the lease; work stops"),
         () = context.stage.stopping.cancelled() => {
             let drained = async { while workers.join_next().await.is_some() {} };

@@ -82,7 +82,8 @@ impl<T> fmt::Debug for Received<T> {
     }
 }
 
-/// The text of the object is taken whole first: an error within it then ends where the object ends. Taking it is
+/// An event must name its type before its object, as Kubernetes writes it: otherwise serde keeps the object, and no text is
+/// left of it. The text of the object is taken whole first: an error within it then ends where the object ends. Taking it is
 /// not limited in depth, as reading it is (`serde_json` stops at 128 levels).
 impl<'de, T: Body> Deserialize<'de> for Received<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

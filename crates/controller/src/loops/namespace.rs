@@ -25,6 +25,7 @@ const FINALIZER_PATIENCE: Duration = Duration::from_secs(2);
 /// before, so that a start writes each list once, with all names.
 pub(crate) async fn work(context: Arc<Context>) {
     tokio::select! {
+        biased;
         () = context.stage.stopping.cancelled() => return,
         () = first_visits(&context) => {}
     }

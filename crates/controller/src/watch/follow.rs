@@ -70,7 +70,12 @@ async fn follow_stream<T, S>(
                     config.initial_list_strategy = watcher::InitialListStrategy::ListWatch;
                     break;
                 }
-                Err(error) => survive(context, kind, &error, &mut pause).await,
+                Err(error) => {
+                    survive(context, kind, &error, &mut pause).await;
+                    if is_too_old_to_start(&error) {
+                        break;
+                    }
+                }
             }
         }
     }
@@ -92,6 +97,12 @@ async fn survive(context: &Context, kind: &'static str, error: &watcher::Error, 
     }
     context.pulse.beat();
     tokio::time::sleep(jittered(pause)).await;
+}
+
+/// kube would ask for the same version again. Kubernetes says it in an event, for which kube lists again; a proxy may
+/// say it as a status.
+fn is_too_old_to_start(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(_)) && status_code(error) == 410
 }
 
 /// kube takes an event that does not fit its type for a `Status` without a code, where that is possible.
@@ -181,6 +192,17 @@ mod tests {
             () = follow_stream(&context, "Thing", Config::default(), stream, ingest) => {}
             () = enough.notified() => {}
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_refused_as_too_old_is_listed_anew() {
+        let streams = AtomicUsize::new(0);
+        let stream = |_| match streams.fetch_add(1, Ordering::Relaxed) {
+            0 => events(vec![refused(410)]),
+            _ => events(vec![Ok(watcher::Event::Init), Ok(watcher::Event::InitDone)]),
+        };
+        let listed = tokio::time::timeout(Duration::from_secs(5), follow_until(2, stream)).await;
+        listed.expect("the list was taken");
     }
 
     #[tokio::test(start_paused = true)]
