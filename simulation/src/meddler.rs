@@ -18,26 +18,31 @@ use crate::server::{Key, Kind, Store, Writer};
 /// How often what the operator deleted is put back.
 const PUTS_BACK: f64 = 0.7;
 
-/// Meddles at most so many times, each time with this probability, until people are done.
+/// Meddles at most so many times, each time with this probability, until people are done. What the operator deleted
+/// is put back more often.
 pub async fn meddle(world: World, mut budget: usize, probability: f64, until: Duration) {
     let mut seen = 0;
     while budget > 0 {
         world.server.changed().notified().await;
         for key in world.trace.written(seen) {
             seen += 1;
-            if world.server.started().elapsed() > until {
-                return;
-            }
             let gone = world.server.store().get(&key).is_none();
-            let probability = if gone { PUTS_BACK } else { probability };
-            if budget > 0 && key.namespace != HOME && fastrand::f64() < probability {
-                budget -= 1;
-                sleep(pause()).await;
-                let done = world.server.write(|store, now| act(store, &key, now));
-                world.trace.note("meddler", &format!("{key}: {}", done.unwrap_or("nothing to do")));
+            let due = fastrand::f64() < if gone { PUTS_BACK } else { probability };
+            if !due || key.namespace == HOME || world.server.started().elapsed() > until {
+                continue;
             }
+            if !gone {
+                budget = budget.saturating_sub(1);
+            }
+            tokio::task::spawn_local(strike(world.clone(), key));
         }
     }
+}
+
+async fn strike(world: World, key: Key) {
+    sleep(pause()).await;
+    let done = world.server.write(|store, now| act(store, &key, now));
+    world.trace.note("meddler", &format!("{key}: {}", done.unwrap_or("nothing to do")));
 }
 
 fn pause() -> Duration {

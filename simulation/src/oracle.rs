@@ -15,9 +15,18 @@ use crate::server::{Key, Kind, Object, Store, is_terminating};
 /// Entries carry no mark yet: a process that did not put them there takes one for its own only beside a copy.
 const FORGETS_ENTRIES_WITHOUT_COPY: bool = true;
 
-/// Everything that is not as it should be. `restarted`: more than one process had a hand in it.
-pub fn problems(store: &Store, restarted: bool) -> Vec<String> {
-    let view = View::new(store, restarted);
+/// What a run was, as far as that tells what may be left at its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Past {
+    /// More than one process had a hand in it.
+    pub restarted: bool,
+    /// Some credential retained what it put somewhere, or left lists alone that it once wrote.
+    pub retained: bool,
+}
+
+/// Everything that is not as it should be.
+pub fn problems(store: &Store, past: Past) -> Vec<String> {
+    let view = View::new(store, past);
     let mut problems = view.deletions();
     for namespace in &view.namespaces {
         view.check_namespace(namespace, &mut problems);
@@ -30,7 +39,7 @@ pub fn problems(store: &Store, restarted: bool) -> Vec<String> {
 
 struct View<'a> {
     store: &'a Store,
-    restarted: bool,
+    past: Past,
     /// Not being deleted, the older first.
     credentials: Vec<Object>,
     /// Not being deleted.
@@ -45,14 +54,14 @@ struct Place<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(store: &'a Store, restarted: bool) -> Self {
+    fn new(store: &'a Store, past: Past) -> Self {
         let alive = |kind| {
             let all = store.list(kind, None).into_iter();
             all.filter(|object| !is_terminating(object)).collect::<Vec<_>>()
         };
         let mut credentials = alive(Kind::RegistryCredential);
         credentials.sort_by_key(|object| (text(object, "creationTimestamp"), text(object, "name")));
-        Self { store, restarted, credentials, namespaces: alive(Kind::Namespace) }
+        Self { store, past, credentials, namespaces: alive(Kind::Namespace) }
     }
 
     fn deletions(&self) -> Vec<String> {
@@ -108,7 +117,9 @@ impl<'a> View<'a> {
                     .push(format!("Secret {namespace}/{target} is not marked as the copy of its credential"));
             }
         }
-        self.check_lists(place, problems);
+        if credential["spec"]["serviceAccounts"]["from"] != "None" {
+            self.check_lists(place, problems);
+        }
     }
 
     fn check_lists(&self, place: &Place<'_>, problems: &mut Vec<String>) {
@@ -134,7 +145,11 @@ impl<'a> View<'a> {
             }
             return;
         }
-        if self.restarted && FORGETS_ENTRIES_WITHOUT_COPY {
+        let idle = |credential: &&Object| is_suspended(credential) && self::target(credential) == target;
+        if self.past.retained || self.credentials.iter().any(|credential| idle(&credential)) {
+            return;
+        }
+        if self.past.restarted && FORGETS_ENTRIES_WITHOUT_COPY {
             return;
         }
         for account in self.store.list(Kind::ServiceAccount, Some(namespace)) {

@@ -52,6 +52,8 @@ pub enum Action {
     MakeForeign(&'static str, &'static str, bool),
     /// Copies a Secret with all its labels and annotations into another namespace.
     Clone(&'static str, &'static str, &'static str),
+    /// Makes a Secret immutable.
+    Freeze(&'static str, &'static str),
     /// Asks for a refresh.
     Refresh(&'static str, u32),
     /// Makes a webhook refuse in a namespace, or ends that.
@@ -121,7 +123,7 @@ fn action(rng: &mut Rng, scope: Scope) -> Action {
     let target = TARGETS[rng.usize(0..TARGETS.len())];
     let credential = CREDENTIALS[rng.usize(0..scope.credentials)];
     let source = SOURCES[rng.usize(0..SOURCES.len())];
-    match rng.u8(0..32) {
+    match rng.u8(0..33) {
         0 | 1 => Action::MakeNamespace(namespace, true),
         2 => Action::DeleteNamespace(namespace),
         3..=5 => Action::Label(namespace, rng.bool()),
@@ -139,6 +141,7 @@ fn action(rng: &mut Rng, scope: Scope) -> Action {
         25 => Action::EditSecret(namespace, target),
         26 => Action::MakeForeign(namespace, target, rng.bool()),
         27 => Action::Clone(namespace, other, target),
+        31 => Action::Freeze(namespace, target),
         28 => Action::Refresh(credential, rng.u32(..)),
         29 | 30 => Action::Refuse(namespace, rng.bool()),
         _ => Action::Compact,
@@ -155,8 +158,17 @@ fn spec(rng: &mut Rng) -> Value {
     if rng.u8(0..3) == 0 {
         spec["registries"] = json!([registry(rng, "ghcr.io"), registry(rng, "quay.io")]);
     }
-    match rng.u8(0..4) {
+    if rng.u8(0..4) == 0 {
+        spec["deletionPolicy"] = json!("Retain");
+    }
+    if rng.u8(0..3) == 0 {
+        let name = ["pull", "push", "alpha"][rng.usize(0..3)];
+        spec["target"] = json!({"name": name});
+    }
+    spec["suspend"] = json!(rng.u8(0..12) == 0);
+    match rng.u8(0..5) {
         0 => spec["serviceAccounts"] = json!({"from": "All"}),
+        4 => spec["serviceAccounts"] = json!({"from": "None"}),
         1 => spec["serviceAccounts"] = json!({"from": "Selected", "matchNames": ["default", "build*"]}),
         _ => {}
     }
@@ -296,6 +308,9 @@ fn act_on_secret(store: &mut Store, now: Timestamp, action: &Action) -> Done {
         Action::EditSecret(namespace, name) => edit(store, now, &key(namespace, name), |secret| {
             secret["data"][marks::SECRET_KEY] = json!(STANDARD.encode(r#"{"auths":{}}"#));
         }),
+        Action::Freeze(namespace, name) => {
+            edit(store, now, &key(namespace, name), |secret| secret["immutable"] = json!(true))
+        }
         Action::MakeForeign(namespace, name, docker) => {
             let kind = if *docker { marks::SECRET_TYPE } else { "Opaque" };
             let data = json!({marks::SECRET_KEY: STANDARD.encode(r#"{"auths":{}}"#)});

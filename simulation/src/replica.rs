@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::faults::{Network, Weather};
 use crate::names::{HOME, TARGETS};
+use crate::oracle::Past;
 use crate::server::{Server, time_at};
 use crate::trace::Trace;
 
@@ -51,8 +52,17 @@ pub struct World {
     pub weather: Weather,
     /// The account of the run.
     pub trace: Trace,
+    /// Whether some credential retains what it put somewhere.
+    pub retained: bool,
     /// Every replica is killed and started again when this changes.
     pub recall: watch::Sender<u32>,
+}
+
+impl World {
+    /// What the run was so far.
+    pub fn past(&self) -> Past {
+        Past { restarted: self.trace.starts() > 1, retained: self.retained }
+    }
 }
 
 struct Incarnation {

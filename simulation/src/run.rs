@@ -26,8 +26,9 @@ const PATIENCE: Duration = Duration::from_mins(8);
 const CONTESTED_PATIENCE: Duration = Duration::from_secs(4_700);
 /// How often the meddler does something to what was just written.
 const MEDDLING: f64 = 0.2;
-/// A start tells of no namespaces for a while where a source gives nothing, and takes that back.
-const STARTS_WITHOUT_SOURCE_TELL_WRONG: bool = false;
+/// A start tells of no namespaces for a while where a source gives nothing or a credential is suspended, and takes
+/// that back.
+const STARTS_WITHOUT_LOOK_TELL_WRONG: bool = false;
 /// How long nothing may be written at the end.
 const SILENCE: Duration = Duration::from_mins(1);
 /// How long a start may take where everything is slow: the lease expires, and lists come in.
@@ -90,13 +91,23 @@ fn plan(seed: u64) -> Plan {
     let traits = Traits { streaming_lists: rng.u8(0..4) != 0, page: rng.usize(1..4) };
     let again = rng.bool();
     let script = people::script(&mut rng, scope);
-    let again =
-        again && !(STARTS_WITHOUT_SOURCE_TELL_WRONG && script.iter().any(|(_, action)| loses_source(action)));
+    let again = again
+        && !(STARTS_WITHOUT_LOOK_TELL_WRONG
+            && script.iter().any(|(_, action)| has_nothing_to_look_at(action)));
     Plan { traits, sky, replicas, meddling, again, script }
 }
 
-fn loses_source(action: &Action) -> bool {
-    matches!(action, Action::DeleteSource(_) | Action::BreakSource(_))
+fn retains(action: &Action) -> bool {
+    let Action::Apply(_, spec) = action else { return false };
+    spec["deletionPolicy"] == "Retain" || spec["serviceAccounts"]["from"] == "None"
+}
+
+fn has_nothing_to_look_at(action: &Action) -> bool {
+    match action {
+        Action::DeleteSource(_) | Action::BreakSource(_) => true,
+        Action::Apply(_, spec) => spec["suspend"] == true,
+        _ => false,
+    }
 }
 
 fn sky(rng: &mut Rng) -> Sky {
@@ -119,7 +130,9 @@ fn outages(rng: &mut Rng) -> Vec<Outage> {
 async fn live(plan: Plan) -> Outcome {
     let trace = Trace::new();
     let server = Server::new(plan.traits);
-    let world = World { server, weather: Weather::new(plan.sky), trace, recall: watch::Sender::new(0) };
+    let retained = plan.script.iter().any(|(_, action)| retains(action));
+    let world =
+        World { server, weather: Weather::new(plan.sky), trace, recall: watch::Sender::new(0), retained };
     world.trace.note("run", &format!("{:?}, {:?}", plan.traits, plan.sky));
     furnish(&world.server);
     let refusals = plan.script.iter().any(|(_, action)| matches!(action, Action::Refuse(..)));
@@ -171,7 +184,7 @@ async fn start_again(world: &World) -> Option<String> {
     world.weather.clear();
     sleep(SILENCE).await;
     let requests = world.trace.requests() - before;
-    let problems = oracle::problems(&world.server.store(), true);
+    let problems = oracle::problems(&world.server.store(), world.past());
     let wrong = requests > 0 || !problems.is_empty();
     wrong.then(|| format!("a start at rest made {requests} writes and left {problems:?}"))
 }
@@ -180,7 +193,7 @@ async fn start_again(world: &World) -> Option<String> {
 async fn settle(world: &World, patience: Duration, patient: bool) -> Vec<String> {
     let rest = Instant::now();
     loop {
-        let problems = oracle::problems(&world.server.store(), world.trace.starts() > 1);
+        let problems = oracle::problems(&world.server.store(), world.past());
         let elapsed = rest.elapsed();
         let deleting = problems.iter().any(|problem| problem.contains("being deleted"));
         let late = deleting && !patient && elapsed > DELETION;
