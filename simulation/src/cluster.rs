@@ -97,7 +97,7 @@ fn free(store: &mut Store, secret: &Object, uid: &Value, now: Timestamp, trace: 
     }
     let key = Key::of(Kind::Secret, secret);
     if store.update(&key, freed, &writer(), now).is_ok_and(|after| after != *secret) {
-        trace.note(CONTROLLER, &format!("orphan {key}"));
+        trace.disturbed(CONTROLLER, &format!("orphan {key}"));
     }
 }
 
@@ -122,7 +122,7 @@ fn release(store: &mut Store, owner: &Object, finalizer: &str, now: Timestamp, t
 fn delete(store: &mut Store, object: &Object, now: Timestamp, trace: &Trace) -> bool {
     let kind = if object["kind"] == Kind::Secret.name() { Kind::Secret } else { Kind::ServiceAccount };
     let key = Key::of(kind, object);
-    trace.note(CONTROLLER, &format!("delete {key}"));
+    trace.disturbed(CONTROLLER, &format!("delete {key}"));
     store.delete(&key, None, now).is_ok()
 }
 

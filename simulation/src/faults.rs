@@ -186,7 +186,7 @@ impl Network {
     }
 
     async fn carry(self, request: Request<Vec<u8>>, sky: Sky) -> Result<Response<Answer>, BoxError> {
-        let response = self.perform(&request, "");
+        let response = self.perform(&request);
         if fastrand::f64() < sky.dies {
             return self.die(&request, "after").await;
         }
@@ -199,9 +199,9 @@ impl Network {
     }
 
     /// Does what the request asks for, and looks whether the operator may ask for it.
-    fn perform(&self, request: &Request<Vec<u8>>, note: &str) -> Response<Vec<u8>> {
+    fn perform(&self, request: &Request<Vec<u8>>) -> Response<Vec<u8>> {
         let response = guard::watched(&self.server, &self.trace, request);
-        self.tell(request, &format!("{}{note}{}", response.status().as_u16(), conditions(request)));
+        self.tell(request, &format!("{}{}", response.status().as_u16(), conditions(request)));
         response
     }
 
@@ -212,13 +212,14 @@ impl Network {
     }
 
     fn refuse(&self, request: &Request<Vec<u8>>, refusal: &Refusal) -> Response<Answer> {
-        self.tell(request, &format!("{} (not done)", refusal.code));
+        self.disturb(request, &format!("{} (not done)", refusal.code));
         refused(refusal)
     }
 
     fn fail_after(&self, request: &Request<Vec<u8>>) -> Response<Answer> {
         if !is_watch(request) {
-            self.perform(request, " (answered as 500)");
+            self.perform(request);
+            self.disturb(request, "answered as 500");
         }
         refused(&Refusal::new(500, "InternalError", "context deadline exceeded"))
     }
@@ -230,10 +231,9 @@ impl Network {
         hangs: bool,
     ) -> Result<Response<Answer>, BoxError> {
         if done && !is_watch(&request) {
-            self.perform(&request, " (the answer is lost)");
-        } else {
-            self.tell(&request, "lost");
+            self.perform(&request);
         }
+        self.disturb(&request, "lost, or its answer");
         if hangs {
             // The operator's own deadline ends a write; its connector ends the rest.
             sleep(SILENCE).await;
@@ -264,6 +264,10 @@ impl Network {
         if self.dead.is_cancelled() {
             std::future::pending::<()>().await;
         }
+    }
+
+    fn disturb(&self, request: &Request<Vec<u8>>, what: &str) {
+        self.trace.disturbed(&self.who, &format!("{} {} {what}", request.method(), request.uri().path()));
     }
 
     fn tell(&self, request: &Request<Vec<u8>>, outcome: &str) {

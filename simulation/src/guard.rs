@@ -23,7 +23,7 @@ pub fn watched(server: &Server, trace: &Trace, request: &Request<Vec<u8>>) -> Re
     if server.store().revision() != revision && target.kind != Kind::Lease {
         trace.wrote(&key);
         let body = serde_json::from_slice(request.body()).unwrap_or_default();
-        let wrong = wrong(&key, request.method(), &body, before.as_ref(), after.as_ref());
+        let wrong = wrong(&key, request, &body, before.as_ref(), after.as_ref());
         if let Some(wrong) = wrong {
             trace.violation(format!("{key}: {wrong}"));
         }
@@ -50,30 +50,35 @@ pub fn may_ask(server: &Server, trace: &Trace, identity: Option<&str>, request: 
 
 fn wrong(
     key: &Key,
-    method: &Method,
+    request: &Request<Vec<u8>>,
     body: &Value,
     before: Option<&Object>,
     after: Option<&Object>,
 ) -> Option<&'static str> {
     match key.kind {
-        Kind::Secret => wrong_with_secret(method, body, before),
+        Kind::Secret => wrong_with_secret(request, body, before),
         Kind::ServiceAccount => wrong_with_account(body, before, after),
         _ => None,
     }
 }
 
-fn wrong_with_secret(method: &Method, body: &Value, before: Option<&Object>) -> Option<&'static str> {
+fn wrong_with_secret(
+    request: &Request<Vec<u8>>,
+    body: &Value,
+    before: Option<&Object>,
+) -> Option<&'static str> {
     let preconditions = &body["preconditions"];
     let guarded = preconditions["uid"].is_string() && preconditions["resourceVersion"].is_string();
-    if *method == Method::DELETE && !guarded {
+    if *request.method() == Method::DELETE && !guarded {
         return Some("deleted without uid and resourceVersion");
     }
     let before = before?;
     if !is_marked(before) {
         return Some("a foreign Secret was written");
     }
+    let forced = request.uri().query().is_some_and(|query| query.contains("force=true"));
     let from = &body["metadata"]["resourceVersion"];
-    (*method == Method::PATCH && !from.is_string()).then_some("written over without resourceVersion")
+    (forced && !from.is_string()).then_some("written over without resourceVersion")
 }
 
 fn wrong_with_account(body: &Value, before: Option<&Object>, after: Option<&Object>) -> Option<&'static str> {

@@ -42,7 +42,7 @@ pub async fn meddle(world: World, mut budget: usize, probability: f64, until: Du
 async fn strike(world: World, key: Key) {
     sleep(pause()).await;
     let done = world.server.write(|store, now| act(store, &key, now));
-    world.trace.note("meddler", &format!("{key}: {}", done.unwrap_or("nothing to do")));
+    world.trace.disturbed("meddler", &format!("{key}: {}", done.unwrap_or("nothing to do")));
 }
 
 fn pause() -> Duration {

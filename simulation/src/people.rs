@@ -186,7 +186,7 @@ pub async fn play(server: Server, trace: Trace, script: Script) {
         let done = server.clone().write(|store, now| act(&server, store, now, &action));
         let outcome =
             done.map_or_else(|refusal| format!("refused: {}", refusal.message), |()| "done".to_owned());
-        trace.note("people", &format!("{action:?}: {outcome}"));
+        trace.disturbed("people", &format!("{action:?}: {outcome}"));
     }
 }
 

@@ -33,6 +33,10 @@ const STARTS_WITHOUT_LOOK_TELL_WRONG: bool = false;
 const SILENCE: Duration = Duration::from_mins(1);
 /// How long a start may take where everything is slow: the lease expires, and lists come in.
 const START: Duration = Duration::from_secs(90);
+/// Writes of one object in a run in which nothing happens: status is written most often.
+const CLEAN_WRITES: usize = 8;
+/// What each thing that happens may cost one object.
+const WRITES_PER_DISTURBANCE: usize = 2;
 /// How long a deletion may take where nothing is held back.
 const DELETION: Duration = Duration::from_mins(1);
 
@@ -155,6 +159,7 @@ async fn live(plan: Plan) -> Outcome {
     }
     world.trace.note("run", "everybody rests");
     let mut problems = settle(&world, if strips { CONTESTED_PATIENCE } else { PATIENCE }, patient).await;
+    problems.extend(too_many_writes(&world.trace));
     if plan.again && problems.is_empty() {
         problems.extend(start_again(&world).await);
     }
@@ -171,6 +176,13 @@ fn furnish(server: &Server) {
                 store.create(&Key::new(Kind::Namespace, "", name), json!({"metadata": {}}), &writer, now);
         }
     });
+}
+
+/// No object is written more often than what was asked for and what went wrong can explain.
+fn too_many_writes(trace: &Trace) -> Option<String> {
+    let (key, count) = trace.most_written()?;
+    let most = CLEAN_WRITES + WRITES_PER_DISTURBANCE * trace.disturbances();
+    (count > most).then(|| format!("{key} was written {count} times, and {most} would be explained"))
 }
 
 /// Starts every replica again where all is as it should be. That is no reason to write anything, in whatever order

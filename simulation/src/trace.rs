@@ -27,6 +27,7 @@ struct Book {
     requests: usize,
     last_write: Option<Instant>,
     starts: usize,
+    disturbances: usize,
 }
 
 impl Trace {
@@ -39,6 +40,18 @@ impl Trace {
     pub fn note(&self, who: &str, what: &str) {
         let at = self.0.started.elapsed().as_secs_f64();
         self.0.book.lock().lines.push(format!("{at:>10.3} {who:<12} {what}"));
+    }
+
+    /// Takes down something that may cost the operator a write of any object.
+    pub fn disturbed(&self, who: &str, what: &str) {
+        self.note(who, what);
+        self.0.book.lock().disturbances += 1;
+    }
+
+    /// How many such things there were.
+    pub fn disturbances(&self) -> usize {
+        let book = self.0.book.lock();
+        book.disturbances + book.starts
     }
 
     /// Takes down that the operator did what it never may.
