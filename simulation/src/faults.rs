@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct Network {
     pub who: Arc<str>,
     /// Its name in the lease, if there is one.
     pub identity: Option<String>,
+    /// Set while nothing of what the replica sends arrives.
+    pub cut_off: Arc<AtomicBool>,
     /// Cancelled when the replica has died.
     pub dead: CancellationToken,
 }
@@ -171,6 +174,9 @@ impl Network {
         guard::may_ask(&self.server, &self.trace, self.identity.as_deref(), &request);
         sleep(sky.delay()).await;
         self.while_alive().await;
+        if self.cut_off.load(Ordering::Relaxed) {
+            return self.lose(request, false, false).await;
+        }
         if fastrand::f64() < sky.dies && fastrand::bool() {
             return self.die(&request, "before").await;
         }

@@ -1,6 +1,7 @@
 //! One replica of the operator: started, killed, told to stop, and started again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use regcred_controller::{Clients, Clock, Metrics, Options, Pulse, Stage};
@@ -26,8 +27,8 @@ pub struct Setup {
     pub listed: bool,
     /// Namespaces worked on at once.
     pub concurrency: usize,
-    /// How long it stays away when all are started again.
-    pub comes_back_after: Duration,
+    /// How long after a recall it is killed.
+    pub recalled_after: Duration,
     /// When it is killed or told to stop, and how long it stays away.
     pub outages: Vec<Outage>,
 }
@@ -39,8 +40,19 @@ pub struct Outage {
     pub at: Duration,
     /// How long it lasts.
     pub lasts: Duration,
-    /// Whether it is killed rather than told to stop.
-    pub killed: bool,
+    /// How it begins.
+    pub ends: End,
+}
+
+/// What becomes of a replica.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// Its process is killed.
+    Killed,
+    /// It is told to stop, and ends by itself.
+    Told,
+    /// It lives on, and none of its requests arrives.
+    CutOff,
 }
 
 /// Where a replica lives.
@@ -68,6 +80,7 @@ impl World {
 struct Incarnation {
     task: JoinHandle<()>,
     dead: CancellationToken,
+    cut_off: Arc<AtomicBool>,
     stage: Stage,
 }
 
@@ -75,30 +88,23 @@ struct Incarnation {
 pub async fn keep(world: World, setup: Setup) {
     let mut outages = setup.outages.iter().copied();
     let mut next = outages.next();
-    let mut recall = world.recall.subscribe();
     for number in 0_u32.. {
         world.trace.started(setup.name);
         let incarnation = start(&world, &setup, number);
-        let due = next.map(|outage| world.server.started() + outage.at);
-        let lasts = tokio::select! {
-            biased;
-            () = incarnation.dead.cancelled() => {
-                incarnation.kill();
-                Duration::from_millis(fastrand::u64(0..20_000))
-            }
-            // tokio wakes replicas in an order of its own, so each comes back at a time of its own.
-            Ok(()) = recall.changed() => {
-                incarnation.kill();
-                setup.comes_back_after
-            }
-            outage = until(due, next) => {
+        let away = loop {
+            let (outage, away) = incarnation.live(&world, &setup, next).await;
+            if outage.is_some() {
                 next = outages.next();
-                world.trace.note(setup.name, if outage.killed { "is killed" } else { "is told to stop" });
-                incarnation.end(outage).await;
-                outage.lasts
+            }
+            match outage {
+                Some(outage) if outage.ends == End::CutOff => {
+                    incarnation.cut_off(&world, setup.name, outage).await
+                }
+                _ => break away,
             }
         };
-        sleep(lasts).await;
+        incarnation.end(&world, setup.name).await;
+        sleep(away).await;
     }
 }
 
@@ -113,26 +119,56 @@ async fn until(due: Option<Instant>, outage: Option<Outage>) -> Outage {
 }
 
 impl Incarnation {
-    /// Nothing that it had under way comes to an end.
-    fn kill(&self) {
+    /// Lives until something ends it: an outage, and otherwise itself or a recall. Returns how long it stays away.
+    async fn live(&self, world: &World, setup: &Setup, next: Option<Outage>) -> (Option<Outage>, Duration) {
+        let due = next.map(|outage| world.server.started() + outage.at);
+        let mut recall = world.recall.subscribe();
+        tokio::select! {
+            biased;
+            () = self.dead.cancelled() => (None, Duration::from_millis(fastrand::u64(0..20_000))),
+            // tokio wakes replicas in an order of its own, so each is killed at a time of its own.
+            Ok(()) = recall.changed() => {
+                sleep(setup.recalled_after).await;
+                self.dead.cancel();
+                (None, Duration::ZERO)
+            }
+            outage = until(due, next) => {
+                if outage.ends == End::Killed {
+                    self.dead.cancel();
+                }
+                (Some(outage), outage.lasts)
+            }
+        }
+    }
+
+    /// Lives on, and none of its requests arrives for a while.
+    async fn cut_off(&self, world: &World, name: &str, outage: Outage) {
+        world.trace.disturbed(name, "is cut off");
+        self.cut_off.store(true, Ordering::Relaxed);
+        sleep(outage.lasts).await;
+        self.cut_off.store(false, Ordering::Relaxed);
+        world.trace.note(name, "is no longer cut off");
+    }
+
+    /// One that was not killed is told to stop, and ends by itself. After that nothing that it had under way comes to
+    /// an end.
+    async fn end(mut self, world: &World, name: &str) {
+        let killed = self.dead.is_cancelled();
+        world.trace.note(name, if killed { "is killed" } else { "is told to stop" });
+        if !killed {
+            self.stage.stopping.cancel();
+            let _ended = (&mut self.task).await;
+        }
         self.dead.cancel();
         self.task.abort();
         // Tasks that the operator has left behind end with this; none of their requests gets out any more.
         self.stage.stopping.cancel();
     }
-
-    async fn end(mut self, outage: Outage) {
-        if outage.killed {
-            return self.kill();
-        }
-        self.stage.stopping.cancel();
-        let _ended = (&mut self.task).await;
-        self.kill();
-    }
 }
 
 fn start(world: &World, setup: &Setup, number: u32) -> Incarnation {
     let (dead, stage) = (CancellationToken::new(), Stage::default());
+    let cut_off = Arc::<AtomicBool>::default();
     let network = Network {
         server: world.server.clone(),
         weather: world.weather.clone(),
@@ -140,6 +176,7 @@ fn start(world: &World, setup: &Setup, number: u32) -> Incarnation {
         who: Arc::from(setup.name),
         identity: setup.lease.then(|| identity(setup, number)),
         dead: dead.clone(),
+        cut_off: cut_off.clone(),
     };
     let client = || kube::Client::new(network.clone(), "default");
     let clients = Clients { watch: client(), write: client(), pulse: Pulse::new() };
@@ -151,7 +188,7 @@ fn start(world: &World, setup: &Setup, number: u32) -> Incarnation {
             trace.violation(format!("the operator ended: {error}"));
         }
     });
-    Incarnation { task, dead, stage }
+    Incarnation { task, dead, cut_off, stage }
 }
 
 fn identity(setup: &Setup, number: u32) -> String {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::faults::{Sky, Weather};
 use crate::names::HOME;
 use crate::people::{Action, Scope, Script};
-use crate::replica::{Outage, Setup, World};
+use crate::replica::{End, Outage, Setup, World};
 use crate::server::{Key, Kind, Server, Traits, Writer};
 use crate::trace::Trace;
 use crate::{cluster, meddler, oracle, people, replica};
@@ -87,8 +87,8 @@ fn plan(seed: u64) -> Plan {
     let concurrency = rng.usize(1..6);
     let setup = |name, rng: &mut Rng| {
         let outages = if restless { outages(rng) } else { Vec::new() };
-        let comes_back_after = Duration::from_millis(rng.u64(0..5_000));
-        Setup { name, lease, listed, concurrency, comes_back_after, outages }
+        let recalled_after = Duration::from_millis(rng.u64(0..5_000));
+        Setup { name, lease, listed, concurrency, recalled_after, outages }
     };
     let replicas = names.iter().map(|name| setup(name, &mut rng)).collect();
     let meddling = [0, 0, 3, 8][rng.usize(0..4)];
@@ -116,7 +116,7 @@ fn has_nothing_to_look_at(action: &Action) -> bool {
 
 fn sky(rng: &mut Rng) -> Sky {
     let mut draw = |most: f64| if rng.bool() { rng.f64() * most } else { 0.0 };
-    Sky { slow: draw(0.3), refused: draw(0.3), lost: draw(0.2), breaks: draw(1.0), dies: draw(0.02) }
+    Sky { slow: draw(0.5), refused: draw(0.3), lost: draw(0.2), breaks: draw(1.0), dies: draw(0.02) }
 }
 
 fn outages(rng: &mut Rng) -> Vec<Outage> {
@@ -124,7 +124,7 @@ fn outages(rng: &mut Rng) -> Vec<Outage> {
         .map(|_| Outage {
             at: Duration::from_millis(rng.u64(0..55_000)),
             lasts: Duration::from_millis(rng.u64(0..20_000)),
-            killed: rng.bool(),
+            ends: [End::Killed, End::Told, End::CutOff][rng.usize(0..3)],
         })
         .collect();
     outages.sort_by_key(|outage| outage.at);
