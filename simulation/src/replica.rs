@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use regcred_controller::{Clients, Clock, Metrics, Options, Pulse, Stage};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +27,6 @@ pub struct Setup {
     pub listed: bool,
     /// Namespaces worked on at once.
     pub concurrency: usize,
-    /// How long after a recall it is killed.
-    pub recalled_after: Duration,
     /// When it is killed or told to stop, and how long it stays away.
     pub outages: Vec<Outage>,
 }
@@ -66,8 +64,8 @@ pub struct World {
     pub trace: Trace,
     /// Whether some credential retains what it put somewhere.
     pub retained: bool,
-    /// Every replica is killed and started again when this changes.
-    pub recall: watch::Sender<u32>,
+    /// Every replica is killed and started again with this. It wakes in a fixed order, as a `watch` does not.
+    pub recall: Arc<Notify>,
 }
 
 impl World {
@@ -92,13 +90,13 @@ pub async fn keep(world: World, setup: Setup) {
         world.trace.started(setup.name);
         let incarnation = start(&world, &setup, number);
         let away = loop {
-            let (outage, away) = incarnation.live(&world, &setup, next).await;
+            let (outage, away) = incarnation.live(&world, next).await;
             if outage.is_some() {
                 next = outages.next();
             }
             match outage {
                 Some(outage) if outage.ends == End::CutOff => {
-                    incarnation.cut_off(&world, setup.name, outage).await
+                    incarnation.cut_off(&world, setup.name, outage).await;
                 }
                 _ => break away,
             }
@@ -120,15 +118,12 @@ async fn until(due: Option<Instant>, outage: Option<Outage>) -> Outage {
 
 impl Incarnation {
     /// Lives until something ends it: an outage, and otherwise itself or a recall. Returns how long it stays away.
-    async fn live(&self, world: &World, setup: &Setup, next: Option<Outage>) -> (Option<Outage>, Duration) {
+    async fn live(&self, world: &World, next: Option<Outage>) -> (Option<Outage>, Duration) {
         let due = next.map(|outage| world.server.started() + outage.at);
-        let mut recall = world.recall.subscribe();
         tokio::select! {
             biased;
             () = self.dead.cancelled() => (None, Duration::from_millis(fastrand::u64(0..20_000))),
-            // tokio wakes replicas in an order of its own, so each is killed at a time of its own.
-            Ok(()) = recall.changed() => {
-                sleep(setup.recalled_after).await;
+            () = world.recall.notified() => {
                 self.dead.cancel();
                 (None, Duration::ZERO)
             }

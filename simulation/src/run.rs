@@ -1,10 +1,10 @@
 //! One run: everything that a seed stands for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::json;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::faults::{Sky, Weather};
@@ -26,9 +26,6 @@ const PATIENCE: Duration = Duration::from_mins(8);
 const CONTESTED_PATIENCE: Duration = Duration::from_secs(4_700);
 /// How often the meddler does something to what was just written.
 const MEDDLING: f64 = 0.2;
-/// A start tells of no namespaces for a while where a source gives nothing or a credential is suspended, and takes
-/// that back.
-const STARTS_WITHOUT_LOOK_TELL_WRONG: bool = false;
 /// How long nothing may be written at the end.
 const SILENCE: Duration = Duration::from_mins(1);
 /// How long a start may take where everything is slow: the lease expires, and lists come in.
@@ -87,31 +84,19 @@ fn plan(seed: u64) -> Plan {
     let concurrency = rng.usize(1..6);
     let setup = |name, rng: &mut Rng| {
         let outages = if restless { outages(rng) } else { Vec::new() };
-        let recalled_after = Duration::from_millis(rng.u64(0..5_000));
-        Setup { name, lease, listed, concurrency, recalled_after, outages }
+        Setup { name, lease, listed, concurrency, outages }
     };
     let replicas = names.iter().map(|name| setup(name, &mut rng)).collect();
     let meddling = [0, 0, 3, 8][rng.usize(0..4)];
     let traits = Traits { streaming_lists: rng.u8(0..4) != 0, page: rng.usize(1..4) };
     let again = rng.bool();
     let script = people::script(&mut rng, scope);
-    let again = again
-        && !(STARTS_WITHOUT_LOOK_TELL_WRONG
-            && script.iter().any(|(_, action)| has_nothing_to_look_at(action)));
     Plan { traits, sky, replicas, meddling, again, script }
 }
 
 fn retains(action: &Action) -> bool {
     let Action::Apply(_, spec) = action else { return false };
     spec["deletionPolicy"] == "Retain" || spec["serviceAccounts"]["from"] == "None"
-}
-
-fn has_nothing_to_look_at(action: &Action) -> bool {
-    match action {
-        Action::DeleteSource(_) | Action::BreakSource(_) => true,
-        Action::Apply(_, spec) => spec["suspend"] == true,
-        _ => false,
-    }
 }
 
 fn sky(rng: &mut Rng) -> Sky {
@@ -135,8 +120,7 @@ async fn live(plan: Plan) -> Outcome {
     let trace = Trace::new();
     let server = Server::new(plan.traits);
     let retained = plan.script.iter().any(|(_, action)| retains(action));
-    let world =
-        World { server, weather: Weather::new(plan.sky), trace, recall: watch::Sender::new(0), retained };
+    let world = World { server, weather: Weather::new(plan.sky), trace, recall: Arc::default(), retained };
     world.trace.note("run", &format!("{:?}, {:?}", plan.traits, plan.sky));
     furnish(&world.server);
     let refusals = plan.script.iter().any(|(_, action)| matches!(action, Action::Refuse(..)));
@@ -191,7 +175,7 @@ async fn start_again(world: &World) -> Option<String> {
     world.trace.note("run", "every replica is killed and starts again");
     let before = world.trace.requests();
     world.weather.turn(Sky { slow: 0.3, ..Sky::default() });
-    world.recall.send_modify(|round| *round += 1);
+    world.recall.notify_waiters();
     sleep(START).await;
     world.weather.clear();
     sleep(SILENCE).await;
