@@ -193,7 +193,9 @@ async fn the_proxy_cuts_silences_and_refuses_watches() {
         Api::namespaced(shared_control_plane().await.admin().await.unwrap(), "default");
     let maps = default_maps(&identity).await;
     let version = maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
-    let mut events = maps.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    // Kubernetes and other tests make ConfigMaps here, too.
+    let own = WatchParams::default().labels("map in (watched, unseen)");
+    let mut events = maps.watch(&own, &version).await.unwrap().boxed();
 
     apply_map(&direct, "watched").await;
     next_event(&mut events).await;
@@ -210,9 +212,9 @@ async fn the_proxy_cuts_silences_and_refuses_watches() {
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
 
     proxy.refuse_watches();
-    assert!(maps.watch(&WatchParams::default(), &version).await.is_err());
+    assert!(maps.watch(&own, &version).await.is_err());
     proxy.allow_watches();
-    let mut events = maps.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    let mut events = maps.watch(&own, &version).await.unwrap().boxed();
     next_event(&mut events).await;
 }
 
@@ -345,7 +347,7 @@ async fn apply_map(maps: &Api<ConfigMap>, name: &str) {
 }
 
 async fn try_apply_map(maps: &Api<ConfigMap>, name: &str) -> kube::Result<ConfigMap> {
-    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } });
+    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name, "labels": { "map": name } } });
     maps.patch(name, &PatchParams::apply("harness"), &Patch::Apply(map)).await
 }
 
