@@ -65,6 +65,13 @@ pub struct CredentialBody {
     status: Value,
 }
 
+impl ServiceAccountBody {
+    /// Whether the list has this name.
+    pub fn lists(&self, name: &str) -> bool {
+        self.image_pull_secrets.iter().flatten().any(|entry| entry.name == name)
+    }
+}
+
 macro_rules! body {
     ($body:ty, $kind:ty, metadata_only: $metadata_only:literal) => {
         impl Body for $body {

@@ -70,6 +70,11 @@ impl<T> Received<T> {
         self.body.is_ok()
     }
 
+    /// What was read of it; `None` if it does not fit its type.
+    pub fn body(&self) -> Option<&T> {
+        self.body.as_ref().ok()
+    }
+
     /// What was read of it.
     pub fn into_body(self) -> Result<T, Undecodable> {
         self.body

@@ -181,10 +181,10 @@ impl Step {
             (Self::PatchServiceAccount(now), Self::PatchServiceAccount(before)) => {
                 now.name == before.name && !now.detach.is_disjoint(&before.detach)
             }
-            (
-                Self::ApplySecret { copy: now, .. } | Self::RecreateSecret { copy: now, .. },
-                Self::ApplySecret { copy: before, .. } | Self::RecreateSecret { copy: before, .. },
-            ) => now == before,
+            (Self::ApplySecret { copy: now, .. }, Self::ApplySecret { copy: before, .. })
+            | (Self::RecreateSecret { copy: now, .. }, Self::RecreateSecret { copy: before, .. }) => {
+                now == before
+            }
             (
                 Self::DeleteSecret(now) | Self::ReleaseSecret(now),
                 Self::DeleteSecret(before) | Self::ReleaseSecret(before),

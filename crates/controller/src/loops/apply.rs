@@ -64,8 +64,11 @@ impl Writer<'_> {
         }));
         let accounts = self.context.calls.service_accounts(self.namespace);
         let written = answer(accounts.patch(&patch.name, &as_manager(), &body)).await?;
+        let listed = |name: &Arc<str>| written.body().is_some_and(|account| account.lists(name));
+        // A webhook may put an entry back in the very request: its Secret must not be deleted then.
+        let put_back = patch.detach.iter().any(listed);
         watch::ingest_written_service_account(self.context, written);
-        Ok(())
+        if put_back { Err(StepError::Undone) } else { Ok(()) }
     }
 
     async fn apply_secret(&self, copy: &SecretCopy, over: Option<&Precondition>) -> Result<(), StepError> {

@@ -130,7 +130,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use regcred_api::Reason;
-    use regcred_index::{Body, Event, Origin, Received, SourceLook};
+    use regcred_index::{Body, Event, Origin, Received, SecretScope, SourceLook};
     use regcred_planner::{Payload, SourceState};
     use serde_json::{Value, json};
 
@@ -259,5 +259,41 @@ mod tests {
         context.queues.namespace(shop());
         work_for(&context, Duration::from_secs(1)).await;
         assert_eq!(writes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_secret_is_deleted_whose_entry_a_webhook_puts_back() {
+        let context = fake::context("a", |method, path, _| {
+            assert!(method == "PATCH" && path.ends_with("/serviceaccounts/default"), "{method} {path}");
+            let metadata =
+                json!({"namespace": "shop", "name": "default", "uid": "a1", "resourceVersion": "9"});
+            (200, json!({"metadata": metadata, "imagePullSecrets": [{"name": "pull"}]}))
+        });
+        observe_inputs(&context);
+        {
+            let mut index = context.index();
+            let account = json!({
+                "metadata": {"namespace": "shop", "name": "default", "uid": "a1", "resourceVersion": "5"},
+                "imagePullSecrets": [{"name": "pull"}],
+            });
+            index.ingest_service_account(put(&account));
+            let copy = json!({"metadata": {
+                "namespace": "shop", "name": "pull", "uid": "s1", "resourceVersion": "6",
+                "annotations": {"regcred.dev/credential-uid": "c1"},
+            }});
+            index.ingest_secret(&SecretScope { name: None, wrong_type: false }, put(&copy));
+            index.ingest_credential(put(&json!({
+                "metadata": {
+                    "name": "pull", "uid": "c1", "generation": 2, "resourceVersion": "7",
+                    "finalizers": [regcred_api::names::FINALIZER],
+                },
+                "spec": {
+                    "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": "bot"}}}],
+                    "namespaces": {"matchNames": ["elsewhere"]},
+                },
+            })));
+        }
+        context.queues.namespace(shop());
+        work_for(&context, Duration::from_secs(3)).await;
     }
 }
