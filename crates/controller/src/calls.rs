@@ -1,5 +1,5 @@
 //! Requests to the API server, other than watches: typed handles, the deadline, the field manager, and what an
-//! answer means. No other file sets a deadline or interprets an error of the API server.
+//! answer means. Only the lease has a deadline of its own besides, because it must be renewed before it expires.
 
 use std::time::Duration;
 
@@ -39,7 +39,8 @@ impl Calls {
         Self { client, source_namespace: source_namespace.to_owned() }
     }
 
-    /// Answers hold metadata alone: the content of a Secret never comes back.
+    /// Answers to patches hold metadata alone. That to a delete may be the whole Secret, where a finalizer keeps it; its
+    /// data is skipped unread.
     pub(crate) fn secrets(&self, namespace: &str) -> Api<Received<SecretBody>> {
         Api::namespaced(self.client.clone(), namespace)
     }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use regcred_planner::{Credential, Payload, SecretCopy, Settings, SourceState, Uid, Validated, validate};
-
 use regcred_sources::needs_network;
 
 use crate::decode::CredentialObject;
