@@ -31,6 +31,17 @@ pub const FINGERPRINT_ANNOTATION: &str = "regcred.dev/fingerprint";
 /// Annotation on a copy: when its credential expires (RFC 3339), where that is known.
 pub const EXPIRES_AT_ANNOTATION: &str = "regcred.dev/expires-at";
 
+/// Annotation on a copy under a former target name: since when the present one is in place (RFC 3339).
+pub const SUPERSEDED_AT_ANNOTATION: &str = "regcred.dev/superseded-at";
+
+/// Annotation on a Secret that `deletionPolicy: Retain` left: the name of the RegistryCredential that made it. One
+/// of that name may take it back.
+pub const RETAINED_FROM_ANNOTATION: &str = "regcred.dev/retained-from";
+
+/// Annotation on a ServiceAccount: the names in its `imagePullSecrets` that regcred put there, sorted, separated by
+/// commas. No other entry is ever taken off.
+pub const ATTACHED_ANNOTATION: &str = "regcred.dev/attached";
+
 /// Annotation on a Namespace or a ServiceAccount: `"true"` opts it out.
 pub const EXCLUDE_ANNOTATION: &str = "regcred.dev/exclude";
 

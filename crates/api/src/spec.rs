@@ -360,7 +360,7 @@ pub enum LabelSelectorOperator {
 }
 
 /// The Secret in each selected namespace.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
@@ -379,6 +379,28 @@ pub struct Target {
     /// Labels and annotations for the Secret, besides regcred's own.
     #[serde(default)]
     pub metadata: TargetMetadata,
+
+    /// How long the Secret under a former name stays in a namespace once the one under the present name is in
+    /// place there: Pods that run name the former one.
+    #[serde(default = "default_rename_grace_period")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('0s')").message("renameGracePeriod must be a duration, as in 1h or 30m"))]
+    pub rename_grace_period: String,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            name: None,
+            conflict_policy: ConflictPolicy::default(),
+            metadata: TargetMetadata::default(),
+            rename_grace_period: default_rename_grace_period(),
+        }
+    }
+}
+
+fn default_rename_grace_period() -> String {
+    "1h".to_owned()
 }
 
 /// What to do where a foreign Secret holds the target name.

@@ -3,8 +3,9 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use regcred_planner::{Step, StepError};
+use regcred_planner::{Contested, Step, StepError};
 
 /// What kind of step, and how it ended.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -13,9 +14,9 @@ struct StepLabels {
     result: &'static str,
 }
 
-/// Which watch.
+/// Which kind of object.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct WatchLabels {
+struct KindLabels {
     kind: &'static str,
 }
 
@@ -33,9 +34,10 @@ pub struct Metrics {
     /// Writes of status.
     pub(crate) statuses_written: Counter,
     steps: Family<StepLabels, Counter>,
-    watch_failures: Family<WatchLabels, Counter>,
+    watch_failures: Family<KindLabels, Counter>,
     sources: Family<ResultLabels, Counter>,
-    unreadable: Family<WatchLabels, Counter>,
+    unreadable: Family<KindLabels, Counter>,
+    contested: Family<KindLabels, Gauge>,
 }
 
 impl Metrics {
@@ -47,6 +49,8 @@ impl Metrics {
         registry.register("status_writes", "Writes of status", self.statuses_written.clone());
         registry.register("watch_failures", "Interruptions of watches", self.watch_failures.clone());
         registry.register("unreadable_objects", "Objects skipped as unreadable", self.unreadable.clone());
+        let contested = "Objects that others keep changing back, and that are written seldom for that";
+        registry.register("contested_objects", contested, self.contested.clone());
         registry.register("source_reads", "Looks at the sources of a credential", self.sources.clone());
     }
 
@@ -58,12 +62,19 @@ impl Metrics {
 
     /// A watch was interrupted.
     pub(crate) fn watch_failed(&self, kind: &'static str) {
-        self.watch_failures.get_or_create(&WatchLabels { kind }).inc();
+        self.watch_failures.get_or_create(&KindLabels { kind }).inc();
     }
 
     /// An object that does not fit its type was skipped.
     pub(crate) fn object_unreadable(&self, kind: &'static str) {
-        self.unreadable.get_or_create(&WatchLabels { kind }).inc();
+        self.unreadable.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// So many objects are contested.
+    pub(crate) fn contested(&self, Contested { secrets, service_accounts }: Contested) {
+        for (kind, count) in [("Secret", secrets), ("ServiceAccount", service_accounts)] {
+            self.contested.get_or_create(&KindLabels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// The sources of a credential were looked at.

@@ -73,12 +73,17 @@ impl Queues {
     /// The copies of a RegistryCredential in these namespaces have another content. That concerns no list, so it
     /// waits for nothing.
     pub(crate) fn rotation(&self, name: &Arc<str>, concerned: Vec<Arc<str>>) {
-        let lane = lane(&concerned);
         tracing::info!(credential = %name, namespaces = concerned.len(), "a new credential is rolled out");
+        self.with_progress(name, |progress| progress.rotated_at = Some(Instant::now()));
+        self.refresh(name, concerned);
+    }
+
+    /// Everything that a RegistryCredential has in these namespaces is to be tried now.
+    pub(crate) fn refresh(&self, name: &Arc<str>, concerned: Vec<Arc<str>>) {
+        let lane = lane(&concerned);
         for namespace in concerned {
             self.namespaces.push(namespace, lane);
         }
-        self.with_progress(name, |progress| progress.rotated_at = Some(Instant::now()));
         self.await_passes(name);
     }
 

@@ -63,6 +63,7 @@ impl CredentialEntry {
             created: object.created,
             deleting: object.deleting,
             finalized: object.finalizers.iter().any(|own| own == regcred_api::names::FINALIZER),
+            scope: object.scope.clone(),
             deletion_policy: object.deletion_policy,
             spec,
             copy: None,
@@ -98,8 +99,8 @@ impl CredentialEntry {
         if old.object.generation == self.object.generation {
             self.source.clone_from(&old.source);
             self.failed_looks = old.failed_looks;
-            let (spec, copy) = (old.planned.spec.clone(), old.planned.copy.clone());
-            self.planned = Arc::new(Credential { spec, copy, ..(*self.planned).clone() });
+            let Credential { scope, spec, copy, .. } = (*old.planned).clone();
+            self.planned = Arc::new(Credential { scope, spec, copy, ..(*self.planned).clone() });
         } else if let (Ok(was), Ok(is), Some(copy)) =
             (&old.planned.spec, &self.planned.spec, &old.planned.copy)
             && was.has_sources_of(is)
@@ -113,6 +114,10 @@ impl CredentialEntry {
 impl Credentials {
     pub(crate) fn new(settings: Settings) -> Self {
         Self { settings, ..Self::default() }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The entry of this name.

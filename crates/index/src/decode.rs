@@ -7,10 +7,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
-use regcred_api::{DeletionPolicy, RegistryCredentialSpec};
+use regcred_api::{DeletionPolicy, NamespaceSelection, RegistryCredentialSpec};
 use regcred_api::{RegistryCredential, RegistryCredentialStatus, names};
 use regcred_dockerconfig::SecretBytes;
-use regcred_planner::{InvalidSpec, Marks, Secret, ServiceAccount, StringMap, Uid};
+use regcred_planner::{InvalidSpec, Marks, Scope, Secret, ServiceAccount, StringMap, Uid};
 use regcred_sources::SourceSecret;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +18,11 @@ use serde_json::Value;
 use crate::intern::Interner;
 use crate::metadata::{FieldSet, Metadata};
 use crate::received::Body;
+
+/// How many names of an annotation count: a ServiceAccount never has as many of ours.
+const MAX_MARKED: usize = 64;
+/// The longest name of a Secret.
+const LONGEST_NAME: usize = 253;
 
 /// A namespace as it is received.
 #[derive(Clone, Deserialize)]
@@ -66,9 +71,11 @@ pub struct CredentialBody {
 }
 
 impl ServiceAccountBody {
-    /// Whether the list has this name.
-    pub fn lists(&self, name: &str) -> bool {
+    /// Whether the list has this name, as an entry of ours.
+    pub fn keeps(&self, name: &str) -> bool {
+        let marked = self.metadata.annotation(names::ATTACHED_ANNOTATION).unwrap_or_default();
         self.image_pull_secrets.iter().flatten().any(|entry| entry.name == name)
+            && marked.split(',').any(|own| own.trim() == name)
     }
 }
 
@@ -110,7 +117,9 @@ pub struct CredentialObject {
     pub requested_at: Option<String>,
     /// Its spec, if it fits our types.
     pub spec: Result<RegistryCredentialSpec, InvalidSpec>,
-    /// Its deletionPolicy, which is read even where the rest of the spec does not fit.
+    /// Its target name and namespaces, which are read even where the rest of the spec does not fit.
+    pub scope: Arc<Scope>,
+    /// Its deletionPolicy, likewise.
     pub deletion_policy: DeletionPolicy,
     /// Its status, if it fits our types.
     pub status: Option<RegistryCredentialStatus>,
@@ -144,6 +153,7 @@ pub(crate) fn service_account(body: ServiceAccountBody, interner: &mut Interner)
     let list = body.image_pull_secrets.unwrap_or_default();
     ServiceAccount {
         image_pull_secrets: list.iter().map(|entry| interner.string(&entry.name)).collect(),
+        marked: marked(&metadata, interner),
         uid: Arc::from(metadata.uid.as_str()),
         resource_version: Arc::from(metadata.resource_version.as_str()),
         excluded: metadata.is_excluded(),
@@ -164,6 +174,7 @@ pub(crate) fn secret(body: &SecretBody, wrong_type: bool, interner: &mut Interne
         wrong_type,
         immutable: fields_of(metadata).any(|fields| fields.immutable.is_some()),
         owns_data: owned.data,
+        manager: data_manager(metadata).filter(|_| !owned.data).map(|manager| interner.string(manager)),
         marks: marks(metadata, &owned).map(|marks| interner.marks(marks)),
     }
 }
@@ -186,12 +197,27 @@ pub(crate) fn credential(body: CredentialBody) -> CredentialObject {
         created: created.unwrap_or(Timestamp::UNIX_EPOCH),
         deleting: metadata.is_being_deleted(),
         requested_at: metadata.annotation(names::REQUESTED_AT_ANNOTATION).map(str::to_owned),
+        scope: Arc::new(scope(&metadata.name, &body.spec)),
         deletion_policy: deletion_policy(&body.spec),
         spec: serde_json::from_value(body.spec).map_err(|_| InvalidSpec::Undecodable),
         status: serde_json::from_value(body.status).ok(),
         finalizers: metadata.take_finalizers(),
         resource_version: metadata.resource_version,
     }
+}
+
+/// The names in the annotation that says which entries are ours. Anybody may write it, so only the first few count.
+fn marked(metadata: &Metadata, interner: &mut Interner) -> Vec<Arc<str>> {
+    let text = metadata.annotation(names::ATTACHED_ANNOTATION).unwrap_or_default();
+    let names = text.split(',').map(str::trim).filter(|name| (1..=LONGEST_NAME).contains(&name.len()));
+    let names: BTreeSet<&str> = names.take(MAX_MARKED).collect();
+    names.into_iter().map(|name| interner.string(name)).collect()
+}
+
+fn scope(name: &str, spec: &Value) -> Scope {
+    let target = spec.pointer("/target/name").and_then(Value::as_str);
+    let namespaces = spec.get("namespaces").and_then(|value| NamespaceSelection::deserialize(value).ok());
+    Scope::new(name, target, namespaces.as_ref())
 }
 
 fn deletion_policy(spec: &Value) -> DeletionPolicy {
@@ -228,16 +254,23 @@ fn fields_of(metadata: &Metadata) -> impl Iterator<Item = &FieldSet> {
 
 /// The manager that last wrote `imagePullSecrets`: an atomic list has one owner.
 fn list_manager(metadata: &Metadata) -> Option<&str> {
-    let writers = metadata
-        .managed_fields()
-        .filter(|entry| entry.fields.as_ref().is_some_and(|fields| fields.image_pull_secrets.is_some()));
-    // Without an owner, the last writer of anything took it off.
-    let writer = writers.max_by_key(|entry| &entry.time).or_else(|| {
-        let others = metadata.managed_fields();
-        let others = others.filter(|entry| entry.manager.as_deref() != Some(names::FIELD_MANAGER));
-        others.max_by_key(|entry| &entry.time)
-    });
-    writer?.manager.as_deref()
+    last_other_writer(metadata, |fields| fields.image_pull_secrets.is_some())
+}
+
+fn data_manager(metadata: &Metadata) -> Option<&str> {
+    last_other_writer(metadata, |fields| fields.data.0.contains(names::SECRET_KEY))
+}
+
+/// The manager, other than our own, that last wrote a field. Where none owns it, the last writer of anything took it
+/// off.
+fn last_other_writer(metadata: &Metadata, owns: impl Fn(&FieldSet) -> bool) -> Option<&str> {
+    let others = || {
+        let all = metadata.managed_fields();
+        all.filter(|entry| entry.manager.as_deref() != Some(names::FIELD_MANAGER))
+    };
+    let owners = others().filter(|entry| entry.fields.as_ref().is_some_and(&owns));
+    let writer = owners.max_by_key(|entry| &entry.time);
+    writer.or_else(|| others().max_by_key(|entry| &entry.time))?.manager.as_deref()
 }
 
 fn marks(metadata: &Metadata, owned: &OwnedFields) -> Option<Marks> {
@@ -246,15 +279,19 @@ fn marks(metadata: &Metadata, owned: &OwnedFields) -> Option<Marks> {
         let ours = group == Some(names::GROUP) && owner.kind == "RegistryCredential";
         ours.then(|| Uid::from(owner.uid.as_str()))
     });
-    let annotated = metadata.annotation(names::CREDENTIAL_UID_ANNOTATION).map(Arc::from);
     let marks = Marks {
-        credential_uid: annotated.or_else(|| owner_uid.clone()),
+        credential_uid: metadata.annotation(names::CREDENTIAL_UID_ANNOTATION).map(Arc::from),
         credential_name: metadata.label(names::CREDENTIAL_LABEL).map(Arc::from),
         labels: metadata.labels_named(&owned.labels),
         annotations: metadata.annotations_named(&owned.annotations),
         owner_uid,
+        retained_from: metadata.annotation(names::RETAINED_FROM_ANNOTATION).map(Arc::from),
     };
-    (marks.credential_uid.is_some() || marks.credential_name.is_some()).then_some(marks)
+    let is_marked = marks.credential_uid.is_some()
+        || marks.owner_uid.is_some()
+        || marks.credential_name.is_some()
+        || marks.retained_from.is_some();
+    is_marked.then_some(marks)
 }
 
 #[cfg(test)]
@@ -324,19 +361,23 @@ mod tests {
     }
 
     #[test]
-    fn the_credential_is_the_annotated_one_or_else_the_owner() {
+    fn the_annotated_credential_and_the_owner_are_read_apart() {
         let owner = |api_version: &str, kind: &str| json!([{"apiVersion": api_version, "kind": kind, "name": "pull", "uid": "c2"}]);
-        let uid = |metadata: Value| observed(&metadata).marks.and_then(|marks| marks.credential_uid.clone());
+        let uids = |metadata: Value| {
+            let marks = observed(&metadata).marks.map(|marks| (*marks).clone()).unwrap_or_default();
+            [marks.credential_uid, marks.owner_uid]
+                .map(|uid| uid.map_or(String::new(), |uid| uid.to_string()))
+        };
         let ours = owner("regcred.dev/v1alpha1", "RegistryCredential");
         let annotated = json!({"name": "a", "annotations": {"regcred.dev/credential-uid": "c1"}, "ownerReferences": ours});
-        assert_eq!(uid(annotated).as_deref(), Some("c1"));
-        assert_eq!(uid(json!({"name": "a", "ownerReferences": ours})).as_deref(), Some("c2"));
+        assert_eq!(uids(annotated), ["c1", "c2"]);
+        assert_eq!(uids(json!({"name": "a", "ownerReferences": ours})), ["", "c2"]);
         for foreign in [
             owner("v1", "RegistryCredential"),
             owner("regcred.dev/v1alpha1", "Other"),
             owner("regcred.devil/v1", "RegistryCredential"),
         ] {
-            assert_eq!(uid(json!({"name": "a", "ownerReferences": foreign})), None, "{foreign}");
+            assert_eq!(uids(json!({"name": "a", "ownerReferences": foreign})), ["", ""], "{foreign}");
         }
     }
 
@@ -371,6 +412,30 @@ mod tests {
             ["b", "a", "b", ""].map(Arc::from)
         );
         assert!(names(Value::Null).is_empty());
+    }
+
+    #[test]
+    fn marks_of_entries_are_read_however_they_are_written_and_not_without_end() {
+        let marked = |text: &str| {
+            let metadata = json!({"name": "default", "annotations": {"regcred.dev/attached": text}});
+            account(&metadata, &json!([])).marked
+        };
+        assert_eq!(marked("b,a"), ["a", "b"].map(Arc::from));
+        assert_eq!(marked(" b ,, b,"), ["b"].map(Arc::from));
+        assert!(marked("").is_empty() && marked(&"x".repeat(254)).is_empty());
+        let many: Vec<_> = (0..10_000).map(|number| number.to_string()).collect();
+        assert_eq!(marked(&many.join(",")).len(), 64);
+    }
+
+    #[test]
+    fn what_an_invalid_spec_lays_claim_to_is_read_as_far_as_it_can_be() {
+        let scope = |spec: Value| {
+            let scope = credential(read(&json!({"metadata": {"name": "pull"}, "spec": spec}))).scope;
+            (scope.target_name.to_string(), scope.namespaces.is_some())
+        };
+        assert_eq!(scope(json!({"registries": 7, "namespaces": {"from": "All"}})), ("pull".to_owned(), true));
+        assert_eq!(scope(json!({"target": {"name": "t"}, "namespaces": 7})), ("t".to_owned(), false));
+        assert_eq!(scope(json!(null)), ("pull".to_owned(), false));
     }
 
     #[test]

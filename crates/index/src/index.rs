@@ -108,14 +108,19 @@ impl Index {
         Some(memory)
     }
 
-    /// Compares the lists of a namespace with what was last seen there: an entry of ours that is missing was taken
-    /// off by somebody else. Called where no write of ours is under way in the namespace, because the event of such
-    /// a write may come before its answer.
-    pub fn note_lists(&mut self, namespace: &Arc<str>, now: Timestamp) {
-        let accounts = self.service_accounts_in(namespace);
-        if let Some(memory) = self.memory(namespace) {
-            memory.note(&accounts, now);
+    /// Ends every back-off and fight over the target name of a RegistryCredential: its admin asks for a try now.
+    /// Returns the namespaces to requeue.
+    pub fn forgive(&mut self, name: &Arc<str>) -> Vec<Arc<str>> {
+        let Some(planned) = self.credential(name).map(|entry| entry.planned.clone()) else {
+            return Vec::new();
+        };
+        let concerned = self.concerned(&[Some(&planned)]);
+        for namespace in &concerned {
+            if let Some(memory) = self.memories.get_mut(namespace) {
+                memory.forgive(&planned.scope.target_name);
+            }
         }
+        concerned
     }
 
     /// The memory of a namespace, if it exists: one that does not would never be forgotten.
@@ -184,7 +189,8 @@ impl Index {
                     self.service_accounts.touch(&key);
                     return Vec::new();
                 };
-                let account = decode::service_account(body, &mut self.interner);
+                let mut account = decode::service_account(body, &mut self.interner);
+                account.marked.retain(|name| self.credentials.settings().allow(name));
                 let applied = self.service_accounts.apply(key.clone(), version, account, origin);
                 applied.then_some(key.0).into_iter().collect()
             }
@@ -351,11 +357,11 @@ impl Index {
         self.credentials.note_released(name, uid);
     }
 
-    /// Namespaces that one of these versions of a RegistryCredential selects, or that hold a copy.
+    /// Namespaces that one of these versions of a RegistryCredential selects, or that hold a copy or an entry.
     pub fn concerned(&self, versions: &[Option<&Credential>]) -> Vec<Arc<str>> {
         let names = self.namespaces.iter().map(|((_, name), _)| name);
         let concerned =
-            names.filter(|name| self.is_selected(name, versions) || self.holds_copy(name, versions));
+            names.filter(|name| self.is_selected(name, versions) || self.holds_work(name, versions));
         concerned.cloned().collect()
     }
 
@@ -365,19 +371,31 @@ impl Index {
         namespace.is_some_and(|namespace| specs.any(|spec| spec.namespaces.selects(&namespace)))
     }
 
-    fn holds_copy(&self, name: &Arc<str>, versions: &[Option<&Credential>]) -> bool {
-        let mut secrets = self.secrets.iter().flat_map(|(_, shelf)| shelf.in_namespace(name));
-        secrets.any(|(_, secret)| {
-            let uid = secret.marks.as_ref().and_then(|marks| marks.credential_uid.as_ref());
-            versions.iter().flatten().any(|version| uid == Some(&version.uid))
-        })
+    fn holds_work(&self, name: &Arc<str>, versions: &[Option<&Credential>]) -> bool {
+        let mut versions = versions.iter().flatten();
+        versions.any(|version| self.holds_copy(name, version) || self.holds_entry(name, version))
+    }
+
+    fn holds_copy(&self, name: &Arc<str>, version: &Credential) -> bool {
+        let is_copy = |(_, secret): (_, &Secret)| {
+            let marks = secret.marks.as_ref();
+            marks.is_some_and(|marks| {
+                [&marks.credential_uid, &marks.owner_uid].contains(&&Some(version.uid.clone()))
+            })
+        };
+        self.secrets.iter().flat_map(|(_, shelf)| shelf.in_namespace(name)).any(is_copy)
+    }
+
+    fn holds_entry(&self, name: &Arc<str>, version: &Credential) -> bool {
+        let mut accounts = self.service_accounts.in_namespace(name);
+        accounts.any(|(_, account)| account.marks(&version.scope.target_name))
     }
 
     /// The target names of all RegistryCredentials.
     pub fn target_names(&self) -> BTreeSet<Arc<str>> {
         let credentials = self.credentials.planned().iter();
         let specs = credentials.filter_map(|credential| credential.spec.as_ref().ok());
-        specs.map(|spec| Arc::from(spec.target_name.as_str())).collect()
+        specs.map(|spec| spec.target_name.clone()).collect()
     }
 
     /// Drops the shelf of a watch that ended.
@@ -436,7 +454,7 @@ fn namespaces_of<T>(gone: Vec<(Key, T)>) -> Vec<Arc<str>> {
 fn same_work(before: &Credential, after: &Credential) -> bool {
     let same_spec = match (&before.spec, &after.spec) {
         (Ok(before), Ok(after)) => Arc::ptr_eq(before, after),
-        (Err(before), Err(after)) => before == after,
+        (Err(_), Err(_)) => Arc::ptr_eq(&before.scope, &after.scope),
         _ => false,
     };
     let stage = |credential: &Credential| (credential.uid.clone(), credential.deleting, credential.finalized);
@@ -587,7 +605,7 @@ mod tests {
         let mut index = served();
         let shop: Arc<str> = Arc::from("shop");
         let over = Precondition { uid: Arc::from("s1"), resource_version: Arc::from("5") };
-        let removal = Removal { name: name(), over, credential: Arc::from("c1") };
+        let removal = Removal { name: name(), over, credential: Arc::from("c1"), credential_name: name() };
         let plan =
             Plan { namespace: shop.clone(), steps: vec![Step::DeleteSecret(removal)], ..Plan::default() };
         let now = Timestamp::UNIX_EPOCH;
@@ -602,7 +620,6 @@ mod tests {
         let mut index = served();
         let shop: Arc<str> = Arc::from("shop");
         index.ingest_namespace(Event::Deleted(received(&namespace("shop", "n1", 9, &json!({})))));
-        index.note_lists(&shop, Timestamp::UNIX_EPOCH);
         let plan = Plan { namespace: shop, ..Plan::default() };
         assert!(index.record(&plan, &[], Timestamp::UNIX_EPOCH).is_none());
         index.ingest_secret(&COPIES, Event::Deleted(received(&secret("s1", 10))));

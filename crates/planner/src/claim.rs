@@ -1,7 +1,7 @@
 //! Which credential governs each target name in a namespace, and what that means for the entries
 //! of that name on ServiceAccounts and for the Secret itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use regcred_api::DeletionPolicy;
@@ -23,18 +23,20 @@ pub struct Claim<'a> {
     pub secret: Fate<'a>,
 }
 
-/// What happens to entries of a name on ServiceAccounts.
+/// What happens to entries of a name on ServiceAccounts. Only entries that regcred marked as its own are ever taken
+/// off.
 #[derive(Clone, Copy, Debug)]
 pub enum Entries<'a> {
-    /// Selected ServiceAccounts have it, the others do not.
+    /// Selected ServiceAccounts have it, the others lose it.
     Attach(&'a Validated),
+    /// It is a former target name of this credential: a ServiceAccount loses it once it has the present one.
+    Superseded(&'a Credential),
     /// Nothing.
     Untouched,
-    /// Every ServiceAccount loses them.
+    /// Every ServiceAccount loses it.
     Detach,
-    /// Only entries that memory saw while they were desired are removed: a foreign Secret has the name
-    /// now, and its owner may have added the other entries.
-    DetachSeen,
+    /// Every ServiceAccount keeps it, and it is no longer ours.
+    Release,
 }
 
 /// What happens to a Secret.
@@ -42,6 +44,8 @@ pub enum Entries<'a> {
 pub enum Fate<'a> {
     /// It becomes the credential's copy.
     Ensure,
+    /// It stays the credential's copy under a former target name, until the present one is in place.
+    Keep(&'a Secret),
     /// Nothing, for now.
     Untouched,
     /// It cannot be written.
@@ -57,6 +61,8 @@ pub struct Claims<'a> {
     pub by_name: BTreeMap<Arc<str>, Claim<'a>>,
     /// Credentials whose target name an older one has, with that older one.
     pub lost: Vec<(&'a Arc<Credential>, &'a Arc<Credential>)>,
+    /// Names that ServiceAccounts carry as ours and that no credential has anything to do with any more.
+    pub orphans: BTreeSet<Arc<str>>,
 }
 
 impl<'a> Claims<'a> {
@@ -72,20 +78,15 @@ impl<'a> Claims<'a> {
     /// The older credential wins. Of two that were made in the same second, as from one file, the first by name wins:
     /// in each cluster of a fleet the same.
     fn add_wanted(&mut self, world: &'a World) {
-        let mut wanting: Vec<_> = world
-            .credentials
-            .iter()
-            .filter_map(|credential| Some((credential, credential.active_spec()?)))
-            .filter(|(_, spec)| spec.namespaces.selects(&world.namespace))
-            .collect();
-        wanting.sort_by_key(|(credential, _)| (credential.created, credential.name.clone()));
-        for (credential, spec) in wanting {
-            if let Some(winner) = self.by_name.get(spec.target_name.as_str()) {
+        let name_of =
+            |credential: &'a Arc<Credential>| Some((credential, credential.claimed_name(&world.namespace)?));
+        let mut claiming: Vec<_> = world.credentials.iter().filter_map(name_of).collect();
+        claiming.sort_by_key(|(credential, _)| (credential.created, credential.name.clone()));
+        for (credential, name) in claiming {
+            if let Some(winner) = self.by_name.get(name) {
                 self.lost.push((credential, winner.credential));
             } else {
-                let name = Arc::from(spec.target_name.as_str());
-                let claim = wanted(world, credential, spec);
-                self.by_name.insert(name, claim);
+                self.by_name.insert(name.clone(), wanted(world, credential));
             }
         }
     }
@@ -96,53 +97,62 @@ impl<'a> Claims<'a> {
                 continue;
             }
             if let Some(credential) = world.owner_of(secret) {
-                self.by_name.insert(name.clone(), leftover_secret(credential, secret));
+                self.by_name.insert(name.clone(), leftover_secret(world, credential, secret));
             }
         }
     }
 
-    /// A credential that is being deleted may have entries but no copy, because its source never gave
-    /// one. Under a foreign Secret only entries that memory saw are known to be its own.
+    /// There may be entries without a copy, because the source never gave one. While some credential is idle, an
+    /// entry that is nobody's may be one of its own from before, and stays.
     fn add_leftover_entries(&mut self, world: &'a World) {
-        for credential in world.credentials.iter().filter(|credential| credential.deleting) {
-            let Ok(spec) = &credential.spec else { continue };
-            let name: Arc<str> = Arc::from(spec.target_name.as_str());
-            if self.by_name.contains_key(&name) || !spec.namespaces.selects(&world.namespace) {
-                continue;
+        let marked = world.service_accounts.values().flat_map(|account| &account.marked);
+        let unclaimed: BTreeSet<_> = marked.filter(|name| !self.by_name.contains_key(*name)).collect();
+        let is_any_idle = world.credentials.iter().any(|credential| credential.is_idle());
+        for name in unclaimed {
+            match former_owner(world, name) {
+                Some(credential) => {
+                    let entries = leftover_entries(credential);
+                    self.by_name.insert(name.clone(), Claim { credential, entries, secret: Fate::Untouched });
+                }
+                None if is_any_idle => {}
+                None => {
+                    self.orphans.insert(name.clone());
+                }
             }
-            let gone = !world.secrets.contains_key(&name);
-            let entries = match leftover_entries(credential) {
-                Entries::Detach if !gone => Entries::DetachSeen,
-                entries => entries,
-            };
-            self.by_name.insert(name, Claim { credential, entries, secret: Fate::Untouched });
         }
     }
 }
 
+/// The credential of this target name that no longer selects the namespace; one that is being deleted if there is
+/// one, because it waits for its entries to be taken off.
+fn former_owner<'a>(world: &'a World, name: &Arc<str>) -> Option<&'a Arc<Credential>> {
+    let candidates = world.credentials.iter().filter(|credential| credential.scope.target_name == *name);
+    candidates.min_by_key(|credential| (!credential.deleting, credential.created, credential.name.clone()))
+}
+
 /// A name that a credential wants here.
-fn wanted<'a>(world: &'a World, credential: &'a Arc<Credential>, spec: &'a Validated) -> Claim<'a> {
-    let (entries, secret) = if spec.suspend || !credential.finalized {
-        (Entries::Untouched, Fate::Untouched)
-    } else if let Some(error) = obstacle(world, spec) {
-        (Entries::DetachSeen, Fate::Refused(error))
-    } else {
-        (Entries::Attach(spec), Fate::Ensure)
+fn wanted<'a>(world: &'a World, credential: &'a Arc<Credential>) -> Claim<'a> {
+    let (entries, secret) = match &credential.spec {
+        Ok(spec) if !spec.suspend && credential.finalized => match obstacle(world, credential, spec) {
+            Some(error) => (Entries::Detach, Fate::Refused(error)),
+            None => (Entries::Attach(spec), Fate::Ensure),
+        },
+        _ => (Entries::Untouched, Fate::Untouched),
     };
     Claim { credential, entries, secret }
 }
 
 /// Why the Secret cannot be written, if so. A Secret that the operator does not watch (one of another
 /// type) shows only in the answer to a write, so memory is asked too.
-fn obstacle(world: &World, spec: &Validated) -> Option<StepError> {
-    let name = spec.target_name.as_str();
-    let refused = world.memory.hold(&Object::Secret(Arc::from(name))).map(|hold| hold.error);
+fn obstacle(world: &World, credential: &Credential, spec: &Validated) -> Option<StepError> {
+    let name = &spec.target_name;
+    let refused = world.memory.hold(&Object::Secret(name.clone())).map(|hold| hold.error);
     let Some(secret) = world.secrets.get(name) else {
         return refused.filter(|error| matches!(error, StepError::NameConflict | StepError::TypeMismatch));
     };
     if secret.wrong_type {
         Some(StepError::TypeMismatch)
-    } else if world.owner_of(secret).is_some() {
+    } else if world.may_become_copy(secret, credential) {
         None
     } else if spec.adopt && !secret.immutable {
         // One that is immutable could only be adopted by deleting it.
@@ -153,19 +163,21 @@ fn obstacle(world: &World, spec: &Validated) -> Option<StepError> {
 }
 
 /// A copy in a namespace that its credential no longer selects, or under its former target name.
-fn leftover_secret<'a>(credential: &'a Arc<Credential>, secret: &'a Secret) -> Claim<'a> {
-    let idle = credential.spec.as_ref().map_or(true, |spec| spec.suspend);
-    if secret.wrong_type || (idle && !credential.deleting) {
-        return Claim { credential, entries: Entries::Untouched, secret: Fate::Untouched };
-    }
-    Claim { credential, entries: leftover_entries(credential), secret: Fate::Remove(secret) }
+fn leftover_secret<'a>(world: &'a World, credential: &'a Arc<Credential>, secret: &'a Secret) -> Claim<'a> {
+    let selecting = credential.active_spec().filter(|spec| spec.namespaces.selects(&world.namespace));
+    let (entries, secret) = match selecting {
+        _ if secret.wrong_type || credential.is_idle() => (Entries::Untouched, Fate::Untouched),
+        Some(_) => (Entries::Superseded(credential), Fate::Keep(secret)),
+        None => (leftover_entries(credential), Fate::Remove(secret)),
+    };
+    Claim { credential, entries, secret }
 }
 
-/// What happens to the entries of a copy that is removed. With `from: None` others wrote them.
+/// What happens to the entries of a name that is no longer wanted.
 fn leftover_entries(credential: &Credential) -> Entries<'static> {
-    let not_ours = credential.spec.as_ref().is_ok_and(|spec| spec.service_accounts.is_none());
     match credential.deletion_policy {
-        DeletionPolicy::Delete if !not_ours => Entries::Detach,
-        DeletionPolicy::Delete | DeletionPolicy::Retain => Entries::Untouched,
+        _ if credential.is_idle() => Entries::Untouched,
+        DeletionPolicy::Delete => Entries::Detach,
+        DeletionPolicy::Retain => Entries::Release,
     }
 }

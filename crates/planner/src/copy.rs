@@ -34,7 +34,7 @@ impl fmt::Debug for Payload {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecretCopy {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// UID of its RegistryCredential.
     pub credential_uid: Uid,
     /// Name of its RegistryCredential.
@@ -62,6 +62,16 @@ impl SecretCopy {
             owned: spec.deletion_policy == DeletionPolicy::Delete,
             payload,
         }
+    }
+
+    /// The same under a former target name, which is superseded since then.
+    #[must_use]
+    pub fn under_former_name(&self, name: &Arc<str>, superseded_at: Option<Timestamp>) -> Self {
+        let mut copy = Self { name: name.clone(), ..self.clone() };
+        if let Some(at) = superseded_at {
+            copy.annotations.insert(names::SUPERSEDED_AT_ANNOTATION.to_owned(), at.to_string());
+        }
+        copy
     }
 
     /// Whether this Secret has no drift: our labels, annotations, owner and data are as we wrote them.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use regcred_api::{NamespaceCounts, ServiceAccountCounts};
+use regcred_api::{NamespaceCounts, Reason, ServiceAccountCounts};
 
 use crate::observed::Uid;
 use crate::outcome::{Fault, PairReport, State};
@@ -14,6 +14,16 @@ use crate::step::Object;
 pub struct Ledger {
     by_namespace: HashMap<Arc<str>, Vec<PairReport>>,
     tallies: HashMap<Uid, Tally>,
+    contested: Contested,
+}
+
+/// How many objects others keep changing back.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Contested {
+    /// Secrets.
+    pub secrets: usize,
+    /// ServiceAccounts.
+    pub service_accounts: usize,
 }
 
 /// The sums for one credential.
@@ -25,6 +35,8 @@ pub struct Tally {
     pub service_accounts: ServiceAccountCounts,
     /// Namespaces where the credential still has something to be removed.
     pub departing: usize,
+    /// Former target names, and in how many namespaces the copy under each stays for now.
+    pub kept: BTreeMap<Arc<str>, usize>,
     /// What is not in place: namespace and object, in order.
     pub failures: BTreeMap<(Arc<str>, Object), Fault>,
 }
@@ -45,9 +57,11 @@ impl Ledger {
         changed.dedup();
         for report in &old {
             self.tally_mut(&report.credential).subtract(namespace, report);
+            self.contested.subtract(report);
         }
         for report in &reports {
             self.tally_mut(&report.credential).add(namespace, report);
+            self.contested.add(report);
         }
         if !reports.is_empty() {
             // One credential is common, and a vector begins with room for four.
@@ -66,12 +80,39 @@ impl Ledger {
     pub fn forget(&mut self, credential: &str) {
         self.tallies.remove(credential);
         for reports in self.by_namespace.values_mut() {
-            reports.retain(|report| &*report.credential != credential);
+            for report in reports.extract_if(.., |report| &*report.credential == credential) {
+                self.contested.subtract(&report);
+            }
         }
+    }
+
+    /// How many objects others keep changing back, over all credentials.
+    pub fn contested(&self) -> Contested {
+        self.contested
     }
 
     fn tally_mut(&mut self, credential: &Uid) -> &mut Tally {
         self.tallies.entry(credential.clone()).or_default()
+    }
+}
+
+impl Contested {
+    fn add(&mut self, report: &PairReport) {
+        let Self { secrets, service_accounts } = Self::of(report);
+        self.secrets += secrets;
+        self.service_accounts += service_accounts;
+    }
+
+    fn subtract(&mut self, report: &PairReport) {
+        let Self { secrets, service_accounts } = Self::of(report);
+        self.secrets -= secrets;
+        self.service_accounts -= service_accounts;
+    }
+
+    fn of(report: &PairReport) -> Self {
+        let contested = report.failures.iter().filter(|(_, fault)| fault.reason == Reason::Contested);
+        let (secrets, accounts): (Vec<_>, Vec<_>) = contested.partition(|(object, _)| object.is_secret());
+        Self { secrets: secrets.len(), service_accounts: accounts.len() }
     }
 }
 
@@ -91,6 +132,9 @@ impl Tally {
         for (object, fault) in &report.failures {
             self.failures.insert((namespace.clone(), object.clone()), fault.clone());
         }
+        if let Some(name) = &report.kept {
+            *self.kept.entry(name.clone()).or_default() += 1;
+        }
     }
 
     fn subtract(&mut self, namespace: &Arc<str>, report: &PairReport) {
@@ -107,6 +151,12 @@ impl Tally {
         self.service_accounts.contested -= report.accounts.contested;
         for (object, _) in &report.failures {
             self.failures.remove(&(namespace.clone(), object.clone()));
+        }
+        if let Some(name) = &report.kept
+            && let Some(count) = self.kept.get_mut(name)
+        {
+            *count -= 1;
+            self.kept.retain(|_, count| *count > 0);
         }
     }
 }

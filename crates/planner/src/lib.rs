@@ -11,7 +11,7 @@
 //! | `validate.rs` | a raw spec becomes [`Validated`], once; after it nothing reads the raw spec |
 //! | `copy.rs` | the desired Secret ([`SecretCopy`]), and whether an observed one matches it |
 //! | `step.rs` | what is decided, as plain data: [`Plan`], [`Step`], [`Goal`] |
-//! | `memory.rs` | what is remembered of earlier passes: names seen attached, failed writes, contests |
+//! | `memory.rs` | what is remembered of earlier passes: writes that others undo, writes that failed |
 //! | `world.rs` | everything that decides what is written in one namespace, as one [`World`] |
 //! | `claim.rs` | which credential governs each target name in a namespace |
 //! | `service_account.rs` | what is to change on the `imagePullSecrets` of a ServiceAccount |
@@ -39,7 +39,7 @@ mod world;
 
 pub use copy::{Payload, SecretCopy};
 pub use error::StepError;
-pub use ledger::{Ledger, Tally};
+pub use ledger::{Contested, Ledger, Tally};
 pub use memory::Memory;
 pub use observed::{Marks, Namespace, Secret, ServiceAccount, StringMap, Uid};
 pub use outcome::{AccountCounts, Fault, PairReport, State, outcomes};
@@ -48,5 +48,5 @@ pub use refresh::{Look, next_look};
 pub use report::{Event, Observed, ResolvedRegistry, SourceState, report};
 pub use select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
 pub use step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Step};
-pub use validate::{InvalidSpec, Registry, Settings, Validated, validate};
+pub use validate::{InvalidSpec, Registry, Scope, Settings, Validated, validate};
 pub use world::{Credential, World};

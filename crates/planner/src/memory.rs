@@ -1,50 +1,38 @@
 //! What is remembered of earlier passes over a namespace. It is never stored: losing it costs a few
 //! writes at the most, never an invariant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::StepError;
-use crate::observed::{ServiceAccount, Uid};
-use crate::step::{Object, Plan, Step};
+use crate::step::{Deed, Object, Plan, Step};
 use regcred_api::Class;
 
-/// Removals within [`CONTEST_WINDOW`] that make a ServiceAccount contested.
-const CONTEST_REMOVALS: usize = 3;
-/// How far back removals count.
-const CONTEST_WINDOW: SignedDuration = SignedDuration::from_mins(10);
-/// The longest pause for a contested ServiceAccount.
-const CONTEST_MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// Writes of one thing within [`FIGHT_WINDOW`], each undone by somebody else, after which it is contested.
+const FIGHT_WRITES: u32 = 3;
+/// How far back writes count, and the first pause for what is contested.
+const FIGHT_WINDOW: SignedDuration = SignedDuration::from_mins(10);
+/// The longest pause for what is contested.
+const FIGHT_MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The memory of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// By account, in order. A map would take a kilobyte where there is one account, as in most namespaces.
-    attached: Vec<Attached>,
-    contests: BTreeMap<Arc<str>, Contest>,
+    /// A map would take a kilobyte for the two entries that most namespaces have.
+    fights: Vec<Fight>,
     holds: BTreeMap<Object, Hold>,
 }
 
-/// Desired names that a ServiceAccount had at the last pass.
+/// Something that was written, and how often again: it is a fight once others keep undoing it.
 #[derive(Clone, Debug)]
-struct Attached {
-    account: Arc<str>,
-    uid: Uid,
-    /// In order.
-    names: Vec<Arc<str>>,
-}
-
-/// Somebody else removes our names from a ServiceAccount.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Contest {
-    removals: Vec<Timestamp>,
-    pauses: u32,
-    paused_until: Option<Timestamp>,
-    /// The field manager that did it last.
-    pub manager: Option<Arc<str>>,
+struct Fight {
+    deed: Deed,
+    first: Timestamp,
+    last: Timestamp,
+    writes: u32,
 }
 
 /// A write that failed, in its back-off.
@@ -61,36 +49,15 @@ pub(crate) struct Hold {
 }
 
 impl Memory {
-    /// Compares the ServiceAccounts with what was last seen. If a name that we saw attached is missing,
-    /// somebody else removed it: our own passes forget what they detach.
-    pub fn note(&mut self, accounts: &BTreeMap<Arc<str>, ServiceAccount>, now: Timestamp) {
-        self.contests.retain(|name, _| accounts.contains_key(name));
-        self.attached.retain(|attached| {
-            accounts.get(&attached.account).is_some_and(|account| account.uid == attached.uid)
-        });
-        for attached in &mut self.attached {
-            let Some(account) = accounts.get(&attached.account) else { continue };
-            let before = attached.names.len();
-            attached.names.retain(|entry| account.image_pull_secrets.contains(entry));
-            if attached.names.len() < before {
-                let contest = self.contests.entry(attached.account.clone()).or_default();
-                contest.removed(account.list_manager.clone(), now);
-            }
-        }
-    }
-
-    /// Remembers what a pass found and did. `results` are those of `plan.steps`, in their order.
+    /// Remembers what became of a plan. `results` are those of `plan.steps`, in their order.
     pub fn record(&mut self, plan: &Plan, results: &[Result<(), StepError>], now: Timestamp) {
-        for (account, (uid, names)) in &plan.present {
-            self.saw(account, uid, names);
-        }
-        if plan.steps.is_empty() {
-            // Whatever was undone before, and is not asked for any more, is in place.
-            self.holds.retain(|_, hold| hold.error != StepError::Undone || hold.retry_at > now);
-        }
+        self.fights.retain(|fight| !fight.is_over(now));
         for (step, result) in plan.steps.iter().zip(results) {
             match result {
-                Ok(()) => self.succeeded(step),
+                Ok(()) | Err(StepError::Undone) => {
+                    self.holds.remove(&step.object());
+                    step.deeds().into_iter().for_each(|deed| self.did(deed, now));
+                }
                 // It is planned again once what it depends on succeeds.
                 Err(StepError::Blocked) => {}
                 Err(error) => self.failed(&plan.namespace, step, *error, now),
@@ -108,69 +75,36 @@ impl Memory {
         self.holds.remove(object);
     }
 
-    /// The contest over a ServiceAccount, while it is paused.
-    pub(crate) fn contest(&self, account: &str, now: Timestamp) -> Option<&Contest> {
-        self.contests.get(account).filter(|contest| contest.paused_until.is_some_and(|until| until > now))
+    /// Ends every back-off and fight that concerns a target name: its admin asks for a try now.
+    pub fn forgive(&mut self, target: &str) {
+        self.fights.retain(|fight| **fight.deed.target() != *target);
+        self.holds.retain(|object, _| match object {
+            Object::Secret(name) => **name != *target,
+            Object::ServiceAccount(_) => false,
+        });
     }
 
-    /// Whether this name was seen on this ServiceAccount while it was desired there.
-    pub(crate) fn saw_attached(&self, account: &str, name: &str) -> bool {
-        self.find(account).is_ok_and(|at| self.attached[at].names.iter().any(|own| **own == *name))
+    /// Whether this was done again and again, each time undone by somebody else, and is not to be done now.
+    pub(crate) fn is_contested(&self, deed: &Deed, now: Timestamp) -> bool {
+        self.fights.iter().any(|fight| fight.deed == *deed && fight.next().is_some_and(|next| next > now))
     }
 
     /// When the next back-off or pause ends, after `now`.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let holds = self.holds.values().map(|hold| hold.retry_at);
-        let contests = self.contests.values().filter_map(|contest| contest.paused_until);
-        holds.chain(contests).filter(|at| *at > now).min()
+        let fights = self.fights.iter().filter_map(Fight::next);
+        holds.chain(fights).filter(|at| *at > now).min()
     }
 
-    fn succeeded(&mut self, step: &Step) {
-        // Whether it lasts shows in the next plan.
-        self.holds.retain(|object, hold| hold.error == StepError::Undone || *object != step.object());
-        match step {
-            Step::PatchServiceAccount(patch) => {
-                self.saw(&patch.name, &patch.uid, &patch.attach);
-                self.detached(&patch.name, &patch.detach);
-            }
-            // A released Secret keeps its entries, so they are no longer ours to detach.
-            Step::ReleaseSecret(removal) => self.forget(&removal.name),
-            Step::ApplySecret { .. } | Step::RecreateSecret { .. } | Step::DeleteSecret(_) => {}
-        }
-    }
-
-    /// The position of an account, or the position at which to insert it.
-    fn find(&self, account: &str) -> Result<usize, usize> {
-        self.attached.binary_search_by(|attached| (*attached.account).cmp(account))
-    }
-
-    fn saw(&mut self, account: &Arc<str>, uid: &Uid, names: &BTreeSet<Arc<str>>) {
-        let at = self.find(account).unwrap_or_else(|at| {
-            if self.attached.is_empty() {
+    fn did(&mut self, deed: Deed, now: Timestamp) {
+        self.fights.retain(|fight| !deed.reverses(&fight.deed));
+        match self.fights.iter_mut().find(|fight| fight.deed == deed) {
+            Some(fight) => fight.again(now),
+            None => {
                 // A vector would begin with room for four.
-                self.attached.reserve_exact(1);
+                self.fights.reserve_exact(1);
+                self.fights.push(Fight { deed, first: now, last: now, writes: 1 });
             }
-            let names = Vec::with_capacity(names.len());
-            self.attached.insert(at, Attached { account: account.clone(), uid: uid.clone(), names });
-            at
-        });
-        let known = &mut self.attached[at].names;
-        for name in names {
-            if let Err(at) = known.binary_search(name) {
-                known.insert(at, name.clone());
-            }
-        }
-    }
-
-    fn detached(&mut self, account: &str, names: &BTreeSet<Arc<str>>) {
-        if let Ok(at) = self.find(account) {
-            self.attached[at].names.retain(|name| !names.contains(name));
-        }
-    }
-
-    fn forget(&mut self, secret: &str) {
-        for attached in &mut self.attached {
-            attached.names.retain(|name| **name != *secret);
         }
     }
 
@@ -198,19 +132,31 @@ impl Hold {
     }
 }
 
-impl Contest {
-    fn removed(&mut self, manager: Option<Arc<str>>, now: Timestamp) {
-        self.manager = manager.or_else(|| self.manager.take());
-        self.removals.retain(|at| now.duration_since(*at) <= CONTEST_WINDOW);
-        self.removals.push(now);
-        // After a first pause, one more removal is enough.
-        let tolerated = if self.pauses == 0 { CONTEST_REMOVALS } else { 1 };
-        if self.removals.len() >= tolerated {
-            let pause = CONTEST_WINDOW.saturating_mul(1 << self.pauses.min(8)).min(CONTEST_MAX_PAUSE);
-            self.paused_until = Some(now + pause);
-            self.pauses += 1;
-            self.removals.clear();
+impl Fight {
+    fn again(&mut self, now: Timestamp) {
+        if self.writes < FIGHT_WRITES && now.duration_since(self.first) > FIGHT_WINDOW {
+            (self.first, self.writes) = (now, 0);
         }
+        self.last = now;
+        self.writes = self.writes.saturating_add(1);
+    }
+
+    /// The pause after the last write: none at first, then doubling.
+    fn pause(&self) -> SignedDuration {
+        match self.writes.checked_sub(FIGHT_WRITES) {
+            Some(pauses) => FIGHT_WINDOW.saturating_mul(1 << pauses.min(8)).min(FIGHT_MAX_PAUSE),
+            None => SignedDuration::ZERO,
+        }
+    }
+
+    /// When it may be done again, if not at once.
+    fn next(&self) -> Option<Timestamp> {
+        (self.writes >= FIGHT_WRITES).then(|| self.last + self.pause())
+    }
+
+    /// Whether the last write has stood: it would have been repeated by now.
+    fn is_over(&self, now: Timestamp) -> bool {
+        now.duration_since(self.last) > self.pause() + FIGHT_WINDOW
     }
 }
 

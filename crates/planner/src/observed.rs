@@ -39,6 +39,8 @@ pub struct ServiceAccount {
     pub terminating: bool,
     /// Names in `imagePullSecrets`, in order.
     pub image_pull_secrets: Vec<Arc<str>>,
+    /// Names that the annotation `regcred.dev/attached` calls regcred's own, in order, on the list or not.
+    pub marked: Vec<Arc<str>>,
     /// The field manager that last wrote the list.
     pub list_manager: Option<Arc<str>>,
 }
@@ -59,6 +61,8 @@ pub struct Secret {
     pub immutable: bool,
     /// regcred's field manager still owns the data: nobody edited it since.
     pub owns_data: bool,
+    /// Where it is not: the field manager that last wrote it.
+    pub manager: Option<Arc<str>>,
     /// What marks it as regcred's, if anything does.
     pub marks: Option<Arc<Marks>>,
 }
@@ -67,7 +71,7 @@ pub struct Secret {
 /// owns, so that what others add is no drift, and what they change is.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Marks {
-    /// UID of the RegistryCredential, from the annotation or else the ownerReference.
+    /// UID of the RegistryCredential, from the annotation.
     pub credential_uid: Option<Uid>,
     /// Name of the RegistryCredential, from the label.
     pub credential_name: Option<Arc<str>>,
@@ -77,4 +81,18 @@ pub struct Marks {
     pub annotations: BTreeMap<String, String>,
     /// UID in an ownerReference to a RegistryCredential.
     pub owner_uid: Option<Uid>,
+    /// Name of the RegistryCredential that left it by `deletionPolicy: Retain`.
+    pub retained_from: Option<Arc<str>>,
+}
+
+impl ServiceAccount {
+    /// Whether its list has this name.
+    pub fn lists(&self, name: &str) -> bool {
+        self.image_pull_secrets.iter().any(|entry| **entry == *name)
+    }
+
+    /// Whether regcred put this name there.
+    pub fn marks(&self, name: &str) -> bool {
+        self.marked.iter().any(|own| **own == *name)
+    }
 }

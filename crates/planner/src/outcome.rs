@@ -22,6 +22,8 @@ pub struct PairReport {
     pub secret: State,
     /// Selected ServiceAccounts, counted by state.
     pub accounts: AccountCounts,
+    /// The credential keeps its copy under this former target name here.
+    pub kept: Option<Arc<str>>,
     /// What is not in place, and why.
     pub failures: Vec<(Object, Fault)>,
 }
@@ -89,34 +91,40 @@ impl Judge<'_> {
         if pair.departing && secret == State::Synced {
             return None;
         }
+        let accounts = self.accounts(pair, &mut failures);
+        if secret == State::Failed {
+            // The Secret's own failure says it already.
+            failures.retain(|(object, fault)| object.is_secret() || fault.reason == Reason::Contested);
+        }
+        Some(PairReport {
+            credential: pair.credential.clone(),
+            departing: pair.departing,
+            secret,
+            accounts: if pair.departing { AccountCounts::default() } else { accounts },
+            kept: (pair.secret == Goal::Kept).then(|| pair.target.clone()),
+            failures,
+        })
+    }
+
+    fn accounts(&self, pair: &Pair, failures: &mut Vec<(Object, Fault)>) -> AccountCounts {
         let mut accounts = AccountCounts { matched: pair.accounts.len(), ..AccountCounts::default() };
         for (name, goal) in &pair.accounts {
             let before = failures.len();
-            match self.state(goal, &Object::ServiceAccount(name.clone()), &mut failures) {
+            match self.state(goal, &Object::ServiceAccount(name.clone()), failures) {
                 State::Synced => accounts.attached += 1,
                 State::Failed => accounts.failed += 1,
                 State::Pending => {}
             }
             accounts.contested +=
                 failures[before..].iter().filter(|(_, fault)| fault.reason == Reason::Contested).count();
-            if secret == State::Failed {
-                // The Secret's own failure says it already.
-                failures.retain(|(object, fault)| object.is_secret() || fault.reason == Reason::Contested);
-            }
         }
-        Some(PairReport {
-            credential: pair.credential.clone(),
-            departing: pair.departing,
-            secret,
-            accounts,
-            failures,
-        })
+        accounts
     }
 
     fn state(&self, goal: &Goal, object: &Object, failures: &mut Vec<(Object, Fault)>) -> State {
         let fault = match goal {
             Goal::InPlace => return State::Synced,
-            Goal::Waiting => return State::Pending,
+            Goal::Waiting | Goal::Kept => return State::Pending,
             Goal::Held { error, since } => fault(*error, *since),
             Goal::Refused { reason, message } => Some(self.refused(*reason, message)),
             Goal::Step(index) => match self.results.get(*index) {

@@ -5,18 +5,22 @@
 //! written, last Secrets that are removed. So no ServiceAccount that we manage names a Secret that we
 //! deleted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use regcred_api::{DeletionPolicy, Reason};
+use jiff::{SignedDuration, Timestamp};
+use regcred_api::{DeletionPolicy, Reason, names};
 
 use crate::claim::{Claim, Claims, Entries, Fate};
+use crate::copy::SecretCopy;
 use crate::error::StepError;
 use crate::observed::{Secret, ServiceAccount};
 use crate::service_account::ListChange;
-use crate::step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Step};
+use crate::step::{Deed, Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Step};
 use crate::world::{Credential, World};
+
+/// How much of a field manager's name a message quotes.
+const OPPONENT_LENGTH: usize = 40;
 
 /// What is to be done in this namespace at this time.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
@@ -24,8 +28,9 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         world,
         now,
         plan: Plan { namespace: world.namespace.name.clone(), ..Plan::default() },
-        goals: BTreeMap::new(),
-        still_named: BTreeSet::new(),
+        lists: BTreeMap::new(),
+        contested: BTreeMap::new(),
+        still_named: BTreeMap::new(),
     };
     if !world.namespace.terminating {
         let claims = Claims::settle(world);
@@ -41,9 +46,12 @@ struct Planner<'a> {
     now: Timestamp,
     plan: Plan,
     /// The goal of each ServiceAccount whose list must change.
-    goals: BTreeMap<Arc<str>, Goal>,
-    /// Names to be removed from a list that cannot be written now: their Secrets must not be deleted yet.
-    still_named: BTreeSet<Arc<str>>,
+    lists: BTreeMap<Arc<str>, Goal>,
+    /// ServiceAccounts and names that others keep taking off them.
+    contested: BTreeMap<(Arc<str>, Arc<str>), Goal>,
+    /// Names to be removed from lists that cannot be written now, with these lists and why: their Secrets must not
+    /// be deleted yet.
+    still_named: BTreeMap<Arc<str>, Vec<(Arc<str>, Goal)>>,
 }
 
 impl<'a> Planner<'a> {
@@ -52,48 +60,67 @@ impl<'a> Planner<'a> {
             if account.terminating {
                 continue;
             }
-            let change = ListChange::new(name, account, claims, &self.world.memory);
-            if !change.present.is_empty() {
-                self.plan.present.insert(name.clone(), (account.uid.clone(), change.present.clone()));
-            }
+            let change = ListChange::new(self.world, name, account, claims);
             if !change.is_empty() {
-                let goal = self.plan_list(name, account, &change);
-                self.goals.insert(name.clone(), goal);
+                self.plan_list(name, account, change);
             }
         }
     }
 
-    fn plan_list(&mut self, name: &Arc<str>, account: &ServiceAccount, change: &ListChange) -> Goal {
-        let object = Object::ServiceAccount(name.clone());
-        if let Some(goal) = self.hold(&object, Some(&account.resource_version)) {
-            self.still_named.extend(change.detach.iter().cloned());
-            return goal;
+    fn plan_list(&mut self, name: &Arc<str>, account: &ServiceAccount, change: ListChange) {
+        if let Some(goal) = self.hold(&Object::ServiceAccount(name.clone()), Some(&account.resource_version))
+        {
+            for target in &change.detach {
+                self.note_still_named(target, name, &goal);
+            }
+            self.lists.insert(name.clone(), goal);
+            return;
         }
-        let contested = self.contested(name, change);
-        let change = if contested.is_some() { change.without_attach() } else { change.clone() };
+        let change = self.without_contested(name, account, change);
         if change.is_empty() {
-            return contested.unwrap_or(Goal::InPlace);
+            return;
         }
         let step = self.push(Step::PatchServiceAccount(ListPatch {
             name: name.clone(),
             uid: account.uid.clone(),
             resource_version: account.resource_version.clone(),
             list: change.apply_to(&account.image_pull_secrets),
+            marked: change.marked_after(&account.marked),
             attach: change.attach,
             detach: change.detach,
+            unmark: change.unmark,
         }));
-        contested.unwrap_or(step)
+        self.lists.insert(name.clone(), step);
     }
 
-    /// While an account is contested nothing is added, but our own names may still be removed.
-    fn contested(&self, name: &str, change: &ListChange) -> Option<Goal> {
-        let contest = self.world.memory.contest(name, self.now)?;
-        let who = contest.manager.as_deref().unwrap_or("somebody");
-        let message = format!(
-            "{who} keeps taking the entry off; let it list {} too, or exclude the ServiceAccount",
-            change.attach.iter().map(|name| &**name).collect::<Vec<_>>().join(", "),
-        );
-        Some(Goal::Refused { reason: Reason::Contested, message })
+    /// The change less what others keep undoing, which is noted.
+    fn without_contested(
+        &mut self,
+        name: &Arc<str>,
+        account: &ServiceAccount,
+        mut change: ListChange,
+    ) -> ListChange {
+        let (memory, now) = (&self.world.memory, self.now);
+        let who = opponent(account.list_manager.as_deref());
+        let attach = |target: &Arc<str>| memory.is_contested(&Deed::attach(&account.uid, target), now);
+        let detach = |target: &Arc<str>| memory.is_contested(&Deed::detach(&account.uid, target), now);
+        for target in change.attach.extract_if(.., |target| attach(target)) {
+            let message = format!(
+                "{who} keeps taking the entry off; let it list {target} too, or exclude the ServiceAccount"
+            );
+            self.contested.insert((name.clone(), target), contested(message));
+        }
+        for target in change.detach.extract_if(.., |target| detach(target)) {
+            let message = format!("{who} keeps putting the entry back; take {target} out of what it writes");
+            let stuck = (name.clone(), contested(message));
+            self.still_named.entry(target).or_default().push(stuck);
+        }
+        change.unmark.retain(|target| !detach(target));
+        change
+    }
+
+    fn note_still_named(&mut self, target: &Arc<str>, account: &Arc<str>, goal: &Goal) {
+        self.still_named.entry(target.clone()).or_default().push((account.clone(), goal.clone()));
     }
 
     fn plan_secrets(&mut self, claims: &Claims<'a>) {
@@ -101,6 +128,10 @@ impl<'a> Planner<'a> {
         for (name, claim) in &claims.by_name {
             match claim.secret {
                 Fate::Remove(secret) => removals.push((name, claim, secret)),
+                Fate::Keep(secret) if self.is_overdue(name, claim.credential, secret) => {
+                    removals.push((name, claim, secret));
+                }
+                Fate::Keep(secret) => self.plan_kept(name, claim.credential, secret),
                 Fate::Ensure | Fate::Untouched | Fate::Refused(_) => self.plan_wanted(name, claim),
             }
         }
@@ -113,27 +144,39 @@ impl<'a> Planner<'a> {
         let secret = match claim.secret {
             Fate::Ensure => self.plan_copy(name, claim.credential),
             Fate::Refused(error) => self.plan_refused(name, claim.credential, error),
-            Fate::Untouched | Fate::Remove(_) => self.untouched(name, claim.credential),
+            Fate::Untouched | Fate::Keep(_) | Fate::Remove(_) => self.untouched(name, claim.credential),
         };
-        let departing = !self.is_desired(name, claim.credential);
-        if departing && !self.is_still_named(name) {
-            return;
+        if self.is_desired(name, claim.credential) {
+            let accounts = self.accounts(name, claim);
+            self.push_pair(name, claim.credential, false, secret, accounts);
+        } else if self.is_still_named(name) {
+            let accounts = self.stuck(name);
+            self.push_pair(name, claim.credential, true, secret, accounts);
         }
-        let accounts = self.accounts(name, claim);
-        self.plan.pairs.push(Pair {
-            credential: claim.credential.uid.clone(),
-            target: name.clone(),
-            departing,
-            secret,
-            accounts,
-        });
+    }
+
+    fn push_pair(
+        &mut self,
+        name: &Arc<str>,
+        credential: &Credential,
+        departing: bool,
+        secret: Goal,
+        accounts: Vec<(Arc<str>, Goal)>,
+    ) {
+        let credential = credential.uid.clone();
+        self.plan.pairs.push(Pair { credential, target: name.clone(), departing, secret, accounts });
     }
 
     fn plan_copy(&mut self, name: &Arc<str>, credential: &Credential) -> Goal {
-        let existing = self.world.secrets.get(name);
-        let Some(copy) = &credential.copy else {
-            return self.untouched(name, credential);
-        };
+        match &credential.copy {
+            Some(copy) => self.ensure(copy.clone()),
+            None => self.untouched(name, credential),
+        }
+    }
+
+    /// Makes the Secret of the copy's name this copy.
+    fn ensure(&mut self, copy: Arc<SecretCopy>) -> Goal {
+        let existing = self.world.secrets.get(&copy.name);
         if existing.is_some_and(|secret| copy.matches(secret)) {
             return Goal::InPlace;
         }
@@ -141,14 +184,59 @@ impl<'a> Planner<'a> {
             return Goal::Waiting;
         }
         let from = existing.map(|secret| &secret.resource_version);
-        if let Some(goal) = self.hold(&Object::Secret(name.clone()), from) {
+        if let Some(goal) = self.hold(&Object::Secret(copy.name.clone()), from) {
             return goal;
         }
-        let copy = copy.clone();
+        if self.world.memory.is_contested(&Deed::write(&copy), self.now) {
+            let who = opponent(existing.and_then(|secret| secret.manager.as_deref()));
+            let what = if existing.is_some() { "changing" } else { "deleting" };
+            return contested(format!(
+                "{who} keeps {what} the Secret; make it leave the Secrets with the label regcred.dev/credential \
+                 alone, or exclude the namespace"
+            ));
+        }
         self.push(match existing {
             Some(secret) if secret.immutable => Step::RecreateSecret { copy, over: Precondition::of(secret) },
             _ => Step::ApplySecret { copy, over: existing.map(Precondition::of) },
         })
+    }
+
+    /// A copy under a former target name stays right as long as it stays. Once the present one is in place and no
+    /// ServiceAccount needs the former one any more, it says since when.
+    fn plan_kept(&mut self, name: &Arc<str>, credential: &Credential, secret: &Secret) {
+        let mut since = superseded_at(secret);
+        if self.is_superseded(name, credential) {
+            since = since.or(Some(self.now));
+        }
+        if let Some(until) = since.and_then(|since| kept_until(credential, since)) {
+            self.wake_at(until);
+        }
+        let goal = match &credential.copy {
+            Some(copy) => self.ensure(Arc::new(copy.under_former_name(name, since))),
+            None => Goal::InPlace,
+        };
+        let goal = if goal == Goal::InPlace { Goal::Kept } else { goal };
+        let accounts = self.stuck(name);
+        self.push_pair(name, credential, true, goal, accounts);
+    }
+
+    /// Whether nothing in the namespace needs the copy under a former name any more, other than Pods that run.
+    fn is_superseded(&self, name: &Arc<str>, credential: &Credential) -> bool {
+        let needs =
+            |account: &ServiceAccount| !account.terminating && account.marks(name) && account.lists(name);
+        self.world.has_copy(credential) && !self.world.service_accounts.values().any(needs)
+    }
+
+    /// Whether the time that a copy stays under a former name is over.
+    fn is_overdue(&self, name: &Arc<str>, credential: &Credential, secret: &Secret) -> bool {
+        let since = superseded_at(secret).unwrap_or(self.now);
+        self.is_superseded(name, credential)
+            && kept_until(credential, since).is_none_or(|until| until <= self.now)
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        let wake_at = self.plan.wake_at.map_or(at, |earlier| earlier.min(at));
+        self.plan.wake_at = Some(wake_at);
     }
 
     /// A foreign Secret that the operator watches is not written. One that showed only in the answer to a
@@ -175,36 +263,41 @@ impl<'a> Planner<'a> {
     }
 
     fn plan_removal(&mut self, name: &Arc<str>, claim: &Claim<'a>, secret: &Secret) {
-        let blocked = self.still_named.contains(name) || secret.terminating;
+        let accounts = self.stuck(name);
         let object = Object::Secret(name.clone());
-        let goal = match self.hold(&object, Some(&secret.resource_version)) {
-            Some(goal) => goal,
-            None if blocked => Goal::Waiting,
-            None => self.push(removal(name, claim.credential, secret)),
+        let deed = Deed::Remove { secret: name.clone() };
+        let goal = if let Some(goal) = self.hold(&object, Some(&secret.resource_version)) {
+            goal
+        } else if secret.terminating || !accounts.is_empty() {
+            Goal::Waiting
+        } else if self.world.memory.is_contested(&deed, self.now) {
+            let who = opponent(secret.manager.as_deref());
+            contested(format!("{who} keeps making the Secret again; take it out of what makes it"))
+        } else {
+            self.push(removal(name, claim.credential, secret))
         };
-        self.plan.pairs.push(Pair {
-            credential: claim.credential.uid.clone(),
-            target: name.clone(),
-            departing: true,
-            secret: goal,
-            accounts: Vec::new(),
-        });
+        self.push_pair(name, claim.credential, true, goal, accounts);
+    }
+
+    /// ServiceAccounts that cannot be rid of a name now.
+    fn stuck(&self, name: &Arc<str>) -> Vec<(Arc<str>, Goal)> {
+        self.still_named.get(name).cloned().unwrap_or_default()
     }
 
     /// Whether the credential wants this name here: a leftover copy is not one more namespace to count.
     fn is_desired(&self, name: &str, credential: &Credential) -> bool {
         credential
             .active_spec()
-            .is_some_and(|spec| spec.target_name == name && spec.namespaces.selects(&self.world.namespace))
+            .is_some_and(|spec| *spec.target_name == *name && spec.namespaces.selects(&self.world.namespace))
     }
 
     /// Whether some list still has this name, which is being removed.
     fn is_still_named(&self, name: &Arc<str>) -> bool {
         let detached = |step: &Step| match step {
-            Step::PatchServiceAccount(patch) => patch.detach.contains(name),
+            Step::PatchServiceAccount(patch) => patch.detach.contains(name) || patch.unmark.contains(name),
             _ => false,
         };
-        self.still_named.contains(name) || self.plan.steps.iter().any(detached)
+        self.still_named.contains_key(name) || self.plan.steps.iter().any(detached)
     }
 
     fn accounts(&self, name: &Arc<str>, claim: &Claim<'a>) -> Vec<(Arc<str>, Goal)> {
@@ -225,10 +318,14 @@ impl<'a> Planner<'a> {
         account: &Arc<str>,
         observed: &ServiceAccount,
     ) -> Goal {
-        let listed = observed.image_pull_secrets.contains(name);
+        let listed = observed.lists(name);
+        let list = || {
+            let contested = self.contested.get(&(account.clone(), name.clone()));
+            contested.or_else(|| self.lists.get(account)).cloned().unwrap_or(Goal::Waiting)
+        };
         match (claim.entries, claim.secret) {
             (Entries::Attach(_), _) if listed => Goal::InPlace,
-            (Entries::Attach(_), _) => self.goals.get(account).cloned().unwrap_or(Goal::Waiting),
+            (Entries::Attach(_), _) => list(),
             (_, Fate::Refused(error)) => Goal::Refused { reason: error.reason(), message: error.to_string() },
             _ if listed => Goal::InPlace,
             _ => Goal::Waiting,
@@ -244,7 +341,7 @@ impl<'a> Planner<'a> {
             let accounts = selected.map(|(name, _)| (name.clone(), refused.clone())).collect();
             self.plan.pairs.push(Pair {
                 credential: loser.uid.clone(),
-                target: Arc::from(spec.target_name.as_str()),
+                target: spec.target_name.clone(),
                 departing: false,
                 secret: refused,
                 accounts,
@@ -271,9 +368,36 @@ fn lost_to(loser: &Credential, winner: &Credential) -> String {
     format!("RegistryCredential {} has this target name too and {rule}", winner.name)
 }
 
+fn contested(message: String) -> Goal {
+    Goal::Refused { reason: Reason::Contested, message }
+}
+
+/// Who undoes what we write, as far as Kubernetes knows. A field manager's name is free text of its user, so only what
+/// usual names are made of is passed on.
+fn opponent(manager: Option<&str>) -> String {
+    let usual = |c: &char| c.is_ascii_alphanumeric() || "._/-".contains(*c);
+    let name: String = manager.unwrap_or_default().chars().filter(usual).take(OPPONENT_LENGTH).collect();
+    if name.is_empty() { "somebody".to_owned() } else { format!("the field manager \"{name}\"") }
+}
+
+/// Since when a copy under a former name is superseded, if we said so on it.
+fn superseded_at(secret: &Secret) -> Option<Timestamp> {
+    secret.marks.as_ref()?.annotations.get(names::SUPERSEDED_AT_ANNOTATION)?.parse().ok()
+}
+
+/// When a copy that is superseded since then may go; `None`: never was there such a time, so at once.
+fn kept_until(credential: &Credential, since: Timestamp) -> Option<Timestamp> {
+    let grace = SignedDuration::try_from(credential.active_spec()?.rename_grace).ok()?;
+    since.checked_add(grace).ok()
+}
+
 fn removal(name: &Arc<str>, credential: &Credential, secret: &Secret) -> Step {
-    let removal =
-        Removal { name: name.clone(), over: Precondition::of(secret), credential: credential.uid.clone() };
+    let removal = Removal {
+        name: name.clone(),
+        over: Precondition::of(secret),
+        credential: credential.uid.clone(),
+        credential_name: credential.name.clone(),
+    };
     match credential.deletion_policy {
         DeletionPolicy::Delete => Step::DeleteSecret(removal),
         DeletionPolicy::Retain => Step::ReleaseSecret(removal),

@@ -198,7 +198,7 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     observed.credential.active_spec()?;
     let kind = ConditionType::SecretsSynced;
     let counts = observed.tally.namespaces;
-    let of = format!("{} of {} namespaces in sync", counts.synced, counts.matched);
+    let of = format!("{} of {} namespaces in sync{}", counts.synced, counts.matched, kept(observed.tally));
     if counts.synced == counts.matched && !observed.in_progress {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllSynced, of));
     }
@@ -207,12 +207,22 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     reasons.sort_unstable();
     reasons.dedup();
     let reason = match reasons.as_slice() {
-        [one @ (Reason::NameConflict | Reason::TypeMismatch | Reason::Forbidden | Reason::QuotaExceeded)] => {
-            *one
-        }
+        [
+            one @ (Reason::NameConflict
+            | Reason::TypeMismatch
+            | Reason::Forbidden
+            | Reason::QuotaExceeded
+            | Reason::Contested),
+        ] => *one,
         _ => Reason::PartiallySynced,
     };
     Some(Verdict::new(kind, ConditionStatus::False, reason, of + &because(observed.tally, Object::is_secret)))
+}
+
+/// Which former target names still have a Secret somewhere, as in `, the former Secret old stays in 3 for now`.
+fn kept(tally: &Tally) -> String {
+    let former = tally.kept.iter();
+    former.map(|(name, count)| format!(", the former Secret {name} stays in {count} for now")).collect()
 }
 
 fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
@@ -350,7 +360,7 @@ fn summary(observed: &Observed<'_>) -> Summary {
             Some(SourceState::Resolved { expires_at, .. }) => expires_at.map(|at| at.to_string()),
             _ => None,
         },
-        secret: observed.credential.spec.as_ref().map_or(String::new(), |spec| spec.target_name.clone()),
+        secret: observed.credential.spec.as_ref().map_or(String::new(), |spec| spec.target_name.to_string()),
     }
 }
 
@@ -427,9 +437,9 @@ fn events(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus, verdic
 fn warning(verdict: &Verdict, old: &RegistryCredentialStatus) -> Option<Event> {
     let before = old.condition(verdict.kind);
     let repeated = before.is_some_and(|before| before.reason == verdict.reason.as_str());
-    let reason = match verdict.reason {
-        Reason::Contested => Reason::ServiceAccountContested,
-        reason => reason,
+    let reason = match (verdict.kind, verdict.reason) {
+        (ConditionType::ServiceAccountsAttached, Reason::Contested) => Reason::ServiceAccountContested,
+        (_, reason) => reason,
     };
     (reason.is_warning() && !repeated).then(|| Event { reason, note: verdict.message.clone() })
 }

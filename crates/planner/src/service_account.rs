@@ -1,12 +1,13 @@
-//! What is to change on the `imagePullSecrets` of a ServiceAccount. It is an atomic list: every write
-//! carries the whole of it, so foreign entries are kept, in their place and order.
+//! What is to change on the `imagePullSecrets` of a ServiceAccount, and on the annotation that says which of its
+//! entries are ours. The list is atomic: every write carries the whole of it, so foreign entries are kept, in their
+//! place and order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::claim::{Claims, Entries};
-use crate::memory::Memory;
 use crate::observed::ServiceAccount;
+use crate::world::{Credential, World};
 
 /// What is to change on one list.
 #[derive(Clone, Debug, Default)]
@@ -15,38 +16,57 @@ pub struct ListChange {
     pub present: BTreeSet<Arc<str>>,
     /// Desired names that the list lacks.
     pub attach: BTreeSet<Arc<str>>,
-    /// Names that the list has and must not have.
+    /// Names that we put on the list and that it must not have any more.
     pub detach: BTreeSet<Arc<str>>,
+    /// Names that are no longer ours, while the list stays as it is.
+    pub unmark: BTreeSet<Arc<str>>,
+}
+
+/// What a claim asks of one ServiceAccount.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Entry {
+    Wanted,
+    Unwanted,
+    Released,
+    Untouched,
 }
 
 impl ListChange {
     /// Compares a list with the claims of its namespace.
-    pub fn new(name: &str, account: &ServiceAccount, claims: &Claims<'_>, memory: &Memory) -> Self {
+    pub fn new(world: &World, name: &str, account: &ServiceAccount, claims: &Claims<'_>) -> Self {
         let mut change = Self::default();
         for (target, claim) in &claims.by_name {
-            let listed = account.image_pull_secrets.contains(target);
-            match desired(name, account, target, claim.entries, memory) {
-                Some(true) if listed => change.present.insert(target.clone()),
-                Some(true) => change.attach.insert(target.clone()),
-                Some(false) if listed => change.detach.insert(target.clone()),
-                Some(false) | None => false,
+            let entry = match claim.entries {
+                Entries::Attach(spec) if spec.service_accounts.selects(name, account) => Entry::Wanted,
+                Entries::Superseded(credential) if needs_former(world, name, account, credential) => {
+                    Entry::Untouched
+                }
+                Entries::Attach(_) | Entries::Superseded(_) | Entries::Detach => Entry::Unwanted,
+                Entries::Release => Entry::Released,
+                Entries::Untouched => Entry::Untouched,
             };
+            change.ask(account, target, entry);
         }
-        let leftover =
-            |entry: &&Arc<str>| !claims.by_name.contains_key(*entry) && memory.saw_attached(name, entry);
-        change.detach.extend(account.image_pull_secrets.iter().filter(leftover).cloned());
+        for orphan in &claims.orphans {
+            change.ask(account, orphan, Entry::Unwanted);
+        }
         change
     }
 
-    /// The same without the names that it adds.
-    #[must_use]
-    pub fn without_attach(&self) -> Self {
-        Self { attach: BTreeSet::new(), ..self.clone() }
+    fn ask(&mut self, account: &ServiceAccount, target: &Arc<str>, entry: Entry) {
+        let names = match (entry, account.lists(target), account.marks(target)) {
+            (Entry::Wanted, true, _) => &mut self.present,
+            (Entry::Wanted, false, _) => &mut self.attach,
+            (Entry::Unwanted, true, true) => &mut self.detach,
+            (Entry::Unwanted, false, true) | (Entry::Released, _, true) => &mut self.unmark,
+            (Entry::Unwanted | Entry::Released, _, false) | (Entry::Untouched, _, _) => return,
+        };
+        names.insert(target.clone());
     }
 
-    /// Whether the list is as desired.
+    /// Whether the list and the annotation are as desired.
     pub fn is_empty(&self) -> bool {
-        self.attach.is_empty() && self.detach.is_empty()
+        self.attach.is_empty() && self.detach.is_empty() && self.unmark.is_empty()
     }
 
     /// The whole new list. Our names are appended; a duplicate of one of ours is dropped.
@@ -58,21 +78,16 @@ impl ListChange {
         });
         kept.chain(&self.attach).cloned().collect()
     }
+
+    /// All names that are ours afterwards, in order.
+    pub fn marked_after(&self, marked: &[Arc<str>]) -> BTreeSet<Arc<str>> {
+        let kept = marked.iter().filter(|name| !self.detach.contains(*name) && !self.unmark.contains(*name));
+        kept.chain(&self.attach).cloned().collect()
+    }
 }
 
-/// Whether the list must have the name, or must not; `None`: either is fine.
-fn desired(
-    name: &str,
-    account: &ServiceAccount,
-    target: &str,
-    entries: Entries<'_>,
-    memory: &Memory,
-) -> Option<bool> {
-    match entries {
-        Entries::Attach(spec) if spec.service_accounts.selects(name, account) => Some(true),
-        Entries::Attach(spec) if spec.service_accounts.is_none() => None,
-        Entries::Attach(_) | Entries::Detach => Some(false),
-        Entries::DetachSeen => memory.saw_attached(name, target).then_some(false),
-        Entries::Untouched => None,
-    }
+/// Whether a ServiceAccount still needs a former target name: its Pods cannot use the present one yet.
+fn needs_former(world: &World, name: &str, account: &ServiceAccount, credential: &Credential) -> bool {
+    let selected = credential.active_spec().is_some_and(|spec| spec.service_accounts.selects(name, account));
+    selected && !(account.lists(&credential.scope.target_name) && world.has_copy(credential))
 }

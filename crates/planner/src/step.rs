@@ -1,6 +1,7 @@
 //! What is decided, as plain data: a plan, its steps, and what each credential gets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -51,6 +52,19 @@ pub enum Step {
     ReleaseSecret(Removal),
 }
 
+/// What a step does to one object, as far as somebody else may undo it: the key of fights.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Deed {
+    /// A copy of this content is written; the content is the digest of all that shows on the Secret without its data.
+    Write { secret: Arc<str>, content: u64 },
+    /// A copy is deleted or released.
+    Remove { secret: Arc<str> },
+    /// A name is put on a ServiceAccount.
+    Attach { account: Uid, name: Arc<str> },
+    /// A name, or our mark for it, is taken off a ServiceAccount.
+    Detach { account: Uid, name: Arc<str> },
+}
+
 /// What a write is planned from; it fails if the object is no longer that.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Precondition {
@@ -82,6 +96,10 @@ pub struct ListPatch {
     pub attach: BTreeSet<Arc<str>>,
     /// Names that it removes.
     pub detach: BTreeSet<Arc<str>>,
+    /// Names that it keeps, and that are no longer ours.
+    pub unmark: BTreeSet<Arc<str>>,
+    /// All names that are ours afterwards.
+    pub marked: BTreeSet<Arc<str>>,
 }
 
 /// A Secret that is deleted or released.
@@ -91,8 +109,10 @@ pub struct Removal {
     pub name: Arc<str>,
     /// What was observed.
     pub over: Precondition,
-    /// The credential it was made for.
+    /// UID of the credential it was made for.
     pub credential: Uid,
+    /// Name of that credential.
+    pub credential_name: Arc<str>,
 }
 
 /// What is to be done in one namespace.
@@ -104,8 +124,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What each credential concerned gets here.
     pub pairs: Vec<Pair>,
-    /// Desired names that each ServiceAccount has already.
-    pub present: BTreeMap<Arc<str>, (Uid, BTreeSet<Arc<str>>)>,
+    /// When there will be something to do without any event.
+    pub wake_at: Option<Timestamp>,
 }
 
 /// What one credential gets in one namespace.
@@ -119,7 +139,7 @@ pub struct Pair {
     pub departing: bool,
     /// The goal of the Secret.
     pub secret: Goal,
-    /// The goal of each selected ServiceAccount.
+    /// The goal of each selected ServiceAccount; of a departing pair, of each that cannot be rid of the name.
     pub accounts: Vec<(Arc<str>, Goal)>,
 }
 
@@ -132,6 +152,8 @@ pub enum Goal {
     Step(usize),
     /// It waits for a watch event.
     Waiting,
+    /// It stays for now, under a former target name.
+    Kept,
     /// It failed before, and its back-off is not over.
     Held {
         /// Why it failed.
@@ -154,7 +176,7 @@ impl Step {
         match self {
             Self::PatchServiceAccount(patch) => Object::ServiceAccount(patch.name.clone()),
             Self::ApplySecret { copy, .. } | Self::RecreateSecret { copy, .. } => {
-                Object::Secret(Arc::from(copy.name.as_str()))
+                Object::Secret(copy.name.clone())
             }
             Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
                 Object::Secret(removal.name.clone())
@@ -174,22 +196,18 @@ impl Step {
         }
     }
 
-    /// Whether it asks once more for what `earlier` has done. An entry that is to be attached once more is a matter of
-    /// contests, which know who takes it off.
-    pub fn repeats(&self, earlier: &Self) -> bool {
-        match (self, earlier) {
-            (Self::PatchServiceAccount(now), Self::PatchServiceAccount(before)) => {
-                now.name == before.name && !now.detach.is_disjoint(&before.detach)
+    /// What it does, each of which somebody else may undo.
+    pub(crate) fn deeds(&self) -> Vec<Deed> {
+        match self {
+            Self::PatchServiceAccount(patch) => {
+                let attached = patch.attach.iter().map(|name| Deed::attach(&patch.uid, name));
+                let detached = patch.detach.iter().chain(&patch.unmark);
+                attached.chain(detached.map(|name| Deed::detach(&patch.uid, name))).collect()
             }
-            (Self::ApplySecret { copy: now, .. }, Self::ApplySecret { copy: before, .. })
-            | (Self::RecreateSecret { copy: now, .. }, Self::RecreateSecret { copy: before, .. }) => {
-                now == before
+            Self::ApplySecret { copy, .. } | Self::RecreateSecret { copy, .. } => vec![Deed::write(copy)],
+            Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
+                vec![Deed::Remove { secret: removal.name.clone() }]
             }
-            (
-                Self::DeleteSecret(now) | Self::ReleaseSecret(now),
-                Self::DeleteSecret(before) | Self::ReleaseSecret(before),
-            ) => now.name == before.name && now.over.uid == before.over.uid,
-            _ => false,
         }
     }
 
@@ -201,6 +219,49 @@ impl Step {
                 Self::PatchServiceAccount(patch),
             ) => patch.detach.contains(&removal.name),
             _ => false,
+        }
+    }
+}
+
+impl Deed {
+    /// A copy of this content is written.
+    pub fn write(copy: &SecretCopy) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (&copy.labels, &copy.annotations, copy.owned).hash(&mut hasher);
+        Self::Write { secret: copy.name.clone(), content: hasher.finish() }
+    }
+
+    /// A name is put on a ServiceAccount.
+    pub fn attach(account: &Uid, name: &Arc<str>) -> Self {
+        Self::Attach { account: account.clone(), name: name.clone() }
+    }
+
+    /// A name, or our mark for it, is taken off a ServiceAccount.
+    pub fn detach(account: &Uid, name: &Arc<str>) -> Self {
+        Self::Detach { account: account.clone(), name: name.clone() }
+    }
+
+    /// Whether doing this ends what was done before, so that doing that again is no repetition.
+    pub fn reverses(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Write { secret: one, .. }, Self::Remove { secret: other })
+            | (Self::Remove { secret: one }, Self::Write { secret: other, .. }) => one == other,
+            (Self::Write { secret: one, content: c }, Self::Write { secret: other, content }) => {
+                one == other && c != content
+            }
+            (Self::Attach { account, name }, Self::Detach { account: a, name: n })
+            | (Self::Detach { account, name }, Self::Attach { account: a, name: n }) => {
+                (account, name) == (a, n)
+            }
+            _ => false,
+        }
+    }
+
+    /// The target name that it is about.
+    pub fn target(&self) -> &Arc<str> {
+        match self {
+            Self::Write { secret, .. } | Self::Remove { secret } => secret,
+            Self::Attach { name, .. } | Self::Detach { name, .. } => name,
         }
     }
 }

@@ -2,11 +2,15 @@
 //! are repeated for objects that were stored under an older or a relaxed CRD.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use regcred_api::{ConflictPolicy, DeletionPolicy, Reason, RegistryCredentialSpec, SourceMember};
+use regcred_api::{
+    ConflictPolicy, DeletionPolicy, NamespaceSelection, Reason, RegistryCredentialSpec, SourceMember,
+};
 use regcred_dockerconfig::Server;
 
+use crate::observed::Namespace;
 use crate::select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
 
 /// A longer interval is taken for this one: clocks of timers end somewhere.
@@ -26,7 +30,9 @@ pub struct Validated {
     /// Which ServiceAccounts.
     pub service_accounts: ServiceAccountFilter,
     /// Name of the Secret in each namespace.
-    pub target_name: String,
+    pub target_name: Arc<str>,
+    /// How long a copy under a former target name stays once the present one is in place.
+    pub rename_grace: Duration,
     /// Whether a foreign Secret of that name is adopted.
     pub adopt: bool,
     /// What happens to copies that are no longer desired.
@@ -60,6 +66,38 @@ pub struct Registry {
 pub struct Settings {
     /// The only target names that may be written; empty: any.
     pub target_names: Vec<String>,
+}
+
+impl Settings {
+    /// Whether this target name may be written.
+    pub fn allow(&self, target: &str) -> bool {
+        self.target_names.is_empty() || self.target_names.iter().any(|allowed| allowed == target)
+    }
+}
+
+/// What a RegistryCredential lays claim to, read even where the rest of its spec is invalid: what it has in place
+/// there stays, and goes to nobody else.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Name of the Secret in each namespace.
+    pub target_name: Arc<str>,
+    /// Which namespaces; `None` where that cannot be read, which may be any.
+    pub namespaces: Option<NamespaceFilter>,
+}
+
+impl Scope {
+    /// The scope of the credential of this name. `target` is its `spec.target.name`.
+    pub fn new(name: &str, target: Option<&str>, namespaces: Option<&NamespaceSelection>) -> Self {
+        Self {
+            target_name: Arc::from(target.unwrap_or(name)),
+            namespaces: namespaces.and_then(|selection| NamespaceFilter::new(selection).ok()),
+        }
+    }
+
+    /// Whether it may reach into this namespace.
+    pub fn covers(&self, namespace: &Namespace) -> bool {
+        self.namespaces.as_ref().is_none_or(|filter| filter.selects(namespace))
+    }
 }
 
 /// Why a spec cannot be carried out. Only its author can help.
@@ -111,6 +149,9 @@ pub enum InvalidSpec {
     /// Not a duration of at least a minute.
     #[error("refreshInterval is not a duration of at least 1m")]
     RefreshInterval,
+    /// Not a duration.
+    #[error("target.renameGracePeriod is not a duration, as in 1h or 30m")]
+    RenameGracePeriod,
     /// The operator may write other names only.
     #[error("target.name is none of the names that the operator was started with (--target-name)")]
     TargetNameNotAllowed,
@@ -148,6 +189,7 @@ pub fn validate(
         service_accounts: ServiceAccountFilter::new(&spec.service_accounts)
             .map_err(|error| InvalidSpec::Selector { field: "serviceAccounts.selector", error })?,
         target_name: target_name(name, spec, settings)?,
+        rename_grace: duration(&spec.target.rename_grace_period).ok_or(InvalidSpec::RenameGracePeriod)?,
         adopt,
         deletion_policy: spec.deletion_policy,
         labels: spec.target.metadata.labels.clone(),
@@ -177,30 +219,30 @@ fn target_name(
     name: &str,
     spec: &RegistryCredentialSpec,
     settings: &Settings,
-) -> Result<String, InvalidSpec> {
+) -> Result<Arc<str>, InvalidSpec> {
     let target = spec.target.name.as_deref().unwrap_or(name);
-    if settings.target_names.is_empty() || settings.target_names.iter().any(|allowed| allowed == target) {
-        Ok(target.to_owned())
-    } else {
-        Err(InvalidSpec::TargetNameNotAllowed)
-    }
+    if settings.allow(target) { Ok(Arc::from(target)) } else { Err(InvalidSpec::TargetNameNotAllowed) }
+}
+
+fn refresh_interval(text: &str) -> Result<Duration, InvalidSpec> {
+    let interval = duration(text).filter(|interval| *interval >= Duration::from_mins(1));
+    interval.ok_or(InvalidSpec::RefreshInterval)
 }
 
 /// Sums up what the CRD's pattern lets through, in any order and as often as there: `30m2h` is two hours and a half.
-fn refresh_interval(text: &str) -> Result<Duration, InvalidSpec> {
-    let mut rest = text;
-    let mut millis = Some(0_u64);
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = Some(text).filter(|text| !text.is_empty())?;
+    let mut millis = 0_u64;
     while !rest.is_empty() {
-        let (part, tail) = interval_part(rest).ok_or(InvalidSpec::RefreshInterval)?;
-        millis = millis.and_then(|sum| sum.checked_add(part));
+        let (part, tail) = duration_part(rest)?;
+        millis = millis.checked_add(part)?;
         rest = tail;
     }
-    let interval = millis.map(Duration::from_millis).filter(|interval| *interval >= Duration::from_mins(1));
-    interval.map(|interval| interval.min(LONGEST_INTERVAL)).ok_or(InvalidSpec::RefreshInterval)
+    Some(Duration::from_millis(millis).min(LONGEST_INTERVAL))
 }
 
 /// A number and its unit, in milliseconds, and what follows them.
-fn interval_part(text: &str) -> Option<(u64, &str)> {
+fn duration_part(text: &str) -> Option<(u64, &str)> {
     let (number, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
     let (tail, millis) = units.iter().find_map(|(unit, millis)| Some((rest.strip_prefix(unit)?, millis)))?;

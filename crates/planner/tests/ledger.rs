@@ -26,6 +26,7 @@ fn conflict(credential: &str, target: &str, since: i64) -> PairReport {
         departing: false,
         secret: State::Failed,
         accounts: AccountCounts::default(),
+        kept: None,
         failures: vec![(Object::Secret(Arc::from(target)), fault(Reason::NameConflict, since))],
     }
 }
@@ -43,6 +44,7 @@ fn report() -> impl Strategy<Value = PairReport> {
                 departing,
                 secret,
                 accounts: AccountCounts { matched: attached + failed, attached, failed, contested: failed },
+                kept: None,
                 failures: failures.collect(),
             }
         },

@@ -4,6 +4,7 @@
 
 mod fixture;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fixture::at;
@@ -36,6 +37,7 @@ fn tally(matched: usize, synced: usize, faults: &[(&str, Object, Reason)]) -> Ta
     };
     let contested = faults.iter().filter(|(.., reason)| *reason == Reason::Contested).count();
     Tally {
+        kept: BTreeMap::new(),
         namespaces: NamespaceCounts { matched, synced, failed },
         service_accounts: ServiceAccountCounts {
             matched,

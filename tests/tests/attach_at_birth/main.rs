@@ -82,7 +82,7 @@ async fn born(accounts: &Api<ServiceAccount>, account: &Seen) -> BTreeSet<String
     if account.name != "default" {
         let made = make_account(accounts, &account.name, metadata).await.unwrap();
         accounts.delete(&account.name, &DeleteParams::default()).await.unwrap();
-        return names(&made).into_iter().collect();
+        return marked_names(&made);
     }
     let mut there = eventually("ServiceAccount default", SOON, async || {
         accounts.get("default").await.map_err(|error| error.to_string())
@@ -92,11 +92,21 @@ async fn born(accounts: &Api<ServiceAccount>, account: &Seen) -> BTreeSet<String
     there.metadata.annotations = serde_json::from_value(metadata["annotations"].clone()).unwrap();
     there.image_pull_secrets = None;
     there.metadata.resource_version = None;
-    names(&accounts.replace("default", &PostParams::default(), &there).await.unwrap()).into_iter().collect()
+    marked_names(&accounts.replace("default", &PostParams::default(), &there).await.unwrap())
 }
 
 fn names(account: &ServiceAccount) -> Vec<String> {
     account.image_pull_secrets.iter().flatten().map(|entry| entry.name.clone()).collect()
+}
+
+/// The entries of a ServiceAccount that had none of its own: the annotation calls each of them regcred's.
+fn marked_names(account: &ServiceAccount) -> BTreeSet<String> {
+    let names: BTreeSet<String> = names(account).into_iter().collect();
+    let mark = account.annotations().get("regcred.dev/attached").map_or("", String::as_str);
+    let marked: BTreeSet<String> =
+        mark.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    assert_eq!(names, marked, "{account:?}");
+    names
 }
 
 fn metadata(seen: &Seen) -> Value {

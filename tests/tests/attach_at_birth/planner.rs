@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use regcred_api::RegistryCredentialSpec;
-use regcred_planner::{Credential, Memory, Namespace, ServiceAccount, Settings, Step, World, plan, validate};
+use regcred_planner::{
+    Credential, Memory, Namespace, Scope, ServiceAccount, Settings, Step, World, plan, validate,
+};
 use serde_json::Value;
 
 use crate::cases::Seen;
@@ -19,6 +21,7 @@ pub fn credential(name: &str, spec: &Value) -> Arc<Credential> {
         created: Timestamp::UNIX_EPOCH,
         deleting: false,
         finalized: true,
+        scope: Arc::new(Scope::new(name, spec.target.name.as_deref(), Some(&spec.namespaces))),
         deletion_policy: spec.deletion_policy,
         spec: Ok(Arc::new(validated)),
         copy: None,
@@ -35,6 +38,7 @@ pub fn attached(credentials: &[Arc<Credential>], namespace: &Seen, account: &See
         excluded: account.excluded,
         terminating: false,
         image_pull_secrets: Vec::new(),
+        marked: Vec::new(),
         list_manager: None,
     };
     let world = World {

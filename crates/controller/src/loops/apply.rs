@@ -17,15 +17,13 @@ use crate::calls::{answer, as_manager};
 use crate::context::Context;
 use crate::watch;
 
-/// Executes every step that can be. One that fails stops only those that depend on it. One that repeats what this
-/// pass has done was undone at once, and is not tried again before its time.
-pub(crate) async fn apply(context: &Context, plan: &Plan, done: &[Step]) -> Vec<Result<(), StepError>> {
+/// Executes every step that can be. One that fails stops only those that depend on it.
+pub(crate) async fn apply(context: &Context, plan: &Plan) -> Vec<Result<(), StepError>> {
     let writer = Writer { context, namespace: &plan.namespace };
     let mut results: Vec<Result<(), StepError>> = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         let result = match plan.obstacle(&results) {
             Some(error) => Err(error),
-            None if done.iter().any(|earlier| step.repeats(earlier)) => Err(StepError::Undone),
             None => writer.execute(step).await,
         };
         results.push(result);
@@ -58,15 +56,12 @@ impl Writer<'_> {
     }
 
     async fn patch_service_account(&self, patch: &ListPatch) -> Result<(), StepError> {
-        let body = Patch::Merge(json!({
-            "metadata": {"resourceVersion": &*patch.resource_version},
-            "imagePullSecrets": patch.list.iter().map(|name| json!({"name": &**name})).collect::<Vec<_>>(),
-        }));
+        let body = Patch::Merge(list(patch));
         let accounts = self.context.calls.service_accounts(self.namespace);
         let written = answer(accounts.patch(&patch.name, &as_manager(), &body)).await?;
-        let listed = |name: &Arc<str>| written.body().is_some_and(|account| account.lists(name));
+        let kept = |name: &Arc<str>| written.body().is_some_and(|account| account.keeps(name));
         // A webhook may put an entry back in the very request: its Secret must not be deleted then.
-        let put_back = patch.detach.iter().any(listed);
+        let put_back = patch.detach.iter().any(kept);
         watch::ingest_written_service_account(self.context, written);
         if put_back { Err(StepError::Undone) } else { Ok(()) }
     }
@@ -110,10 +105,23 @@ impl Writer<'_> {
     }
 }
 
+/// The whole list, and the annotation that says which of its entries are ours.
+fn list(patch: &ListPatch) -> Value {
+    let marked = patch.marked.iter().map(|name| &**name).collect::<Vec<_>>().join(",");
+    let marked = if marked.is_empty() { Value::Null } else { json!(marked) };
+    json!({
+        "metadata": {
+            "resourceVersion": &*patch.resource_version,
+            "annotations": {names::ATTACHED_ANNOTATION: marked},
+        },
+        "imagePullSecrets": patch.list.iter().map(|name| json!({"name": &**name})).collect::<Vec<_>>(),
+    })
+}
+
 /// The whole Secret as server-side apply takes it: what it no longer mentions is removed.
 fn manifest(copy: &SecretCopy, over: Option<&Precondition>) -> Value {
     let mut metadata = json!({
-        "name": copy.name,
+        "name": &*copy.name,
         "labels": copy.labels,
         "annotations": copy.annotations,
     });
@@ -137,7 +145,8 @@ fn manifest(copy: &SecretCopy, over: Option<&Precondition>) -> Value {
     })
 }
 
-/// A strategic merge patch, because it can take one ownerReference out by its key.
+/// A strategic merge patch, because it can take one ownerReference out by its key. What is left says whose it was, so
+/// that a RegistryCredential of that name may take it back.
 fn unmark(removal: &Removal) -> Value {
     json!({
         "metadata": {
@@ -149,6 +158,8 @@ fn unmark(removal: &Removal) -> Value {
                 names::SERVERS_ANNOTATION: null,
                 names::FINGERPRINT_ANNOTATION: null,
                 names::EXPIRES_AT_ANNOTATION: null,
+                names::SUPERSEDED_AT_ANNOTATION: null,
+                names::RETAINED_FROM_ANNOTATION: &*removal.credential_name,
             },
             "ownerReferences": [{"$patch": "delete", "uid": &*removal.credential}],
         },

@@ -62,17 +62,14 @@ async fn visited(context: &Context, is_awaited: fn(&Index) -> bool) {
 /// the last plan. Returns the RegistryCredentials being deleted whose numbers it changed.
 async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
     context.metrics.passes.inc();
-    let mut done = Vec::new();
     for _ in 0..MAX_ROUNDS {
         let now = context.now();
         let Some(plan) = next_plan(context, name, now) else { return report(context, name, Vec::new()) };
         if plan.steps.is_empty() {
             return conclude(context, &plan, now);
         }
-        let results = apply::apply(context, &plan, &done).await;
+        let results = apply::apply(context, &plan).await;
         context.index().record(&plan, &results, context.now());
-        let succeeded = plan.steps.into_iter().zip(results).filter(|(_, result)| result.is_ok());
-        done.extend(succeeded.map(|(step, _)| step));
     }
     // Something new each time: others are served before this goes on.
     context.queues.namespaces.push(name.clone(), Lane::Bulk);
@@ -82,11 +79,7 @@ async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
 
 /// `None` if the namespace does not exist.
 fn next_plan(context: &Context, name: &Arc<str>, now: Timestamp) -> Option<Plan> {
-    let world = {
-        let mut index = context.index();
-        index.note_lists(name, now);
-        index.observe(name)?
-    };
+    let world = context.index().observe(name)?;
     Some(plan(&world, now))
 }
 
@@ -100,7 +93,7 @@ fn conclude(context: &Context, plan: &Plan, now: Timestamp) -> Vec<Arc<str>> {
         memory.map(|memory| (outcomes(plan, &[], memory, now), memory.wake_at(now)))
     };
     let (reports, wake_at) = concluded.unwrap_or_default();
-    if let Some(at) = wake_at {
+    if let Some(at) = wake_at.into_iter().chain(plan.wake_at).min() {
         context.queues.namespaces.push_at(name.clone(), Instant::now() + until(at, context.now()));
     }
     report(context, name, reports)
@@ -108,7 +101,12 @@ fn conclude(context: &Context, plan: &Plan, now: Timestamp) -> Vec<Arc<str>> {
 
 /// Takes the reports into the ledger. Returns the RegistryCredentials being deleted whose numbers changed.
 fn report(context: &Context, namespace: &Arc<str>, reports: Vec<PairReport>) -> Vec<Arc<str>> {
-    let changed = context.ledger().replace(namespace, reports);
+    let changed = {
+        let mut ledger = context.ledger();
+        let changed = ledger.replace(namespace, reports);
+        context.metrics.contested(ledger.contested());
+        changed
+    };
     if changed.is_empty() {
         return Vec::new();
     }
@@ -265,15 +263,17 @@ mod tests {
     async fn no_secret_is_deleted_whose_entry_a_webhook_puts_back() {
         let context = fake::context("a", |method, path, _| {
             assert!(method == "PATCH" && path.ends_with("/serviceaccounts/default"), "{method} {path}");
-            let metadata =
-                json!({"namespace": "shop", "name": "default", "uid": "a1", "resourceVersion": "9"});
+            let metadata = json!({"namespace": "shop", "name": "default", "uid": "a1", "resourceVersion": "9", "annotations": {"regcred.dev/attached": "pull"}});
             (200, json!({"metadata": metadata, "imagePullSecrets": [{"name": "pull"}]}))
         });
         observe_inputs(&context);
         {
             let mut index = context.index();
             let account = json!({
-                "metadata": {"namespace": "shop", "name": "default", "uid": "a1", "resourceVersion": "5"},
+                "metadata": {
+                    "namespace": "shop", "name": "default", "uid": "a1", "resourceVersion": "5",
+                    "annotations": {"regcred.dev/attached": "pull"},
+                },
                 "imagePullSecrets": [{"name": "pull"}],
             });
             index.ingest_service_account(put(&account));

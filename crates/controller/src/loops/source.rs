@@ -57,8 +57,15 @@ async fn resolve_in_time(context: &Context, spec: &Validated) -> Result<Resolved
 
 fn take(context: &Context, name: &Arc<str>, look: SourceLook) {
     let mut index = context.index();
-    let had_copy = index.credential(name).is_some_and(|entry| entry.planned.copy.is_some());
+    let entry = index.credential(name);
+    let had_copy = entry.is_some_and(|entry| entry.planned.copy.is_some());
+    let asked = entry.is_some_and(|entry| look.request.is_some() && entry.handled_request != look.request);
     let concerned = index.take_look(name, look);
+    if asked {
+        // Whoever asks for a refresh wants to see now whether what failed or was undone before works.
+        let concerned = index.forgive(name);
+        context.queues.refresh(name, concerned);
+    }
     if had_copy && !concerned.is_empty() {
         context.queues.rotation(name, concerned);
     } else {

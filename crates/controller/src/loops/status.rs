@@ -93,7 +93,7 @@ fn draft(context: &Context, name: &Arc<str>) -> Option<Draft> {
     let observed = Observed {
         credential: &entry.planned,
         generation: entry.object.generation,
-        request: entry.handled_request.clone(),
+        request: if in_progress { last_request(old) } else { entry.handled_request.clone() },
         source: entry.source.as_ref(),
         tally: &tally,
         in_progress,
@@ -107,6 +107,11 @@ fn draft(context: &Context, name: &Arc<str>) -> Option<Draft> {
         events,
         in_progress,
     })
+}
+
+/// A request is answered once the passes that it asked for are done; until then the last one stays.
+fn last_request(old: Option<&RegistryCredentialStatus>) -> Option<String> {
+    old.and_then(|status| status.last_handled_request.clone())
 }
 
 /// Writes the whole status in one operation of a JSON patch, so that nothing stale stays in it.

@@ -81,6 +81,14 @@ struct SecretCase {
     content: Option<String>,
     /// Labels, annotations or `ownerReference` that somebody removed.
     without: Vec<String>,
+    /// The UID that the annotation gives, where it is not the credential's.
+    credential_uid: Option<String>,
+    /// The credential that left it by Retain.
+    retained_from: Option<String>,
+    /// When the copy under the present name came into place.
+    superseded_at: Option<String>,
+    /// The field manager that last wrote the data.
+    manager: Option<String>,
     /// It has an ownerReference although the spec says Retain.
     owned: bool,
     data_edited: bool,
@@ -97,6 +105,10 @@ impl Default for SecretCase {
             foreign: false,
             content: None,
             without: Vec::new(),
+            credential_uid: None,
+            retained_from: None,
+            superseded_at: None,
+            manager: None,
             owned: false,
             data_edited: false,
             immutable: false,
@@ -124,6 +136,8 @@ struct WholeServiceAccount {
     terminating: bool,
     /// Who last wrote the list.
     manager: Option<String>,
+    /// Names that are marked as ours although the list does not have them.
+    marked: Vec<String>,
     uid: Option<String>,
     version: Option<u64>,
 }
@@ -132,19 +146,9 @@ struct WholeServiceAccount {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Event {
-    /// The name was on the ServiceAccount while it was desired there.
-    Seen { seen: String, at: String, uid: Option<String> },
-    /// We attached the name.
-    Attached { attached: String, to: String },
-    /// We detached the name.
-    Detached { detached: String, from: String },
-    /// We released the Secret.
-    Released { released: String },
-    /// Somebody removed the name from the ServiceAccount.
-    Removed {
-        removed: String,
-        from: String,
-        by: Option<String>,
+    /// We did it: `apply pull`, `delete pull`, `attach pull to default`, `detach pull from default`.
+    Done {
+        done: String,
         ago: String,
         #[serde(default = "once")]
         times: u32,
@@ -177,7 +181,7 @@ impl Case {
             credentials.map(|(name, case)| Arc::new(case.credential(name, &settings))).collect();
         let secrets = self.secrets.iter().map(|(name, case)| (Arc::from(name.as_str()), self.secret(case)));
         let accounts = self.service_accounts.iter();
-        let accounts = accounts.map(|(name, case)| (Arc::from(name.as_str()), case.service_account()));
+        let accounts = accounts.map(|(name, case)| (Arc::from(name.as_str()), case.service_account(name)));
         let mut world = World {
             namespace: self.namespace.namespace(),
             secrets: secrets.collect(),
@@ -188,7 +192,6 @@ impl Case {
         for event in &self.history {
             remember(&mut world, event);
         }
-        world.memory.note(&world.service_accounts, now());
         world
     }
 
@@ -209,18 +212,20 @@ impl Case {
 
     fn secret(&self, case: &SecretCase) -> Secret {
         assert!(case.foreign == case.copy_of.is_none(), "a Secret is foreign or a copy of a credential");
-        let marks = case.copy_of.as_ref().map(|name| {
-            let copy = self.copy(name, case.content.as_deref());
-            Arc::new(marks(&copy, case))
-        });
+        let ours = case.copy_of.as_ref().map(|name| marks(&self.copy(name, case.content.as_deref()), case));
+        let retained = case
+            .retained_from
+            .as_deref()
+            .map(|name| Marks { retained_from: Some(Arc::from(name)), ..Marks::default() });
         Secret {
             uid: Arc::from("uid-secret"),
             resource_version: Arc::from(case.version.to_string()),
             terminating: case.terminating,
             wrong_type: case.wrong_type,
             immutable: case.immutable,
-            owns_data: marks.is_some() && !case.data_edited,
-            marks,
+            owns_data: ours.is_some() && !case.data_edited,
+            manager: case.manager.as_deref().map(Arc::from),
+            marks: ours.or(retained).map(Arc::new),
         }
     }
 
@@ -273,21 +278,42 @@ impl CredentialCase {
 }
 
 impl ServiceAccountCase {
-    fn service_account(&self) -> ServiceAccount {
-        let names = |list: &[String]| list.iter().map(|name| Arc::from(name.as_str())).collect();
+    fn service_account(&self, name: &str) -> ServiceAccount {
         match self {
-            Self::List(list) => fixture::service_account(names(list)),
+            Self::List(list) => listing(name, list),
             Self::Whole(whole) => ServiceAccount {
-                uid: Arc::from(whole.uid.as_deref().unwrap_or("uid")),
+                marked: marked(&whole.list)
+                    .chain(whole.marked.iter().map(String::as_str))
+                    .map(Arc::from)
+                    .collect(),
+                uid: whole.uid.as_deref().map_or_else(|| uid_of(name), Arc::from),
                 resource_version: Arc::from(whole.version.unwrap_or(1).to_string()),
                 labels: Arc::new(whole.labels.clone()),
                 excluded: whole.excluded,
                 terminating: whole.terminating,
                 list_manager: whole.manager.as_deref().map(Arc::from),
-                ..fixture::service_account(names(&whole.list))
+                ..listing(name, &whole.list)
             },
         }
     }
+}
+
+/// A ServiceAccount with this list, in which `*` follows what regcred put there.
+fn listing(name: &str, list: &[String]) -> ServiceAccount {
+    let names = list.iter().map(|entry| Arc::from(entry.trim_end_matches('*'))).collect();
+    ServiceAccount {
+        uid: uid_of(name),
+        marked: marked(list).map(Arc::from).collect(),
+        ..fixture::service_account(names)
+    }
+}
+
+fn uid_of(account: &str) -> Arc<str> {
+    Arc::from(format!("uid-{account}"))
+}
+
+fn marked(list: &[String]) -> impl Iterator<Item = &str> {
+    list.iter().filter_map(|name| name.strip_suffix('*'))
 }
 
 /// What regcred's field manager still owns of a copy.
@@ -297,34 +323,32 @@ fn marks(copy: &SecretCopy, case: &SecretCase) -> Marks {
         map.retain(|key, _| !case.without.contains(key));
         map
     };
+    let mut annotations = kept(&copy.annotations);
+    if let Some(at) = &case.superseded_at {
+        annotations.insert("regcred.dev/superseded-at".to_owned(), before(at).to_string());
+    }
     let has = |key: &str| !case.without.iter().any(|removed| removed == key);
     let owned = (copy.owned || case.owned) && has("ownerReference");
     let owner_uid = owned.then(|| copy.credential_uid.clone());
     Marks {
-        credential_uid: owner_uid
-            .clone()
-            .or_else(|| has("regcred.dev/credential-uid").then(|| copy.credential_uid.clone())),
+        credential_uid: match &case.credential_uid {
+            Some(uid) => Some(Arc::from(uid.as_str())),
+            None => has("regcred.dev/credential-uid").then(|| copy.credential_uid.clone()),
+        },
         credential_name: has("regcred.dev/credential").then(|| copy.credential_name.clone()),
         labels: kept(&copy.labels),
-        annotations: kept(&copy.annotations),
+        annotations,
         owner_uid,
+        retained_from: None,
     }
 }
 
 fn remember(world: &mut World, event: &Event) {
     match event {
-        Event::Seen { seen, at, uid } => see(world, seen, at, uid.as_deref(), now()),
-        Event::Attached { attached, to } => succeed(world, patch(to, &[attached], &[])),
-        Event::Detached { detached, from } => succeed(world, patch(from, &[], &[detached])),
-        Event::Released { released } => succeed(world, Step::ReleaseSecret(removal(released))),
-        Event::Removed { removed, from, by, ago, times } => {
+        Event::Done { done, ago, times } => {
             for _ in 0..*times {
-                see(world, removed, from, None, before(ago));
-                let mut accounts = world.service_accounts.clone();
-                let account = accounts.get_mut(from.as_str()).unwrap();
-                account.image_pull_secrets.retain(|name| **name != **removed);
-                account.list_manager = by.as_deref().map(Arc::from);
-                world.memory.note(&accounts, before(ago));
+                let plan = Plan { steps: vec![step(world, done)], ..Plan::default() };
+                world.memory.record(&plan, &[Ok(())], before(ago));
             }
         }
         Event::Failed { failed, error, ago, times } => {
@@ -336,17 +360,19 @@ fn remember(world: &mut World, event: &Event) {
     }
 }
 
-/// A pass found this name on this ServiceAccount.
-fn see(world: &mut World, name: &str, account: &str, uid: Option<&str>, at: Timestamp) {
-    let names = BTreeSet::from([Arc::from(name)]);
-    let uid = uid.map_or_else(|| world.service_accounts[account].uid.clone(), Arc::from);
-    let present = (Arc::from(account), (uid, names));
-    world.memory.record(&Plan { present: BTreeMap::from([present]), ..Plan::default() }, &[], at);
-}
-
-fn succeed(world: &mut World, step: Step) {
-    let plan = Plan { steps: vec![step], ..Plan::default() };
-    world.memory.record(&plan, &[Ok(())], now());
+/// The step that a sentence like `attach pull to default` means.
+fn step(world: &World, done: &str) -> Step {
+    let copy = |name: &str| {
+        let copies = world.credentials.iter().filter_map(|credential| credential.copy.clone());
+        copies.into_iter().find(|copy| *copy.name == *name).unwrap()
+    };
+    match done.split(' ').collect::<Vec<_>>()[..] {
+        ["apply", name] => Step::ApplySecret { copy: copy(name), over: None },
+        ["delete", name] => Step::DeleteSecret(removal(name)),
+        ["attach", name, "to", account] => patch(account, &[name], &[]),
+        ["detach", name, "from", account] => patch(account, &[], &[name]),
+        _ => panic!("{done} is nothing that a step does"),
+    }
 }
 
 /// Some write of this object, planned from its version 1.
@@ -360,18 +386,25 @@ fn write(object: &str) -> Step {
 
 fn removal(secret: &str) -> Removal {
     let over = Precondition { uid: Arc::from("uid-secret"), resource_version: Arc::from("1") };
-    Removal { name: Arc::from(secret), over, credential: Arc::from("uid") }
+    Removal {
+        name: Arc::from(secret),
+        over,
+        credential: Arc::from("uid"),
+        credential_name: Arc::from("pull"),
+    }
 }
 
 fn patch(account: &str, attach: &[&str], detach: &[&str]) -> Step {
     let names = |names: &[&str]| names.iter().copied().map(Arc::from).collect();
     Step::PatchServiceAccount(ListPatch {
         name: Arc::from(account),
-        uid: Arc::from("uid"),
+        uid: uid_of(account),
         resource_version: Arc::from("1"),
         list: Vec::new(),
         attach: names(attach),
         detach: names(detach),
+        unmark: BTreeSet::new(),
+        marked: BTreeSet::new(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use regcred_api::{ConditionType, Reason, RegistryCredentialStatus};
@@ -28,7 +29,7 @@ pub(crate) fn of(case: &Case) -> String {
     if world.credentials.is_empty() {
         text.push_str("  nothing\n");
     }
-    if let Some(wait) = next(&world) {
+    if let Some(wait) = next(&world, &plan) {
         writeln!(text, "  back-off: {wait}").unwrap();
     }
     text
@@ -63,7 +64,9 @@ fn sentence(step: &Step) -> String {
     let object = name(&step.object());
     match step {
         Step::PatchServiceAccount(patch) => {
-            format!("patch {object}: {} → [{}]", changes(patch), patch.list.join(", "))
+            let marked = |name: &Arc<str>| if patch.marked.contains(name) { "*" } else { "" };
+            let list: Vec<_> = patch.list.iter().map(|name| format!("{name}{}", marked(name))).collect();
+            format!("patch {object}: {} → [{}]", changes(patch), list.join(", "))
         }
         Step::ApplySecret { copy, over: None } => {
             format!("apply {object} of {}, which must not exist", copy.credential_name)
@@ -80,7 +83,8 @@ fn sentence(step: &Step) -> String {
 fn changes(patch: &ListPatch) -> String {
     let attach = patch.attach.iter().map(|name| format!("+{name}"));
     let detach = patch.detach.iter().map(|name| format!("-{name}"));
-    attach.chain(detach).collect::<Vec<_>>().join(" ")
+    let unmark = patch.unmark.iter().map(|name| format!("{name} is not ours"));
+    attach.chain(detach).chain(unmark).collect::<Vec<_>>().join(" ")
 }
 
 fn name(object: &Object) -> String {
@@ -140,9 +144,10 @@ fn conditions(status: &RegistryCredentialStatus) -> String {
     all.filter(|condition| !routine.contains(&condition.as_str())).collect::<Vec<_>>().join(" ")
 }
 
-/// When the next back-off or pause ends.
-fn next(world: &World) -> Option<String> {
-    let seconds = world.memory.wake_at(now())?.duration_since(now()).as_secs();
+/// When the next back-off, pause or grace period ends.
+fn next(world: &World, plan: &Plan) -> Option<String> {
+    let wake_at = [world.memory.wake_at(now()), plan.wake_at].into_iter().flatten().min();
+    let seconds = wake_at?.duration_since(now()).as_secs();
     let whole = SignedDuration::from_secs(seconds);
     Some(if seconds == 0 { "less than 1s".to_owned() } else { format!("{whole:#}") })
 }

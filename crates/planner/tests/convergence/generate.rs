@@ -1,6 +1,6 @@
 //! Worlds and changes from small pools, so that names meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -68,6 +68,7 @@ fn account() -> impl Strategy<Value = StoredAccount> {
             version,
             excluded,
             list: list.into_iter().map(Arc::from).collect(),
+            marked: BTreeSet::new(),
         },
     )
 }
@@ -109,11 +110,16 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         (0_usize..2).prop_map(Change::Freeze),
         (0_usize..2, any::<bool>())
             .prop_map(|(target, wrong_type)| Change::CreateForeign { target, wrong_type }),
-        (0_usize..3, 0_usize..3).prop_map(|(account, entry)| Change::AddEntry { account, entry }),
+        (0_usize..3, 0_usize..6).prop_map(|(account, entry)| Change::AddEntry { account, entry }),
         (0_usize..3).prop_map(Change::OptOut),
         (0_usize..3).prop_map(Change::DeleteAccount),
         (0_usize..3).prop_map(Change::CreateAccount),
         Just(Change::FlipLabel),
+        (0_usize..3).prop_map(Change::TakeMark),
+        (0_usize..2).prop_map(Change::EditUid),
+        (0_usize..2).prop_map(Change::Restore),
+        (0_usize..3).prop_map(Change::Rename),
+        (0_usize..3).prop_map(Change::SpoilSpec),
         (0_usize..3).prop_map(Change::Rotate),
         (0_usize..3).prop_map(Change::LoseSource),
         (0_usize..3).prop_map(Change::DeleteCredential),
@@ -132,7 +138,8 @@ pub(crate) fn one_credential() -> Cluster {
         deleting: false,
         finalized: true,
     };
-    let account = StoredAccount { uid: 1, version: 1, excluded: false, list: Vec::new() };
+    let account =
+        StoredAccount { uid: 1, version: 1, excluded: false, list: Vec::new(), marked: BTreeSet::new() };
     Cluster {
         labelled: false,
         secrets: BTreeMap::new(),

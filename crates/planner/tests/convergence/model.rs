@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use regcred_api::{DeletionPolicy, RegistryCredentialSpec, ServiceAccountsFrom, names};
+use regcred_api::{DeletionPolicy, RegistryCredentialSpec, names};
 use regcred_planner::{
     Credential, Marks, Memory, Namespace, Precondition, Secret, SecretCopy, ServiceAccount, Step, StepError,
     World,
@@ -40,6 +40,7 @@ pub(crate) struct StoredAccount {
     pub(crate) version: u64,
     pub(crate) excluded: bool,
     pub(crate) list: Vec<Arc<str>>,
+    pub(crate) marked: BTreeSet<Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +63,11 @@ pub(crate) enum Change {
     Freeze(usize),
     CreateForeign { target: usize, wrong_type: bool },
     AddEntry { account: usize, entry: usize },
+    TakeMark(usize),
+    EditUid(usize),
+    Restore(usize),
+    Rename(usize),
+    SpoilSpec(usize),
     OptOut(usize),
     DeleteAccount(usize),
     CreateAccount(usize),
@@ -113,6 +119,7 @@ impl Cluster {
                     return Err(StepError::Conflict);
                 }
                 (account.list, account.version) = (patch.list.clone(), version);
+                account.marked.clone_from(&patch.marked);
             }
             Step::ApplySecret { copy, over } => self.apply(copy, over.as_ref(), version)?,
             Step::RecreateSecret { copy, over } => {
@@ -123,7 +130,9 @@ impl Cluster {
             Step::ReleaseSecret(removal) => {
                 let secret = self.secrets.get_mut(&removal.name).ok_or(StepError::Gone)?;
                 secret.meets(&removal.over)?;
-                (secret.marks, secret.version) = (None, version);
+                let name = secret.marks.take().and_then(|marks| marks.credential_name);
+                secret.marks = Some(Marks { retained_from: name, ..Marks::default() });
+                (secret.owns_data, secret.version) = (false, version);
             }
         }
         Ok(())
@@ -135,7 +144,7 @@ impl Cluster {
         over: Option<&Precondition>,
         version: u64,
     ) -> Result<(), StepError> {
-        let name: Arc<str> = Arc::from(copy.name.as_str());
+        let name = copy.name.clone();
         let uid = match (self.secrets.get(&name), over) {
             (Some(secret), _) if secret.wrong_type => return Err(StepError::TypeMismatch),
             (Some(_), None) => return Err(StepError::NameConflict),
@@ -158,6 +167,7 @@ impl Cluster {
             labels: copy.labels.clone(),
             annotations: copy.annotations.clone(),
             owner_uid: copy.owned.then(|| copy.credential_uid.clone()),
+            retained_from: None,
         };
         let content = String::from_utf8(copy.payload.content.expose().to_vec()).unwrap();
         let secret = StoredSecret {
@@ -209,14 +219,47 @@ impl Cluster {
                 self.secrets.entry(name).or_insert_with(|| StoredSecret::foreign(version, *wrong_type));
             }
             Change::AddEntry { account, entry } => self.edit_account(*account, |account| {
-                account.list.insert(0, Arc::from(ENTRIES[entry % 3]));
+                account
+                    .list
+                    .insert(0, Arc::from([ENTRIES, [TARGETS[0], TARGETS[1], "own-a"]].concat()[entry % 6]));
+            }),
+            Change::TakeMark(at) => self.edit_account(*at, |account| account.marked.clear()),
+            Change::EditUid(at) => self.edit_secret(*at, |secret| {
+                if let Some(marks) = &mut secret.marks {
+                    marks.annotations.remove(names::CREDENTIAL_UID_ANNOTATION);
+                    marks.credential_uid = Some(Arc::from("edited"));
+                }
+            }),
+            Change::Restore(at) => self.edit_secret(*at, |secret| {
+                if let Some(marks) = &mut secret.marks {
+                    *marks = Marks {
+                        credential_uid: Some(Arc::from("former")),
+                        credential_name: marks.credential_name.clone(),
+                        ..Marks::default()
+                    };
+                    secret.owns_data = false;
+                }
+            }),
+            Change::Rename(at) => self.edit_credential(*at, |c| {
+                let renamed = TARGETS[usize::from(c.target() == TARGETS[0])];
+                c.spec.target.name = Some(renamed.to_owned());
+            }),
+            Change::SpoilSpec(at) => self.edit_credential(*at, |c| {
+                let valid = c.spec.refresh_interval != "1s";
+                c.spec.refresh_interval = if valid { "1s" } else { "1h" }.to_owned();
             }),
             Change::OptOut(at) => self.edit_account(*at, |account| {
                 account.excluded = !account.excluded;
             }),
             Change::DeleteAccount(at) => drop(self.accounts.remove(ACCOUNTS[at % 3])),
             Change::CreateAccount(at) => {
-                let fresh = StoredAccount { uid: version, version, excluded: false, list: Vec::new() };
+                let fresh = StoredAccount {
+                    uid: version,
+                    version,
+                    excluded: false,
+                    list: Vec::new(),
+                    marked: BTreeSet::new(),
+                };
                 self.accounts.entry(Arc::from(ACCOUNTS[at % 3])).or_insert(fresh);
             }
             Change::FlipLabel => self.labelled = !self.labelled,
@@ -269,21 +312,42 @@ impl Cluster {
         account.version = version;
     }
 
+    /// Somebody makes a Secret again as it was, if it is not there.
+    pub(crate) fn put_back_secret(&mut self, name: &str, as_it_was: &StoredSecret) {
+        let version = self.next();
+        let again = StoredSecret { uid: version, version, ..as_it_was.clone() };
+        self.secrets.entry(Arc::from(name)).or_insert(again);
+    }
+
+    /// Somebody writes a ServiceAccount as it was.
+    pub(crate) fn put_back_account(&mut self, name: &str, as_it_was: &StoredAccount) {
+        let version = self.next();
+        self.accounts.insert(Arc::from(name), StoredAccount { version, ..as_it_was.clone() });
+    }
+
+    /// Whether a Pod of this ServiceAccount can pull: its list names a copy of ours.
+    pub(crate) fn works(&self, account: &str) -> bool {
+        let copies = self.accounts[account].list.iter().filter_map(|name| self.secrets.get(name));
+        copies.into_iter().any(|secret| secret.content == "content")
+    }
+
     pub(crate) fn drop_all_sources(&mut self) {
         for credential in &mut self.credentials {
             credential.content = None;
         }
     }
 
-    /// Secrets without our marks, and entries that are no target name, in their order.
-    pub(crate) fn foreign(&self) -> (Vec<String>, Vec<Vec<String>>) {
+    /// Secrets without our marks, entries that are no target name, in their order, and all others that we did not
+    /// put there.
+    pub(crate) fn foreign(&self) -> (Vec<String>, Vec<(Vec<String>, BTreeSet<Arc<str>>)>) {
         let secrets = self.secrets.iter().filter(|(_, secret)| secret.marks.is_none());
         let adopters = |name: &str| self.credentials.iter().any(|credential| credential.may_adopt(name));
         let secrets =
             secrets.filter(|(name, _)| !adopters(name)).map(|(name, secret)| format!("{name} {secret:?}"));
         let theirs = |account: &StoredAccount| {
             let entries = account.list.iter().filter(|entry| !TARGETS.contains(&&***entry));
-            entries.map(ToString::to_string).collect()
+            let unmarked = account.list.iter().filter(|entry| !account.marked.contains(*entry));
+            (entries.map(ToString::to_string).collect(), unmarked.cloned().collect())
         };
         (secrets.collect(), self.accounts.values().map(theirs).collect())
     }
@@ -296,7 +360,9 @@ impl Cluster {
                 secret.content, secret.marks, secret.immutable, secret.wrong_type
             )
         };
-        let account = |(name, account): (&Arc<str>, &StoredAccount)| format!("{name}: {:?}", account.list);
+        let account = |(name, account): (&Arc<str>, &StoredAccount)| {
+            format!("{name}: {:?} {:?}", account.list, account.marked)
+        };
         self.secrets.iter().map(secret).chain(self.accounts.iter().map(account)).collect()
     }
 
@@ -307,7 +373,8 @@ impl Cluster {
     }
 
     pub(crate) fn is_ours(&self, secret: &str) -> bool {
-        self.secrets.get(secret).is_some_and(|secret| secret.marks.is_some())
+        let is_ours = |marks: &Marks| marks.retained_from.is_none();
+        self.secrets.get(secret).is_some_and(|secret| secret.marks.as_ref().is_some_and(is_ours))
     }
 
     pub(crate) fn uid_changed(&self, before: &Self, secret: &str) -> bool {
@@ -315,12 +382,12 @@ impl Cluster {
         uid(before).is_some() && uid(self) != uid(before)
     }
 
-    /// ServiceAccounts that name a Secret, unless a credential of that target leaves lists to others.
+    /// ServiceAccounts that name a Secret because we put it there.
     pub(crate) fn managed_lists_with(&self, secret: &str) -> BTreeSet<&str> {
-        let left_to_others = self.credentials.iter().any(|credential| credential.leaves_lists_alone(secret));
-        let naming =
-            self.accounts.iter().filter(|(_, account)| account.list.iter().any(|name| **name == *secret));
-        if left_to_others { BTreeSet::new() } else { naming.map(|(name, _)| &**name).collect() }
+        let ours = |account: &StoredAccount| {
+            account.marked.contains(secret) && account.list.iter().any(|name| **name == *secret)
+        };
+        self.accounts.iter().filter(|(_, account)| ours(account)).map(|(name, _)| &**name).collect()
     }
 }
 
@@ -361,6 +428,7 @@ impl StoredAccount {
             uid: Arc::from(self.uid.to_string()),
             resource_version: Arc::from(self.version.to_string()),
             excluded: self.excluded,
+            marked: self.marked.iter().cloned().collect(),
             ..fixture::service_account(self.list.clone())
         }
     }
@@ -373,10 +441,6 @@ impl StoredCredential {
 
     fn may_adopt(&self, secret: &str) -> bool {
         self.target() == secret && self.spec.deletion_policy == DeletionPolicy::Retain
-    }
-
-    fn leaves_lists_alone(&self, secret: &str) -> bool {
-        self.target() == secret && self.spec.service_accounts.from == ServiceAccountsFrom::None
     }
 
     fn observe(&self) -> Credential {
