@@ -3,7 +3,7 @@
 use regcred_simulation::{account, run, search};
 
 /// How many seeds run each time.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 2_000;
 
 /// A seed in each line, and what it found.
 const REGRESSIONS: &str = include_str!("regressions.txt");
