@@ -12,6 +12,7 @@
 //! | [`image`] | the operator's image, built from this checkout |
 //! | [`install`] | puts regcred into the cluster, as a user would |
 //! | [`proxy`] | sits between an operator and the API server and breaks things on purpose |
+//! | [`webhook`] | an admission webhook that refuses, or never answers |
 //! | [`control_plane`] | etcd, kube-apiserver and kube-controller-manager: start, restart, users, compaction |
 //! | [`site`] | the folder of one control plane: keys, policy, ports, and each program's command line |
 //! | [`identity`] | who talks to the API server: a kubeconfig of its own for every user |
@@ -43,6 +44,7 @@ pub mod scene;
 pub mod site;
 pub mod stolen_token;
 pub mod wait;
+pub mod webhook;
 
 pub use control_plane::{ControlPlane, Options};
 pub use error::{Error, Result};
@@ -51,6 +53,7 @@ pub use operator::{Operator, OperatorOptions};
 pub use proxy::Proxy;
 pub use scene::Scene;
 pub use wait::eventually;
+pub use webhook::Webhook;
 
 /// The type of the Secrets that a kubelet pulls with.
 pub const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";

@@ -390,7 +390,7 @@ fn boxed(frames: impl Stream<Item = Result<Frame<Bytes>, AnyError>> + Send + 'st
     StreamBody::new(frames).boxed_unsync()
 }
 
-fn acceptor(pair: &Pair) -> Result<TlsAcceptor> {
+pub(crate) fn acceptor(pair: &Pair) -> Result<TlsAcceptor> {
     let certificate = pem(CertificateDer::from_pem_slice(pair.certificate.as_bytes()))?;
     let key = pem(PrivateKeyDer::from_pem_slice(pair.key.as_bytes()))?;
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key)?;

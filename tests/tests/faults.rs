@@ -196,7 +196,7 @@ async fn one_namespace_that_refuses_does_not_hold_up_the_others_and_heals() {
     let name = scene.credential("pull", spec(&source, "deny")).await;
     let other = scene.settled_namespace("other", &[("pull", "deny")]).await;
     served(&scene, &other, &name, SOON).await;
-    scene.wait_condition(&name, "SecretsSynced", "False", "Forbidden").await;
+    scene.wait_condition(&name, "SecretsSynced", "False", "Rejected").await;
     let failures = scene.status(&name).await["failures"].clone();
     assert_eq!((&failures[0]["namespace"], &failures[0]["kind"]), (&json!(refusing), &json!("Secret")));
     control_plane.kubectl(admin, &["delete", "-f", "-"], &manifest).await.unwrap().success().unwrap();

@@ -120,8 +120,10 @@ pub enum Reason {
     NameConflict,
     /// A Secret of another type holds the target name.
     TypeMismatch,
-    /// RBAC or an admission policy refused a write.
+    /// RBAC refused a write.
     Forbidden,
+    /// An admission webhook or policy, or the API server's validation, refused a write.
+    Rejected,
     /// A ResourceQuota leaves no room for the Secret.
     QuotaExceeded,
     /// Every selected ServiceAccount names the Secret.
@@ -167,6 +169,7 @@ impl Reason {
             Self::NameConflict => "NameConflict",
             Self::TypeMismatch => "TypeMismatch",
             Self::Forbidden => "Forbidden",
+            Self::Rejected => "Rejected",
             Self::QuotaExceeded => "QuotaExceeded",
             Self::AllAttached => "AllAttached",
             Self::NotRequested => "NotRequested",
@@ -192,6 +195,7 @@ impl Reason {
             | Self::NameConflict
             | Self::TypeMismatch
             | Self::Forbidden
+            | Self::Rejected
             | Self::QuotaExceeded
             | Self::Contested
             | Self::ServiceAccountContested => true,

@@ -1,5 +1,5 @@
-//! Requests to the API server, other than watches: typed handles, the deadline, the field manager, and what an
-//! answer means. Only the lease has a deadline of its own besides, because it must be renewed before it expires.
+//! Requests to the API server, other than watches: typed handles, the deadline, the field manager, and whether there
+//! is an answer. Only the lease has a deadline of its own besides, because it must be renewed before it expires.
 
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use kube::{Api, Client};
 use regcred_api::names;
 use regcred_index::{CredentialBody, Received, SecretBody, ServiceAccountBody};
 use regcred_planner::StepError;
+
+use crate::refusal::refusal;
 
 /// The longest time for one request that is no watch, whatever trickles in.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -109,94 +111,35 @@ impl CallError {
         }
     }
 
+    /// What it means, in words that hold nothing of the answer's text.
+    pub(crate) fn meaning(&self) -> StepError {
+        match self {
+            Self::Refused(status) => refusal(status),
+            Self::Unreadable => StepError::UnreadableAnswer,
+            Self::NoAnswer => StepError::NoAnswer,
+        }
+    }
+
     /// Whether the object changed or went since it was observed: its watch brings what it is now.
     pub(crate) fn is_outdated(&self) -> bool {
-        matches!(self.code(), 404 | 409)
+        matches!(self.meaning(), StepError::Gone | StepError::Conflict)
     }
 }
 
 /// What an answer means for a step.
 impl From<CallError> for StepError {
     fn from(error: CallError) -> Self {
-        match error {
-            CallError::Refused(status) => refusal(&status),
-            CallError::Unreadable => Self::UnreadableAnswer,
-            CallError::NoAnswer => Self::NoAnswer,
-        }
+        error.meaning()
     }
-}
-
-fn refusal(status: &Status) -> StepError {
-    match status.code {
-        403 if has_cause(status, "NamespaceTerminating") => StepError::NamespaceTerminating,
-        // ResourceQuota has no cause of its own (k8s.io/apiserver, pkg/admission/plugin/resourcequota).
-        403 if status.message.contains("exceeded quota") => StepError::QuotaExceeded,
-        403 if status.message.contains(names::ADOPT_SETTING) => StepError::AdoptNotAllowed,
-        403 if status.message.contains("ValidatingAdmissionPolicy") => StepError::Rejected(403),
-        403 => StepError::Forbidden,
-        404 => StepError::Gone,
-        409 if conflicts_on(status, ".type") => StepError::TypeMismatch,
-        409 if has_cause(status, "FieldManagerConflict") => StepError::NameConflict,
-        409 => StepError::Conflict,
-        413 => StepError::TooLarge,
-        // Somebody set `immutable` since the Secret was observed; its watch will say so.
-        422 if status.message.contains("field is immutable") => StepError::Conflict,
-        429 | 500.. => {
-            let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-            StepError::Unavailable { code: status.code, retry_after }
-        }
-        code => StepError::Rejected(code),
-    }
-}
-
-fn has_cause(status: &Status, reason: &str) -> bool {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|cause| cause.reason == reason)
-}
-
-fn conflicts_on(status: &Status, field: &str) -> bool {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|cause| cause.reason == "FieldManagerConflict" && cause.field == field)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    fn refused(code: u16, message: &str, causes: &[(&str, &str)]) -> kube::Error {
-        let causes: Vec<_> =
-            causes.iter().map(|(reason, field)| json!({"reason": reason, "field": field})).collect();
-        let status =
-            json!({"code": code, "message": message, "details": {"causes": causes, "retryAfterSeconds": 3}});
-        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
-    }
-
     #[test]
-    fn each_answer_of_the_api_server_has_its_meaning() {
-        let conflict = "FieldManagerConflict";
+    fn a_write_without_a_readable_answer_is_told_apart() {
         for (error, meaning) in [
-            (refused(403, "", &[("NamespaceTerminating", "")]), StepError::NamespaceTerminating),
-            (refused(403, "secrets is forbidden: exceeded quota: q", &[]), StepError::QuotaExceeded),
-            (refused(403, "User cannot patch", &[]), StepError::Forbidden),
-            (
-                refused(403, "policy 'cage' denied request: taking over needs cage.allowAdopt", &[]),
-                StepError::AdoptNotAllowed,
-            ),
-            (refused(403, "ValidatingAdmissionPolicy 'p' denied request: no", &[]), StepError::Rejected(403)),
-            (refused(404, "", &[]), StepError::Gone),
-            (refused(409, "", &[]), StepError::Conflict),
-            (refused(409, "", &[(conflict, ".data..dockerconfigjson")]), StepError::NameConflict),
-            (refused(409, "", &[(conflict, ".data.x"), (conflict, ".type")]), StepError::TypeMismatch),
-            (refused(413, "", &[]), StepError::TooLarge),
-            (
-                refused(422, "data: Forbidden: field is immutable when `immutable` is set", &[]),
-                StepError::Conflict,
-            ),
-            (refused(422, "denied by policy", &[]), StepError::Rejected(422)),
-            (refused(429, "", &[]), StepError::Unavailable { code: 429, retry_after: 3 }),
-            (refused(503, "", &[]), StepError::Unavailable { code: 503, retry_after: 3 }),
             (kube::Error::LinesCodecMaxLineLengthExceeded, StepError::NoAnswer),
             (kube::Error::SerdeError(serde::de::Error::custom("odd")), StepError::UnreadableAnswer),
         ] {

@@ -9,7 +9,7 @@
 //! | `watch` | the watches, and how an object that they deliver becomes state |
 //! | `wake` | what is requeued after a change |
 //! | `loops` | the four reconcile loops: finalizer, source, namespace, status |
-//! | `calls` | requests and what an answer means |
+//! | `calls`, `refusal` | requests; what the API server means where it refuses one |
 //! | `queue`, `pause` | keys that wait for a pass; pauses that double |
 //! | `lease` | leader election: which replica works |
 //! | `fingerprint` | the keyed digest, and its key |
@@ -30,6 +30,7 @@ mod loops;
 mod metrics;
 mod pause;
 mod queue;
+mod refusal;
 mod unreadable;
 mod wake;
 mod watch;

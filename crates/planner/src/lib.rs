@@ -38,7 +38,7 @@ mod validate;
 mod world;
 
 pub use copy::{Payload, SecretCopy};
-pub use error::StepError;
+pub use error::{Gate, StepError};
 pub use ledger::{Contested, Ledger, Tally};
 pub use memory::Memory;
 pub use observed::{Marks, Namespace, Secret, ServiceAccount, StringMap, Uid};

@@ -202,18 +202,15 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     if counts.synced == counts.matched && !observed.in_progress {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllSynced, of));
     }
-    let secrets = observed.tally.failures.iter().filter(|((_, object), _)| object.is_secret());
-    let mut reasons: Vec<Reason> = secrets.map(|(_, fault)| fault.reason).collect();
-    reasons.sort_unstable();
-    reasons.dedup();
-    let reason = match reasons.as_slice() {
-        [
+    let reason = match only_reason(observed.tally, Object::is_secret) {
+        Some(
             one @ (Reason::NameConflict
             | Reason::TypeMismatch
             | Reason::Forbidden
+            | Reason::Rejected
             | Reason::QuotaExceeded
             | Reason::Contested),
-        ] => *one,
+        ) => one,
         _ => Reason::PartiallySynced,
     };
     Some(Verdict::new(kind, ConditionStatus::False, reason, of + &because(observed.tally, Object::is_secret)))
@@ -238,11 +235,10 @@ fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllAttached, of));
     }
     let is_account = |object: &Object| !object.is_secret();
-    let forbidden = faults_of(observed.tally, Reason::Forbidden).any(|((_, object), _)| is_account(object));
-    let reason = match (counts.contested, forbidden) {
-        (0, true) => Reason::Forbidden,
-        (0, false) => Reason::PartiallyAttached,
-        _ => Reason::Contested,
+    let reason = match only_reason(observed.tally, is_account) {
+        _ if counts.contested > 0 => Reason::Contested,
+        Some(one @ (Reason::Forbidden | Reason::Rejected)) => one,
+        _ => Reason::PartiallyAttached,
     };
     Some(Verdict::new(kind, ConditionStatus::False, reason, of + &because(observed.tally, is_account)))
 }
@@ -299,6 +295,14 @@ fn progress(observed: &Observed<'_>) -> String {
         tally.service_accounts.attached,
         tally.service_accounts.matched,
     )
+}
+
+/// The reason of every failure of these objects, if it is one.
+fn only_reason(tally: &Tally, of: impl Fn(&Object) -> bool) -> Option<Reason> {
+    let mut reasons =
+        tally.failures.iter().filter(|((_, object), _)| of(object)).map(|(_, fault)| fault.reason);
+    let first = reasons.next()?;
+    reasons.all(|reason| reason == first).then_some(first)
 }
 
 /// Why not all, as in `; payments: NameConflict (Secret exists …)`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use regcred_planner::{
-    Credential, ListPatch, Marks, Memory, Namespace, Plan, Precondition, Removal, Secret, SecretCopy,
+    Credential, Gate, ListPatch, Marks, Memory, Namespace, Plan, Precondition, Removal, Secret, SecretCopy,
     ServiceAccount, Settings, Step, StepError, World,
 };
 use serde::Deserialize;
@@ -423,6 +423,9 @@ fn step_error(name: &str) -> StepError {
         "Forbidden" => StepError::Forbidden,
         "Undone" => StepError::Undone,
         "QuotaExceeded" => StepError::QuotaExceeded,
+        "Denied" => StepError::Denied(Gate::Webhook(Some("policy.example.com"))),
+        "WebhookUnavailable" => StepError::WebhookUnavailable(Gate::Webhook(Some("policy.example.com"))),
+        "Immutable" => StepError::Immutable,
         "Rejected" => StepError::Rejected(422),
         "TooLarge" => StepError::TooLarge,
         "TooManyRequests" => StepError::Unavailable { code: 429, retry_after: 30 },

@@ -155,7 +155,7 @@ impl Cluster {
             (Some(secret), Some(over)) => {
                 secret.meets(over)?;
                 if secret.immutable {
-                    return Err(StepError::Rejected(422));
+                    return Err(StepError::Immutable);
                 }
                 secret.uid
             }

@@ -1,0 +1,243 @@
+//! What the API server says when it refuses a write, and what status then tells: who refused it, by name, and what
+//! to do. Nothing of the free text of a webhook or policy gets anywhere.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use regcred_tests::operator::OperatorOptions;
+use regcred_tests::webhook::{self, FREE_TEXT, Webhook};
+use regcred_tests::{Operator, Scene, eventually};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(45);
+
+fn spec(source: &str, label: &str) -> Value {
+    json!({
+        "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": source}}}],
+        "namespaces": {"selector": {"matchLabels": {"pull": label}}},
+    })
+}
+
+async fn apply(scene: &Scene, manifest: &Value) {
+    let control_plane = scene.control_plane();
+    let admin = control_plane.admin_identity();
+    control_plane
+        .kubectl(admin, &["apply", "-f", "-"], &manifest.to_string())
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
+}
+
+async fn remove(scene: &Scene, manifest: &Value) {
+    let control_plane = scene.control_plane();
+    let admin = control_plane.admin_identity();
+    control_plane
+        .kubectl(admin, &["delete", "-f", "-"], &manifest.to_string())
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
+}
+
+/// Policies and webhooks take effect a moment after they were made.
+async fn until_refused(scene: &Scene, namespace: &str, kind: &[&str]) {
+    eventually(&format!("{namespace} refuses"), SOON, async || {
+        let control_plane = scene.control_plane();
+        let arguments = [&["create"], kind, &["probe", "-n", namespace, "--dry-run=server"]].concat();
+        let output = control_plane.kubectl(control_plane.admin_identity(), &arguments, "").await.unwrap();
+        if output.success().is_err() { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+}
+
+/// A policy that refuses Secrets in a namespace; `reason` decides the code of its answer.
+fn policy(name: &str, namespace: &str, reason: Option<&str>) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {"resourceRules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"],
+                }]},
+                "validations": [{
+                    "expression": format!("request.namespace != '{namespace}'"), "message": FREE_TEXT, "reason": reason,
+                }],
+            },
+        },
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]},
+        },
+    ]})
+}
+
+/// The failure that status tells of in a namespace, as `kind: reason (message)`.
+async fn failure(scene: &Scene, credential: &str, namespace: &str) -> String {
+    eventually(&format!("a failure in {namespace}"), SOON, async || {
+        let status = scene.status(credential).await;
+        let failures = status["failures"].as_array().cloned().unwrap_or_default();
+        let failure = failures.iter().find(|failure| failure["namespace"] == namespace);
+        let text = |failure: &Value, field: &str| failure[field].as_str().unwrap_or_default().to_owned();
+        failure
+            .map(|it| format!("{}: {} ({})", text(it, "kind"), text(it, "reason"), text(it, "message")))
+            .ok_or_else(|| status.to_string())
+    })
+    .await
+}
+
+async fn assert_no_free_text(scene: &Scene, credential: &str, operator: &Operator) {
+    assert!(!scene.status(credential).await.to_string().contains(FREE_TEXT));
+    assert!(!operator.logs().contains(FREE_TEXT));
+}
+
+#[tokio::test]
+async fn whoever_refuses_a_secret_is_named() {
+    let scene = Scene::new().await;
+    let webhook = Webhook::start(scene.control_plane()).unwrap();
+    let namespace = async |suffix: &str| scene.settled_namespace(suffix, &[("pull", "refused")]).await;
+    let mut refusers = Vec::new();
+    let mut cases = Vec::new();
+    for code in [400, 403, 404, 409, 422, 429, 500] {
+        let place = namespace(&format!("hook{code}")).await;
+        let name = format!("deny{code}.{}.example.com", scene.name("w"));
+        refusers.push(webhook.configuration(&name, &format!("/deny/{code}"), &place, "secrets"));
+        cases.push((place, format!("Secret: Rejected (admission webhook {name} refused the write; ")));
+    }
+    for (suffix, reason) in [("policy", None), ("forbids", Some("Forbidden"))] {
+        let (place, name) = (namespace(suffix).await, scene.name(suffix));
+        refusers.push(policy(&name, &place, reason));
+        cases.push((place, format!("Secret: Rejected (admission policy {name} refused the write; ")));
+    }
+    let (place, name) = (namespace("dead").await, format!("dead.{}.example.com", scene.name("w")));
+    refusers.push(webhook::dead(&name, &place, "secrets"));
+    let unreachable = "is not reachable or does not answer in time; ";
+    cases.push((place, format!("Secret: WriteFailed (admission webhook {name} {unreachable}")));
+    let (place, name) = (namespace("slow").await, format!("slow.{}.example.com", scene.name("w")));
+    refusers.push(webhook.configuration(&name, "/never", &place, "secrets"));
+    cases.push((place, format!("Secret: WriteFailed (admission webhook {name} {unreachable}")));
+    for refuser in &refusers {
+        apply(&scene, refuser).await;
+    }
+    for (place, _) in &cases {
+        until_refused(&scene, place, &["secret", "generic"]).await;
+    }
+    let source = scene.basic_auth_source("src", "bot").await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let name = scene.credential("pull", spec(&source, "refused")).await;
+    let mut told = Vec::new();
+    for (place, expected) in &cases {
+        let found = failure(&scene, &name, place).await;
+        if !found.starts_with(expected) {
+            told.push(format!("{found}\n  instead of {expected}"));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
+    assert_no_free_text(&scene, &name, &operator).await;
+    for refuser in &refusers {
+        remove(&scene, refuser).await;
+    }
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn whoever_refuses_a_service_account_is_named() {
+    let scene = Scene::new().await;
+    let webhook = Webhook::start(scene.control_plane()).unwrap();
+    let namespace = scene.settled_namespace("n", &[("pull", "account")]).await;
+    let hook = format!("accounts.{}.example.com", scene.name("w"));
+    let refuser = webhook.configuration(&hook, "/deny/403", &namespace, "serviceaccounts");
+    apply(&scene, &refuser).await;
+    until_refused(&scene, &namespace, &["serviceaccount"]).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let name = scene.credential("pull", spec(&source, "account")).await;
+    let found = failure(&scene, &name, &namespace).await;
+    let expected = format!("ServiceAccount: Rejected (admission webhook {hook} refused the write; ");
+    assert!(found.starts_with(&expected), "{found}");
+    let condition = scene.condition(&name, "ServiceAccountsAttached").await.unwrap();
+    assert_eq!(condition.reason, "Rejected", "{condition:?}");
+    assert_no_free_text(&scene, &name, &operator).await;
+    remove(&scene, &refuser).await;
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_quota_is_named_as_what_it_is() {
+    let scene = Scene::new().await;
+    let namespace = scene.settled_namespace("n", &[("pull", "quota")]).await;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": namespace},
+        "spec": {"hard": {"count/secrets": "0"}},
+    });
+    apply(&scene, &quota).await;
+    // The controller that fills it in does not run here.
+    let quotas: Api<ResourceQuota> = Api::namespaced(scene.client.clone(), &namespace);
+    let status = json!({"status": {"hard": {"count/secrets": "0"}, "used": {"count/secrets": "0"}}});
+    quotas.patch_status("none", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    until_refused(&scene, &namespace, &["secret", "generic"]).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    let name = scene.credential("pull", spec(&source, "quota")).await;
+    let condition = scene.wait_condition(&name, "SecretsSynced", "False", "QuotaExceeded").await;
+    assert!(condition.message.contains(&format!("{namespace}: QuotaExceeded")), "{condition:?}");
+    scene.finish().await;
+}
+
+/// Adds `immutable: true` to Secrets as they are made in a namespace.
+fn sealing(name: &str, namespace: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+                "matchConstraints": {"resourceRules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"],
+                }]},
+                "matchConditions": [{"name": "here", "expression": format!("request.namespace == '{namespace}'")}],
+                "mutations": [{"patchType": "JSONPatch", "jsonPatch": {
+                    "expression": "[JSONPatch{op: 'add', path: '/immutable', value: true}]",
+                }}],
+            },
+        },
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+            "metadata": {"name": name}, "spec": {"policyName": name},
+        },
+    ]})
+}
+
+#[tokio::test]
+async fn a_copy_that_a_policy_made_immutable_is_named() {
+    let scene = Scene::new().await;
+    let namespace = scene.settled_namespace("n", &[("pull", "sealed")]).await;
+    let policy = sealing(&scene.name("sealing"), &namespace);
+    apply(&scene, &policy).await;
+    eventually("the policy seals", SOON, async || {
+        let probe = serde_json::from_value(json!({"metadata": {"name": "probe"}})).unwrap();
+        let secrets: Api<Secret> = scene.secrets(&namespace);
+        let params = PostParams { dry_run: true, ..Default::default() };
+        let made = secrets.create(&params, &probe).await.unwrap();
+        if made.immutable == Some(true) { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    let name = scene.credential("pull", spec(&source, "sealed")).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    let sealed = scene.secret(&namespace, &name).await.unwrap();
+    assert_eq!(sealed.immutable, Some(true));
+    // The policy's field has no manager, so only the answer to a write tells.
+    scene.basic_auth_source("src", "rotated").await;
+    let found = failure(&scene, &name, &namespace).await;
+    assert!(found.starts_with("Secret: Rejected (the Secret is immutable"), "{found}");
+    let condition = scene.condition(&name, "SecretsSynced").await.unwrap();
+    assert_eq!(condition.reason, "Rejected", "{condition:?}");
+    remove(&scene, &policy).await;
+    scene.finish().await;
+}
