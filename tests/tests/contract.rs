@@ -222,7 +222,7 @@ async fn columns_and_conditions_tell_the_truth_in_every_state() {
     );
     assert_eq!(lines.next().unwrap()[..5], [&name, "True", "Succeeded", "1/1", "1/1"]);
     let wide = kubectl(&scene, &["get", "regcred", &name, "-o", "wide"], "").await;
-    assert!(wide.contains("SUSPENDED") && wide.contains("1 of 1 namespaces in sync"), "{wide}");
+    assert!(wide.contains("SUSPENDED") && wide.contains("1 of 1 namespace in sync"), "{wide}");
 
     let status = scene.status(&name).await;
     assert_eq!(status["registries"][0]["server"], "ghcr.io");

@@ -1,6 +1,6 @@
 //! The last report of every namespace, and their sums for each credential, kept up to date.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use regcred_api::{NamespaceCounts, Reason, ServiceAccountCounts};
@@ -34,7 +34,7 @@ pub struct Tally {
     /// ServiceAccounts.
     pub service_accounts: ServiceAccountCounts,
     /// Namespaces where the credential still has something to be removed.
-    pub departing: usize,
+    pub departing: BTreeSet<Arc<str>>,
     /// Former target names, and in how many namespaces the copy under each stays for now.
     pub kept: BTreeMap<Arc<str>, usize>,
     /// What is not in place: namespace and object, in order.
@@ -119,7 +119,7 @@ impl Contested {
 impl Tally {
     fn add(&mut self, namespace: &Arc<str>, report: &PairReport) {
         if report.departing {
-            self.departing += 1;
+            self.departing.insert(namespace.clone());
         } else {
             self.namespaces.matched += 1;
             self.namespaces.synced += usize::from(report.secret == State::Synced);
@@ -139,7 +139,7 @@ impl Tally {
 
     fn subtract(&mut self, namespace: &Arc<str>, report: &PairReport) {
         if report.departing {
-            self.departing -= 1;
+            self.departing.remove(namespace);
         } else {
             self.namespaces.matched -= 1;
             self.namespaces.synced -= usize::from(report.secret == State::Synced);

@@ -19,6 +19,7 @@
 //! | `outcome.rs` | what became of the steps, as one [`PairReport`] for each credential |
 //! | `ledger.rs` | those reports, summed over the cluster |
 //! | `refresh.rs` | when the sources of a RegistryCredential are looked at next |
+//! | `words.rs` | how messages count, list and give causes |
 //! | `report.rs` | [`report()`] makes status and events of the sums |
 
 mod claim;
@@ -35,6 +36,7 @@ mod select;
 mod service_account;
 mod step;
 mod validate;
+mod words;
 mod world;
 
 pub use copy::{Payload, SecretCopy};

@@ -12,10 +12,8 @@ use regcred_api::{
 use crate::ledger::Tally;
 use crate::outcome::Fault;
 use crate::step::Object;
+use crate::words::{because, counted, listed, part_of, told};
 use crate::world::Credential;
-
-/// How many namespaces a message names.
-const NAMED_IN_MESSAGE: usize = 3;
 
 /// What came of reading the sources.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,13 +169,8 @@ fn stalled_verdict(observed: &Observed<'_>) -> Option<Verdict> {
             invalid.to_string(),
         ));
     }
-    let claimed: Vec<_> = faults_of(observed.tally, Reason::TargetClaimed).collect();
-    let ((_, _), first) = claimed.first()?;
-    let message = format!(
-        "{}: {}; choose another target.name or other namespaces",
-        named(claimed.iter().map(|((namespace, _), _)| namespace)),
-        first.message
-    );
+    let claimed = told(observed.tally, Reason::TargetClaimed)?;
+    let message = format!("{claimed}; choose another target.name or other namespaces");
     Some(Verdict::new(ConditionType::Stalled, ConditionStatus::True, Reason::TargetClaimed, message))
 }
 
@@ -198,7 +191,7 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     observed.credential.active_spec()?;
     let kind = ConditionType::SecretsSynced;
     let counts = observed.tally.namespaces;
-    let of = format!("{} of {} namespaces in sync{}", counts.synced, counts.matched, kept(observed.tally));
+    let of = in_sync(observed.tally) + &kept(observed.tally);
     if counts.synced == counts.matched && !observed.in_progress {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllSynced, of));
     }
@@ -230,7 +223,7 @@ fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::NotRequested, message));
     }
     let counts = observed.tally.service_accounts;
-    let of = format!("{} of {} ServiceAccounts attached", counts.attached, counts.matched);
+    let of = attached(observed.tally);
     if counts.attached == counts.matched && !observed.in_progress {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllAttached, of));
     }
@@ -251,8 +244,7 @@ fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
     let message = |verdict: &Option<Verdict>| verdict.as_ref().map_or(String::new(), |v| v.message.clone());
     let tally = observed.tally;
     if observed.credential.deleting {
-        let left = format!("being deleted; {} namespaces are still to be cleaned up", tally.departing);
-        ready(ConditionStatus::False, Reason::Progressing, &left)
+        ready(ConditionStatus::False, Reason::Progressing, &deletion(tally))
     } else if stalled.is_some() {
         ready(ConditionStatus::False, Reason::Stalled, &message(stalled))
     } else if failed(source) {
@@ -267,7 +259,7 @@ fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
         ready(
             ConditionStatus::True,
             Reason::NoNamespaceSelected,
-            "0 namespaces are selected; see spec.namespaces",
+            "0 namespaces are selected; widen spec.namespaces, or label the namespaces that it asks for",
         )
     } else {
         ready(ConditionStatus::True, Reason::Succeeded, &message(secrets))
@@ -286,15 +278,36 @@ fn reconciling_verdict(observed: &Observed<'_>, ready: &Verdict) -> Option<Verdi
     Some(Verdict::new(ConditionType::Reconciling, ConditionStatus::True, reason, ready.message.clone()))
 }
 
+fn in_sync(tally: &Tally) -> String {
+    part_of(tally.namespaces.synced, tally.namespaces.matched, "namespace") + " in sync"
+}
+
+fn attached(tally: &Tally) -> String {
+    part_of(tally.service_accounts.attached, tally.service_accounts.matched, "ServiceAccount") + " attached"
+}
+
 fn progress(observed: &Observed<'_>) -> String {
+    let waits = match observed.source {
+        None => "; the sources are being read",
+        Some(_) if observed.in_progress => "; the rest is queued",
+        Some(_) => "",
+    };
     let tally = observed.tally;
-    format!(
-        "{} of {} namespaces in sync, {} of {} ServiceAccounts attached",
-        tally.namespaces.synced,
-        tally.namespaces.matched,
-        tally.service_accounts.attached,
-        tally.service_accounts.matched,
-    )
+    format!("{}, {}{waits}{}", in_sync(tally), attached(tally), because(tally, |_| true))
+}
+
+fn deletion(tally: &Tally) -> String {
+    let (left, names) = (tally.departing.len(), listed(tally.departing.iter().map(|name| &**name)));
+    match left {
+        0 => "being deleted; nothing is left to be cleaned up".to_owned(),
+        _ => {
+            let namespaces = counted(left, "namespace");
+            format!(
+                "being deleted; still to be cleaned up: {namespaces} ({names}){}",
+                because(tally, |_| true)
+            )
+        }
+    }
 }
 
 /// The reason of every failure of these objects, if it is one.
@@ -303,30 +316,6 @@ fn only_reason(tally: &Tally, of: impl Fn(&Object) -> bool) -> Option<Reason> {
         tally.failures.iter().filter(|((_, object), _)| of(object)).map(|(_, fault)| fault.reason);
     let first = reasons.next()?;
     reasons.all(|reason| reason == first).then_some(first)
-}
-
-/// Why not all, as in `; payments: NameConflict (Secret exists …)`.
-fn because(tally: &Tally, of: impl Fn(&Object) -> bool) -> String {
-    let faults: Vec<_> = tally.failures.iter().filter(|((_, object), _)| of(object)).collect();
-    let Some(((_, _), first)) = faults.first() else { return String::new() };
-    let same: Vec<_> = faults.iter().filter(|(_, fault)| fault.reason == first.reason).collect();
-    let names = named(same.iter().map(|((namespace, _), _)| namespace));
-    format!("; {names}: {} ({})", first.reason, first.message)
-}
-
-/// At most three names, and how many more.
-fn named<'a>(namespaces: impl Iterator<Item = &'a Arc<str>>) -> String {
-    let mut names: Vec<&str> = namespaces.map(|name| &**name).collect();
-    names.dedup();
-    let shown = names.iter().take(NAMED_IN_MESSAGE).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMED_IN_MESSAGE) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
-fn faults_of(tally: &Tally, reason: Reason) -> impl Iterator<Item = (&(Arc<str>, Object), &Fault)> {
-    tally.failures.iter().filter(move |(_, fault)| fault.reason == reason)
 }
 
 fn conditions(
@@ -431,7 +420,7 @@ fn events(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus, verdic
         status.condition(ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::Succeeded.as_str())
     };
     if succeeded(new) && !succeeded(old) {
-        let note = format!("{} namespaces in sync", new.namespaces.synced);
+        let note = counted(new.namespaces.synced, "namespace") + " in sync";
         events.push(Event { reason: Reason::Synced, note });
     }
     events

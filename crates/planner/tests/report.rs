@@ -4,7 +4,7 @@
 
 mod fixture;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fixture::at;
@@ -37,7 +37,6 @@ fn tally(matched: usize, synced: usize, faults: &[(&str, Object, Reason)]) -> Ta
     };
     let contested = faults.iter().filter(|(.., reason)| *reason == Reason::Contested).count();
     Tally {
-        kept: BTreeMap::new(),
         namespaces: NamespaceCounts { matched, synced, failed },
         service_accounts: ServiceAccountCounts {
             matched,
@@ -45,7 +44,8 @@ fn tally(matched: usize, synced: usize, faults: &[(&str, Object, Reason)]) -> Ta
             failed: faults.len(),
             contested,
         },
-        departing: 0,
+        departing: BTreeSet::new(),
+        kept: BTreeMap::new(),
         failures: faults
             .iter()
             .map(|(ns, object, reason)| ((Arc::from(*ns), object.clone()), fault(*reason)))
@@ -175,7 +175,7 @@ fn transition_times_move_with_the_status_value_alone() {
     assert_eq!(transition(&other), at(0), "still False, for another reason");
     let (well, events) = report(Some(&other), &observed(&plain, Some(&good), &tally(1, 1, &[])), at(20));
     assert_eq!(transition(&well), at(20));
-    let synced = Event { reason: Reason::Synced, note: "1 namespaces in sync".to_owned() };
+    let synced = Event { reason: Reason::Synced, note: "1 namespace in sync".to_owned() };
     assert_eq!(events, [synced]);
 }
 

@@ -51,7 +51,8 @@ async fn finish_deletion(
     object: &CredentialObject,
     planned: &Credential,
 ) {
-    let settled = context.queues.is_settled(name) && context.ledger().tally(&planned.uid).departing == 0;
+    let settled =
+        context.queues.is_settled(name) && context.ledger().tally(&planned.uid).departing.is_empty();
     if !settled || holds_anything(context, planned) {
         context.queues.credentials.push_at(name.clone(), Instant::now() + SOON);
         return;

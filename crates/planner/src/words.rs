@@ -1,0 +1,115 @@
+//! How messages count, list and give causes: the number first, then at most three names of each of at most three
+//! causes, and how many more there are. A message so stays short in a cluster of any size.
+
+use std::fmt;
+use std::sync::Arc;
+
+use regcred_api::Reason;
+
+use crate::ledger::Tally;
+use crate::outcome::Fault;
+use crate::step::Object;
+
+/// How many namespaces or ServiceAccounts a list names.
+const NAMES: usize = 3;
+/// How many causes a message gives.
+const CAUSES: usize = 3;
+
+/// A namespace, or a ServiceAccount in it. A Secret has the same name everywhere, so its namespace says where it is.
+type Place<'a> = (&'a str, Option<&'a str>);
+
+/// One cause of failures, and where it was met.
+struct Cause<'a> {
+    reason: Reason,
+    message: &'a str,
+    places: Vec<Place<'a>>,
+}
+
+/// As in `1 namespace` and `2 namespaces`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {}", plural(count, noun))
+}
+
+/// As in `1 of 2 namespaces`.
+pub(crate) fn part_of(part: usize, whole: usize, noun: &str) -> String {
+    format!("{part} of {}", counted(whole, noun))
+}
+
+/// At most three names, and how many more.
+pub(crate) fn listed(names: impl ExactSizeIterator<Item = impl AsRef<str>>) -> String {
+    let more = names.len().saturating_sub(NAMES);
+    let shown = names.take(NAMES).collect::<Vec<_>>();
+    let shown = shown.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
+/// Why not all, as in `; payments: NameConflict (Secret exists …)`.
+pub(crate) fn because(tally: &Tally, of: impl Fn(&Object) -> bool) -> String {
+    let (causes, others) = causes(tally.failures.iter().filter(|((_, object), _)| of(object)));
+    let told = causes.iter().map(|cause| format!("; {cause}: {} ({})", cause.reason, cause.message));
+    told.collect::<String>() + &further(others)
+}
+
+/// Where failures of one reason were met and what each says, as in `payments: RegistryCredential x has …`.
+pub(crate) fn told(tally: &Tally, reason: Reason) -> Option<String> {
+    let (causes, others) = causes(tally.failures.iter().filter(|(_, fault)| fault.reason == reason));
+    let told = causes.iter().map(|cause| format!("{cause}: {}", cause.message)).collect::<Vec<_>>();
+    (!told.is_empty()).then(|| told.join("; ") + &further(others))
+}
+
+/// The first causes in the order of their places, and how many failures have others.
+fn causes<'a>(
+    failures: impl Iterator<Item = (&'a (Arc<str>, Object), &'a Fault)>,
+) -> (Vec<Cause<'a>>, usize) {
+    let mut causes: Vec<Cause> = Vec::new();
+    let mut others = 0;
+    for ((namespace, object), fault) in failures {
+        let place = (&**namespace, account(object));
+        let is_same = |cause: &Cause| cause.reason == fault.reason && *cause.message == *fault.message;
+        if let Some(at) = causes.iter().position(is_same) {
+            causes[at].add(place);
+        } else if causes.len() < CAUSES {
+            causes.push(Cause { reason: fault.reason, message: &fault.message, places: vec![place] });
+        } else {
+            others += 1;
+        }
+    }
+    (causes, others)
+}
+
+impl<'a> Cause<'a> {
+    /// A namespace in which several Secrets fail is named once.
+    fn add(&mut self, place: Place<'a>) {
+        if self.places.last() != Some(&place) {
+            self.places.push(place);
+        }
+    }
+}
+
+/// The places.
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |(namespace, account): &Place<'_>| {
+            account.map_or_else(|| (*namespace).to_owned(), |account| format!("{namespace}/{account}"))
+        };
+        f.write_str(&listed(self.places.iter().map(name)))
+    }
+}
+
+fn account(object: &Object) -> Option<&str> {
+    match object {
+        Object::Secret(_) => None,
+        Object::ServiceAccount(name) => Some(name),
+    }
+}
+
+fn further(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        _ => format!("; {} for other causes, see status.failures", counted(others, "failure")),
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
