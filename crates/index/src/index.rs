@@ -463,11 +463,7 @@ fn same_work(before: &Credential, after: &Credential) -> bool {
 
 /// Whether a credential takes anything from this Secret of the source namespace.
 fn draws_on(credential: &Credential, secret: &str) -> bool {
-    let Ok(spec) = &credential.spec else { return false };
-    let by_server = spec.registries.iter().any(|registry| match &registry.source {
-        SourceMember::Secret(reference) => reference.name == secret,
-    });
-    by_server || spec.docker_config_secrets.iter().any(|name| name == secret)
+    credential.spec.as_ref().is_ok_and(|spec| spec.reads(secret))
 }
 
 #[cfg(test)]

@@ -146,6 +146,9 @@ fn wanted<'a>(world: &'a World, credential: &'a Arc<Credential>) -> Claim<'a> {
 /// type) shows only in the answer to a write, so memory is asked too.
 fn obstacle(world: &World, credential: &Credential, spec: &Validated) -> Option<StepError> {
     let name = &spec.target_name;
+    if is_source(world, spec, name) {
+        return Some(StepError::IsSource);
+    }
     let refused = world.memory.hold(&Object::Secret(name.clone())).map(|hold| hold.error);
     let Some(secret) = world.secrets.get(name) else {
         return refused.filter(|error| matches!(error, StepError::NameConflict | StepError::TypeMismatch));
@@ -160,6 +163,17 @@ fn obstacle(world: &World, credential: &Credential, spec: &Validated) -> Option<
     } else {
         Some(StepError::NameConflict)
     }
+}
+
+/// Whether the Secret of this name is what a credential is read from. A copy may be that, too, and stays a copy; a
+/// source that was deleted is not made again from what it once gave.
+fn is_source(world: &World, spec: &Validated, name: &str) -> bool {
+    let reads = |credential: &Arc<Credential>| credential.spec.as_ref().is_ok_and(|spec| spec.reads(name));
+    world.namespace.is_own
+        && match world.secrets.get(name) {
+            Some(secret) => world.owner_of(secret).is_none() && world.credentials.iter().any(reads),
+            None => spec.reads(name),
+        }
 }
 
 /// A copy in a namespace that its credential no longer selects, or under its former target name.

@@ -40,6 +40,12 @@ pub enum StepError {
     /// 409: a Secret that regcred did not make holds the name.
     #[error("Secret exists and is not managed by regcred; delete it, or choose another target.name")]
     NameConflict,
+    /// Not executed, because the Secret is what a credential is read from.
+    #[error(
+        "the Secret of this name is a source that regcred reads; choose another target.name, or leave the source \
+         namespace out of spec.namespaces"
+    )]
+    IsSource,
     /// 403 by the admission policy that ships with regcred: `conflictPolicy: Adopt` is not allowed here.
     #[error(
         "Secret exists, is not managed by regcred, and this installation lets none be taken over; delete it, or \
@@ -112,6 +118,7 @@ impl StepError {
         match self {
             Self::Gone | Self::NamespaceTerminating | Self::Blocked => Class::Wait,
             Self::NameConflict
+            | Self::IsSource
             | Self::AdoptNotAllowed
             | Self::TypeMismatch
             | Self::Forbidden
@@ -133,7 +140,7 @@ impl StepError {
     /// The reason in status, events and metrics.
     pub const fn reason(self) -> Reason {
         match self {
-            Self::NameConflict | Self::AdoptNotAllowed => Reason::NameConflict,
+            Self::NameConflict | Self::IsSource | Self::AdoptNotAllowed => Reason::NameConflict,
             Self::TypeMismatch => Reason::TypeMismatch,
             Self::Forbidden => Reason::Forbidden,
             Self::Immutable | Self::Denied(_) | Self::InvalidField(_) | Self::Rejected(_) => Reason::Rejected,

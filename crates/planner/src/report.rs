@@ -298,16 +298,11 @@ fn progress(observed: &Observed<'_>) -> String {
 
 fn deletion(tally: &Tally) -> String {
     let (left, names) = (tally.departing.len(), listed(tally.departing.iter().map(|name| &**name)));
-    match left {
-        0 => "being deleted; nothing is left to be cleaned up".to_owned(),
-        _ => {
-            let namespaces = counted(left, "namespace");
-            format!(
-                "being deleted; still to be cleaned up: {namespaces} ({names}){}",
-                because(tally, |_| true)
-            )
-        }
+    if left == 0 {
+        return "being deleted; nothing is left to be cleaned up".to_owned();
     }
+    let namespaces = counted(left, "namespace");
+    format!("being deleted; still to be cleaned up: {namespaces} ({names}){}", because(tally, |_| true))
 }
 
 /// The reason of every failure of these objects, if it is one.

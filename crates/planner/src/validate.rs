@@ -50,6 +50,14 @@ impl Validated {
     pub fn has_sources_of(&self, other: &Self) -> bool {
         self.registries == other.registries && self.docker_config_secrets == other.docker_config_secrets
     }
+
+    /// Whether a Secret of this name in the source namespace is one of its sources.
+    pub fn reads(&self, secret: &str) -> bool {
+        let by_server = self.registries.iter().any(|registry| match &registry.source {
+            SourceMember::Secret(reference) => reference.name == secret,
+        });
+        by_server || self.docker_config_secrets.iter().any(|name| name == secret)
+    }
 }
 
 /// A server and where its credential comes from.
