@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_api::SourceMember;
 use regcred_planner::{
     Credential, Memory, Namespace, Object, Plan, Precondition, Secret, ServiceAccount, Settings, StepError,
     Uid, World,
