@@ -208,7 +208,10 @@ async fn columns_and_conditions_tell_the_truth_in_every_state() {
     spec["registries"][0]["source"]["secretRef"]["name"] = json!(source);
     spec["namespaces"]["matchNames"] = json!([namespace]);
     scene.credential("pull", spec.clone()).await;
-    scene.wait_condition(&name, "Ready", "False", "SourceNotReady").await;
+    let waiting = scene.wait_condition(&name, "Ready", "False", "SourceNotReady").await;
+    let expected =
+        format!("Secret {source} does not exist; create it (source namespace: {OPERATOR_NAMESPACE})");
+    assert_eq!(waiting.message, expected);
     read_by_kstatus(&scene, &name, "InProgress").await;
     scene.basic_auth_source("src", "bot").await;
     kubectl(&scene, &["wait", "--for=condition=Ready", "--timeout=30s", &format!("regcred/{name}")], "")

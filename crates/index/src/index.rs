@@ -84,6 +84,11 @@ impl Index {
         })
     }
 
+    /// Whether this namespace was observed.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        self.namespace(&Arc::from(name)).is_some()
+    }
+
     /// The RegistryCredentials.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials

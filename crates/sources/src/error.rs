@@ -9,7 +9,7 @@ use regcred_dockerconfig::{ConfigError, Server};
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SourceError {
     /// The Secret is not there.
-    #[error("Secret {secret} does not exist in the source namespace; create it there")]
+    #[error("Secret {secret} does not exist; create it")]
     NotFound {
         /// Name of the Secret.
         secret: String,
@@ -35,7 +35,7 @@ pub enum SourceError {
         kind: String,
     },
     /// A key is not there.
-    #[error("Secret {secret} has no key {key}")]
+    #[error("Secret {secret} has no key {key}; add it, or name another key")]
     KeyMissing {
         /// Name of the Secret.
         secret: String,

@@ -39,7 +39,7 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
             let outcome = Look::Resolved { expires_at: resolved.expires_at };
             (resolved_state(key, &spec, &resolved), Some(payload(key, &resolved)), outcome)
         }
-        Err(error) => (failed_state(name, &error), None, failed_look(&error, failed_before + 1)),
+        Err(error) => (failed_state(context, name, &error), None, failed_look(&error, failed_before + 1)),
     };
     let pause = next_look(name, &outcome, spec.refresh_interval, context.now());
     take(context, name, SourceLook { spec, request, state, payload, retrying });
@@ -73,10 +73,23 @@ fn take(context: &Context, name: &Arc<str>, look: SourceLook) {
     }
 }
 
-fn failed_state(name: &Arc<str>, error: &SourceError) -> SourceState {
-    let (reason, message) = (error.reason(), error.to_string());
+fn failed_state(context: &Context, name: &Arc<str>, error: &SourceError) -> SourceState {
+    let (reason, message) = (error.reason(), located(context, error));
     tracing::info!(credential = %name, %reason, message, "a source gives no credential; copies stay as they are");
     SourceState::Failed { reason, message }
+}
+
+/// What is wrong with a source, and in which namespace that is.
+fn located(context: &Context, error: &SourceError) -> String {
+    let namespace = &context.options.source_namespace;
+    match error {
+        SourceError::NotFound { secret } if !context.index().has_namespace(namespace) => format!(
+            "the source namespace {namespace} does not exist; create it and Secret {secret} in it, or start the \
+             operator with another --source-namespace"
+        ),
+        SourceError::Unavailable { .. } | SourceError::TooLarge => error.to_string(),
+        _ => format!("{error} (source namespace: {namespace})"),
+    }
 }
 
 fn failed_look(error: &SourceError, failures: u32) -> Look {
