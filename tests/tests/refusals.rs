@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use regcred_tests::install::OPERATOR_NAMESPACE;
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::webhook::{self, FREE_TEXT, Webhook};
 use regcred_tests::{Operator, Scene, eventually};
@@ -161,6 +162,7 @@ async fn whoever_refuses_a_service_account_is_named() {
     assert!(found.starts_with(&expected), "{found}");
     let condition = scene.condition(&name, "ServiceAccountsAttached").await.unwrap();
     assert_eq!(condition.reason, "Rejected", "{condition:?}");
+    assert!(condition.message.contains(&format!("{namespace}/default: Rejected")), "{condition:?}");
     assert_no_free_text(&scene, &name, &operator).await;
     remove(&scene, &refuser).await;
     scene.finish().await;
@@ -239,5 +241,56 @@ async fn a_copy_that_a_policy_made_immutable_is_named() {
     let condition = scene.condition(&name, "SecretsSynced").await.unwrap();
     assert_eq!(condition.reason, "Rejected", "{condition:?}");
     remove(&scene, &policy).await;
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_source_namespace_in_which_the_operator_has_no_rights_is_named() {
+    let scene = Scene::new().await;
+    let options = OperatorOptions { source_namespace: scene.name("nowhere"), ..OperatorOptions::default() };
+    let operator = scene.starting_operator(options).await;
+    eventually("the log says what to do", SOON, async || {
+        let logs = operator.logs();
+        let told = logs.contains("waiting for the fingerprint key");
+        if told { Ok(()) } else { Err(logs) }
+    })
+    .await;
+    let unready = operator.readyz().await.unwrap();
+    assert_eq!(unready.status, 503);
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_replica_without_rights_on_its_lease_is_not_ready_and_says_why() {
+    let scene = Scene::new().await;
+    let take = json!([
+        {"op": "replace", "path": "/rules/2/verbs", "value": ["list"]},
+        {"op": "replace", "path": "/rules/3/verbs", "value": ["list"]},
+    ]);
+    let control_plane = scene.control_plane();
+    let (admin, take) = (control_plane.admin_identity(), take.to_string());
+    let arguments = ["patch", "role", "regcred", "-n", OPERATOR_NAMESPACE, "--type=json", "-p", &take];
+    control_plane.kubectl(admin, &arguments, "").await.unwrap().success().unwrap();
+    let options = OperatorOptions { lease: true, ..OperatorOptions::default() };
+    let operator = scene.starting_operator(options).await;
+    eventually("/readyz says why", SOON, async || {
+        let reply = operator.readyz().await.map_err(|error| error.to_string())?;
+        let told =
+            reply.status == 503 && reply.body.contains("grant it get, create and update on Lease regcred");
+        if told { Ok(()) } else { Err(format!("{reply:?}")) }
+    })
+    .await;
+    let counted = |metrics: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix("regcred_lease_failures_total "));
+        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
+    };
+    eventually("it is counted each time, and logged once", SOON, async || {
+        let count = counted(&operator.metrics().await.map_err(|error| error.to_string())?);
+        if count >= 3 { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await;
+    assert_eq!(operator.logs().matches("the lease cannot be read or written").count(), 1);
+    scene.reinstall().await;
+    operator.wait_ready().await.unwrap();
     scene.finish().await;
 }

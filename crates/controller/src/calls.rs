@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{PatchParams, ValidationDirective};
-use kube::core::Status;
+use kube::api::{GetParams, Patch, PatchParams, PostParams, ValidationDirective};
+use kube::core::{Request, Status};
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use regcred_api::names;
 use regcred_index::{CredentialBody, Received, SecretBody, ServiceAccountBody};
 use regcred_planner::StepError;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::refusal::refusal;
 
@@ -56,12 +58,18 @@ impl Calls {
     }
 
     /// Secrets of the source namespace, where the fingerprint key is.
-    pub(crate) fn own_secrets(&self) -> Api<Secret> {
-        Api::namespaced(self.client.clone(), &self.source_namespace)
+    pub(crate) fn own_secrets(&self) -> Objects {
+        self.own::<Secret>()
     }
 
-    pub(crate) fn leases(&self) -> Api<Lease> {
-        Api::namespaced(self.client.clone(), &self.source_namespace)
+    /// Leases of the source namespace.
+    pub(crate) fn leases(&self) -> Objects {
+        self.own::<Lease>()
+    }
+
+    fn own<K: Resource<DynamicType = ()>>(&self) -> Objects {
+        let path = K::url_path(&(), Some(&self.source_namespace));
+        Objects { client: self.client.clone(), paths: Request::new(path) }
     }
 
     /// Writes events in the name of this replica.
@@ -69,6 +77,51 @@ impl Calls {
         let reporter =
             Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: Some(identity.to_owned()) };
         Recorder::new(self.client.clone(), reporter)
+    }
+}
+
+/// Objects of one kind in the source namespace, each read as a type of the caller's: Kubernetes' own types refuse
+/// times that the API server stores.
+#[derive(Clone)]
+pub(crate) struct Objects {
+    client: Client,
+    paths: Request,
+}
+
+impl Objects {
+    /// `None` if there is no such object.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, name: &str) -> kube::Result<Option<T>> {
+        match self.send(self.paths.get(name, &GetParams::default())).await {
+            Ok(object) => Ok(Some(object)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn create(&self, object: &impl Serialize) -> kube::Result<()> {
+        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+        self.send(self.paths.create(&PostParams::default(), body)).await.map(|_: IgnoredAny| ())
+    }
+
+    pub(crate) async fn replace(&self, name: &str, object: &impl Serialize) -> kube::Result<()> {
+        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+        self.send(self.paths.replace(name, &PostParams::default(), body)).await.map(|_: IgnoredAny| ())
+    }
+
+    pub(crate) async fn apply(
+        &self,
+        name: &str,
+        params: &PatchParams,
+        object: &impl Serialize,
+    ) -> kube::Result<()> {
+        self.send(self.paths.patch(name, params, &Patch::Apply(object))).await.map(|_: IgnoredAny| ())
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> kube::Result<T> {
+        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Stage {
     pub complete: signal::Sender<bool>,
     /// This replica works.
     pub leading: signal::Sender<bool>,
+    /// Why this replica cannot compete for the lease, and what to do.
+    pub lease_trouble: signal::Sender<Option<String>>,
     /// Cancelled when the operator is to stop.
     pub stopping: CancellationToken,
     /// Cancelled when work has ended, and the lease may be given back.

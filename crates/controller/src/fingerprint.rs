@@ -3,22 +3,25 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::PatchParams;
 use regcred_dockerconfig::SecretBytes;
+use regcred_planner::StepError;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
+use serde::Deserialize;
 use serde_json::json;
 
-use crate::calls::answer;
+use crate::calls::{Objects, answer};
 use crate::error::Error;
 use crate::pause::Pause;
 
 /// The Secret, in the operator's own namespace, that holds the key.
 const KEY_SECRET: &str = "regcred-fingerprint-key";
-/// Its one entry.
-const KEY_ENTRY: &str = "key";
+const NO_NAMESPACE: &str =
+    "the source namespace does not exist; create it, or give another with --source-namespace";
+const FORBIDDEN: &str = "the operator may not read or make it; install regcred's Role in the source namespace, or give \
+                         the namespace of that Role with --source-namespace";
+const UNUSABLE: &str = "it holds no key of 32 bytes or more; delete it, and a new one is made";
 /// Bytes of the key: the output length of SHA-256 (RFC 2104, section 3).
 const KEY_LEN: usize = 32;
 /// Bytes of a fingerprint on a copy: 128 bits.
@@ -55,40 +58,73 @@ impl FingerprintKey {
     }
 }
 
-/// Reads the key, or makes it at the first start. Tries until the API server answers.
-pub(crate) async fn load(secrets: &Api<Secret>, namespace: &str) -> Result<FingerprintKey, Error> {
+/// The Secret, as far as it is read. It is printed by nobody.
+#[derive(Deserialize)]
+struct Kept {
+    data: Option<Entries>,
+}
+
+#[derive(Deserialize)]
+struct Entries {
+    key: Option<String>,
+}
+
+impl Kept {
+    /// The key, if it is one.
+    fn key(self) -> Option<FingerprintKey> {
+        let text = self.data?.key?;
+        let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() >= KEY_LEN)?;
+        Some(FingerprintKey::new(&bytes))
+    }
+}
+
+/// What came of one look at the Secret.
+enum Look {
+    Key(FingerprintKey),
+    /// Another replica was first, and reading again will find its key.
+    TooLate,
+    /// Somebody else made the Secret, or changed it.
+    Unusable,
+}
+
+/// Reads the key, or makes it at the first start. Tries until the API server answers; each cause of a delay is logged
+/// once.
+pub(crate) async fn load(secrets: &Objects, namespace: &str) -> Result<FingerprintKey, Error> {
     let mut fresh = [0; KEY_LEN];
     SystemRandom::new().fill(&mut fresh).map_err(|_| Error::NoRandomness)?;
-    let mut pause = Pause::default();
+    let (mut pause, mut logged) = (Pause::default(), None);
     loop {
-        match answer(read_or_make(secrets, &fresh)).await {
-            Ok(Some(key)) => return Ok(key),
-            Ok(None) => tracing::debug!("another replica made the fingerprint key"),
-            Err(error) => {
-                tracing::warn!(
-                    secret = KEY_SECRET,
-                    namespace,
-                    code = error.code(),
-                    "waiting for the fingerprint key"
-                );
-            }
+        let obstacle = match answer(look(secrets, &fresh)).await {
+            Ok(Look::Key(key)) => return Ok(key),
+            Ok(Look::TooLate) => None,
+            Ok(Look::Unusable) => Some(UNUSABLE.to_owned()),
+            Err(error) => Some(obstacle(error.meaning())),
+        };
+        if obstacle.is_some() && obstacle != logged {
+            let cause = obstacle.as_deref().unwrap_or_default();
+            tracing::warn!(secret = KEY_SECRET, namespace, cause, "waiting for the fingerprint key");
+            logged = obstacle;
         }
         tokio::time::sleep(pause.next()).await;
     }
 }
 
-/// `None`: another replica was first, and reading again will find its key.
-async fn read_or_make(secrets: &Api<Secret>, fresh: &[u8]) -> kube::Result<Option<FingerprintKey>> {
-    if let Some(secret) = secrets.get_opt(KEY_SECRET).await? {
-        let bytes = secret.data.and_then(|mut data| data.remove(KEY_ENTRY)).unwrap_or_default().0;
-        if bytes.len() >= KEY_LEN {
-            return Ok(Some(FingerprintKey::new(&bytes)));
-        }
-        tracing::warn!(secret = KEY_SECRET, "the fingerprint key is too short; making a new one");
+/// Why there is no key yet, and what to do.
+fn obstacle(cause: StepError) -> String {
+    match cause {
+        StepError::Gone => NO_NAMESPACE.to_owned(),
+        StepError::Forbidden => FORBIDDEN.to_owned(),
+        other => other.to_string(),
     }
-    match secrets.patch(KEY_SECRET, &unshared_apply(), &Patch::Apply(&manifest(fresh))).await {
-        Ok(_) => Ok(Some(FingerprintKey::new(fresh))),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+}
+
+async fn look(secrets: &Objects, fresh: &[u8]) -> kube::Result<Look> {
+    if let Some(kept) = secrets.get::<Kept>(KEY_SECRET).await? {
+        return Ok(kept.key().map_or(Look::Unusable, Look::Key));
+    }
+    match secrets.apply(KEY_SECRET, &unshared_apply(), &manifest(fresh)).await {
+        Ok(()) => Ok(Look::Key(FingerprintKey::new(fresh))),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Look::TooLate),
         Err(error) => Err(error),
     }
 }
@@ -105,7 +141,7 @@ fn manifest(key: &[u8]) -> serde_json::Value {
         "kind": "Secret",
         "metadata": {"name": KEY_SECRET},
         "type": "Opaque",
-        "data": {KEY_ENTRY: STANDARD.encode(key)},
+        "data": {"key": STANDARD.encode(key)},
     })
 }
 

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub(crate) passes: Counter,
     /// Writes of status.
     pub(crate) statuses_written: Counter,
+    /// Looks at the lease that failed.
+    pub(crate) lease_failures: Counter,
     steps: Family<StepLabels, Counter>,
     watch_failures: Family<KindLabels, Counter>,
     sources: Family<ResultLabels, Counter>,
@@ -47,6 +49,7 @@ impl Metrics {
         registry.register("namespace_passes", "Passes over namespaces", self.passes.clone());
         registry.register("steps", "Writes of Secrets and ServiceAccounts", self.steps.clone());
         registry.register("status_writes", "Writes of status", self.statuses_written.clone());
+        registry.register("lease_failures", "Looks at the lease that failed", self.lease_failures.clone());
         registry.register("watch_failures", "Interruptions of watches", self.watch_failures.clone());
         registry.register("unreadable_objects", "Objects skipped as unreadable", self.unreadable.clone());
         let contested = "Objects that others keep changing back, and that are written seldom for that";
