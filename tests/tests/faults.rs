@@ -351,8 +351,10 @@ async fn adopting_takes_over_in_place_and_leaving_gives_back() {
     relabel(&scene, &namespace, None).await;
     eventually("the marks are off", SOON, async || {
         let secret = scene.secret(&namespace, &name).await.unwrap();
-        let marked = secret.annotations().keys().any(|key| key.starts_with("regcred.dev/"));
-        if marked { Err("marked".to_owned()) } else { Ok(()) }
+        let marks: Vec<_> =
+            secret.annotations().iter().filter(|(key, _)| key.starts_with("regcred.dev/")).collect();
+        let retained = marks == [(&"regcred.dev/retained-from".to_owned(), &name)];
+        if retained { Ok(()) } else { Err(format!("{marks:?}")) }
     })
     .await;
     assert_eq!(

@@ -411,7 +411,9 @@ async fn deletion_detaches_and_deletes_or_retains() {
     .await;
     let kept = scene.secret(&namespace, &retained).await.unwrap();
     assert!(!kept.labels().contains_key("app.kubernetes.io/managed-by"));
-    assert!(!kept.annotations().keys().any(|key| key.starts_with("regcred.dev/")));
+    let marks: Vec<_> =
+        kept.annotations().iter().filter(|(key, _)| key.starts_with("regcred.dev/")).collect();
+    assert_eq!(marks, [(&"regcred.dev/retained-from".to_owned(), &retained)]);
     assert!(kept.metadata.owner_references.is_none());
     assert_eq!(auth(&scene, &namespace, &retained).await, Some(encoded("bot", CANARY)));
     scene.finish().await;
