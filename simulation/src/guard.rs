@@ -5,7 +5,8 @@ use regcred_api::names;
 use serde_json::Value;
 
 use crate::names::{HOME, TARGETS};
-use crate::server::{Key, Kind, Object, Server, Target};
+use crate::oracle;
+use crate::server::{Key, Kind, Object, Server, Store, Target, is_terminating};
 use crate::trace::Trace;
 
 /// Lets the server answer, and takes down what was wrong with the request.
@@ -23,7 +24,7 @@ pub fn watched(server: &Server, trace: &Trace, request: &Request<Vec<u8>>) -> Re
     if server.store().revision() != revision && target.kind != Kind::Lease {
         trace.wrote(&key);
         let body = serde_json::from_slice(request.body()).unwrap_or_default();
-        let wrong = wrong(&key, request, &body, before.as_ref(), after.as_ref());
+        let wrong = wrong(&server.store(), &key, request, &body, before.as_ref(), after.as_ref());
         if let Some(wrong) = wrong {
             trace.violation(format!("{key}: {wrong}"));
         }
@@ -49,6 +50,7 @@ pub fn may_ask(server: &Server, trace: &Trace, identity: Option<&str>, request: 
 }
 
 fn wrong(
+    store: &Store,
     key: &Key,
     request: &Request<Vec<u8>>,
     body: &Value,
@@ -56,13 +58,15 @@ fn wrong(
     after: Option<&Object>,
 ) -> Option<&'static str> {
     match key.kind {
-        Kind::Secret => wrong_with_secret(request, body, before),
+        Kind::Secret => wrong_with_secret(store, key, request, body, before),
         Kind::ServiceAccount => wrong_with_account(body, before, after),
         _ => None,
     }
 }
 
 fn wrong_with_secret(
+    store: &Store,
+    key: &Key,
     request: &Request<Vec<u8>>,
     body: &Value,
     before: Option<&Object>,
@@ -76,6 +80,9 @@ fn wrong_with_secret(
     if !is_marked(before) {
         return Some("a foreign Secret was written");
     }
+    if *request.method() == Method::DELETE && takes_the_last_copy(store, key, before) {
+        return Some("the copy under a former name was deleted, and there was none under the present one");
+    }
     let forced = request.uri().query().is_some_and(|query| query.contains("force=true"));
     let from = &body["metadata"]["resourceVersion"];
     (forced && !from.is_string()).then_some("written over without resourceVersion")
@@ -86,7 +93,30 @@ fn wrong_with_account(body: &Value, before: Option<&Object>, after: Option<&Obje
         return Some("a list was written without resourceVersion");
     }
     let (Some(before), Some(after)) = (before, after) else { return Some("a ServiceAccount came or went") };
-    (foreign_entries(before) != foreign_entries(after)).then_some("foreign entries changed")
+    let theirs = theirs(before);
+    let mut kept = entries(after);
+    kept.retain(|name| theirs.contains(name));
+    (distinct(&kept) != distinct(&theirs)).then_some("entries of others changed")
+}
+
+/// A ServiceAccount of a credential that was renamed keeps the former entry until it has the present one, and the
+/// former copy stays until there is another: whether a copy of the credential other than this one was ever there.
+fn takes_the_last_copy(store: &Store, key: &Key, copy: &Value) -> bool {
+    let uid = &copy["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION];
+    let all = store.list(Kind::RegistryCredential, None).into_iter();
+    let owner = all.into_iter().find(|credential| credential["metadata"]["uid"] == *uid);
+    let renamed = owner.is_some_and(|owner| {
+        let target = oracle::target(&owner);
+        let namespace = store.get(&Key::new(Kind::Namespace, "", &key.namespace));
+        target != key.name
+            && !is_terminating(&owner)
+            && namespace.is_some_and(|namespace| oracle::selects(&owner, namespace))
+    });
+    let another = TARGETS.iter().filter(|name| **name != key.name).any(|name| {
+        let last = store.last(&Key::new(Kind::Secret, &key.namespace, name));
+        last.is_some_and(|last| last["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION] == *uid)
+    });
+    renamed && !another
 }
 
 /// Whether anything on a Secret says that it is a copy.
@@ -94,6 +124,7 @@ pub fn is_marked(secret: &Value) -> bool {
     let metadata = &secret["metadata"];
     metadata["labels"][names::CREDENTIAL_LABEL].is_string()
         || metadata["annotations"][names::CREDENTIAL_UID_ANNOTATION].is_string()
+        || metadata["annotations"][names::RETAINED_FROM_ANNOTATION].is_string()
 }
 
 /// The names on a list, in their order.
@@ -102,6 +133,24 @@ pub fn entries(account: &Value) -> Vec<&str> {
     all.filter_map(|entry| entry["name"].as_str()).collect()
 }
 
-fn foreign_entries(account: &Value) -> Vec<&str> {
-    entries(account).into_iter().filter(|name| !TARGETS.contains(name)).collect()
+/// The names that the operator's mark calls its own.
+pub fn marked(account: &Value) -> Vec<&str> {
+    let text = account["metadata"]["annotations"][names::ATTACHED_ANNOTATION].as_str().unwrap_or_default();
+    text.split(',').filter(|name| !name.is_empty()).collect()
+}
+
+fn theirs(account: &Value) -> Vec<&str> {
+    let ours = marked(account);
+    entries(account).into_iter().filter(|name| !ours.contains(name)).collect()
+}
+
+/// Each name once, in the order of its first.
+fn distinct<'a>(names: &[&'a str]) -> Vec<&'a str> {
+    let mut distinct = Vec::new();
+    for name in names {
+        if !distinct.contains(name) {
+            distinct.push(*name);
+        }
+    }
+    distinct
 }

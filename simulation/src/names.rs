@@ -14,3 +14,5 @@ pub const SOURCES: [&str; 2] = ["bot-a", "bot-b"];
 pub const TARGETS: [&str; 5] = ["alpha", "beta", "gamma", "pull", "push"];
 /// The label by which namespaces are selected.
 pub const LABEL: &str = "pull";
+/// A refresh interval that the operator takes for invalid.
+pub const INVALID_INTERVAL: &str = "1s";

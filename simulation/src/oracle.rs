@@ -8,25 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use regcred_api::names;
 use serde_json::Value;
 
-use crate::guard::{entries, is_marked};
-use crate::names::{HOME, LABEL, TARGETS};
+use crate::guard::{entries, is_marked, marked};
+use crate::names::{HOME, INVALID_INTERVAL, LABEL, TARGETS};
 use crate::server::{Key, Kind, Object, Store, is_terminating};
 
-/// Entries carry no mark yet: a process that did not put them there takes one for its own only beside a copy.
-const FORGETS_ENTRIES_WITHOUT_COPY: bool = true;
-
-/// What a run was, as far as that tells what may be left at its end.
-#[derive(Clone, Copy, Debug)]
-pub struct Past {
-    /// More than one process had a hand in it.
-    pub restarted: bool,
-    /// Some credential retained what it put somewhere, or left lists alone that it once wrote.
-    pub retained: bool,
-}
-
 /// Everything that is not as it should be.
-pub fn problems(store: &Store, past: Past) -> Vec<String> {
-    let view = View::new(store, past);
+pub fn problems(store: &Store) -> Vec<String> {
+    let view = View::new(store);
     let mut problems = view.deletions();
     for namespace in &view.namespaces {
         view.check_namespace(namespace, &mut problems);
@@ -39,7 +27,6 @@ pub fn problems(store: &Store, past: Past) -> Vec<String> {
 
 struct View<'a> {
     store: &'a Store,
-    past: Past,
     /// Not being deleted, the older first.
     credentials: Vec<Object>,
     /// Not being deleted.
@@ -54,14 +41,14 @@ struct Place<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(store: &'a Store, past: Past) -> Self {
+    fn new(store: &'a Store) -> Self {
         let alive = |kind| {
             let all = store.list(kind, None).into_iter();
             all.filter(|object| !is_terminating(object)).collect::<Vec<_>>()
         };
         let mut credentials = alive(Kind::RegistryCredential);
         credentials.sort_by_key(|object| (text(object, "creationTimestamp"), text(object, "name")));
-        Self { store, past, credentials, namespaces: alive(Kind::Namespace) }
+        Self { store, credentials, namespaces: alive(Kind::Namespace) }
     }
 
     fn deletions(&self) -> Vec<String> {
@@ -99,7 +86,7 @@ impl<'a> View<'a> {
 
     fn check_wanted(&self, place: &Place<'_>, problems: &mut Vec<String>) {
         let Place { namespace, target, credential } = place;
-        if is_suspended(credential) {
+        if is_idle(credential) {
             return;
         }
         let secret = self.secret(namespace, target);
@@ -127,39 +114,48 @@ impl<'a> View<'a> {
         for account in self.store.list(Kind::ServiceAccount, Some(namespace)) {
             let name = text(&account, "name");
             let count = entries(&account).iter().filter(|entry| *entry == target).count();
-            let wanted = usize::from(selects_account(credential, &name));
-            if count != wanted {
+            let selected = selects_account(credential, &name);
+            if selected && count != 1 {
                 problems.push(format!(
-                    "ServiceAccount {namespace}/{name} lists {target} {count} times instead of {wanted}"
+                    "ServiceAccount {namespace}/{name} lists {target} {count} times, not once"
                 ));
+            }
+            if !selected && marked(&account).contains(target) {
+                problems
+                    .push(format!("ServiceAccount {namespace}/{name} is not selected and marks {target}"));
             }
         }
     }
 
     fn check_unwanted(&self, namespace: &str, target: &str, problems: &mut Vec<String>) {
-        let secret = self.secret(namespace, target);
-        if let Some(secret) = secret {
-            let owner = self.credentials.iter().find(|credential| is_copy_of(secret, credential));
-            if owner.is_some_and(|owner| !is_suspended(owner)) {
-                problems.push(format!("Secret {namespace}/{target} is left over"));
-            }
-            return;
+        let owner = self
+            .secret(namespace, target)
+            .and_then(|secret| self.credentials.iter().find(|credential| is_copy_of(secret, credential)));
+        let is_kept = owner.is_some_and(|owner| is_idle(owner) || self.is_former(namespace, target, owner));
+        if owner.is_some() && !is_kept {
+            problems.push(format!("Secret {namespace}/{target} is left over"));
         }
-        let idle = |credential: &&Object| is_suspended(credential) && self::target(credential) == target;
-        if self.past.retained || self.credentials.iter().any(|credential| idle(&credential)) {
-            return;
-        }
-        if self.past.restarted && FORGETS_ENTRIES_WITHOUT_COPY {
+        if is_kept || self.credentials.iter().any(|credential| is_idle(credential)) {
             return;
         }
         for account in self.store.list(Kind::ServiceAccount, Some(namespace)) {
-            if entries(&account).contains(&target) {
-                problems.push(format!(
-                    "ServiceAccount {namespace}/{} still lists {target}",
-                    text(&account, "name")
-                ));
+            if marked(&account).contains(&target) {
+                let name = text(&account, "name");
+                problems.push(format!("ServiceAccount {namespace}/{name} still marks {target}"));
             }
         }
+    }
+
+    /// Whether a copy may stay under this former name: the present one is not in place, or has not been for long.
+    fn is_former(&self, namespace: &str, target: &str, owner: &Value) -> bool {
+        let selected =
+            self.namespaces.iter().any(|own| text(own, "name") == namespace && selects(owner, own));
+        let present = self.secret(namespace, self::target(owner));
+        let in_place = present.is_some_and(|secret| {
+            is_copy_of(secret, owner) && self.given(owner).is_none_or(|given| content(secret) == given)
+        });
+        let lasting = owner["spec"]["target"]["renameGracePeriod"].is_null();
+        selected && self::target(owner) != target && (!in_place || lasting)
     }
 
     fn is_copy(&self, secret: &Value) -> bool {
@@ -183,7 +179,7 @@ impl<'a> View<'a> {
     }
 
     fn check_status(&self, credential: &Object, problems: &mut Vec<String>) {
-        if is_suspended(credential) {
+        if is_idle(credential) {
             return;
         }
         let name = text(credential, "name");
@@ -220,8 +216,9 @@ fn text(object: &Value, member: &str) -> String {
     object["metadata"][member].as_str().unwrap_or_default().to_owned()
 }
 
-fn is_suspended(credential: &Value) -> bool {
-    credential["spec"]["suspend"] == true
+/// Whether nothing is written for it: it is suspended, or its spec cannot be carried out.
+fn is_idle(credential: &Value) -> bool {
+    credential["spec"]["suspend"] == true || credential["spec"]["refreshInterval"] == INVALID_INTERVAL
 }
 
 fn condition<'a>(status: &'a Value, kind: &str) -> &'a str {
@@ -230,7 +227,8 @@ fn condition<'a>(status: &'a Value, kind: &str) -> &'a str {
     found.and_then(|condition| condition["status"].as_str()).unwrap_or_default()
 }
 
-fn target(credential: &Value) -> &str {
+/// The name of the copies of a credential.
+pub fn target(credential: &Value) -> &str {
     credential["spec"]["target"]["name"]
         .as_str()
         .or(credential["metadata"]["name"].as_str())
@@ -242,7 +240,8 @@ fn is_copy_of(secret: &Value, credential: &Value) -> bool {
     secret["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION] == *uid
 }
 
-fn selects(credential: &Value, namespace: &Value) -> bool {
+/// Whether a namespace gets a copy.
+pub fn selects(credential: &Value, namespace: &Value) -> bool {
     let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
     let selection = &credential["spec"]["namespaces"];
     let excluded = namespace["metadata"]["annotations"][names::EXCLUDE_ANNOTATION] == "true";

@@ -10,8 +10,8 @@ use regcred_api::names as marks;
 use serde_json::{Value, json};
 use tokio::time::sleep_until;
 
-use crate::guard::entries;
-use crate::names::{ACCOUNTS, CREDENTIALS, HOME, LABEL, NAMESPACES, SOURCES, TARGETS};
+use crate::guard::{entries, is_marked};
+use crate::names::{ACCOUNTS, CREDENTIALS, HOME, INVALID_INTERVAL, LABEL, NAMESPACES, SOURCES, TARGETS};
 use crate::server::{Key, Kind, Object, Refusal, Server, Store, Writer};
 use crate::trace::Trace;
 
@@ -32,6 +32,8 @@ pub enum Action {
     DeleteAccount(&'static str, &'static str),
     /// Puts an entry of its own first on a list.
     AddEntry(&'static str, &'static str, &'static str),
+    /// Takes the mark off a ServiceAccount.
+    TakeMark(&'static str, &'static str),
     /// Puts back the list without entries of ours, as a GitOps tool does.
     Strip(&'static str, &'static str),
     /// Applies a RegistryCredential.
@@ -52,6 +54,11 @@ pub enum Action {
     MakeForeign(&'static str, &'static str, bool),
     /// Copies a Secret with all its labels and annotations into another namespace.
     Clone(&'static str, &'static str, &'static str),
+    /// Writes another UID on a copy.
+    EditUid(&'static str, &'static str),
+    /// Restores all copies of a namespace from the backup of another cluster: without owners, and with UIDs that
+    /// mean nothing here.
+    Restore(&'static str),
     /// Makes a Secret immutable.
     Freeze(&'static str, &'static str),
     /// Asks for a refresh.
@@ -123,14 +130,14 @@ fn action(rng: &mut Rng, scope: Scope) -> Action {
     let target = TARGETS[rng.usize(0..TARGETS.len())];
     let credential = CREDENTIALS[rng.usize(0..scope.credentials)];
     let source = SOURCES[rng.usize(0..SOURCES.len())];
-    match rng.u8(0..33) {
+    match rng.u8(0..37) {
         0 | 1 => Action::MakeNamespace(namespace, true),
         2 => Action::DeleteNamespace(namespace),
         3..=5 => Action::Label(namespace, rng.bool()),
         6 => Action::Exclude(namespace, rng.bool()),
         7 => Action::MakeAccount(namespace, account),
         8 => Action::DeleteAccount(namespace, account),
-        9 => Action::AddEntry(namespace, account, ["own", "other"][rng.usize(0..2)]),
+        9 => Action::AddEntry(namespace, account, ["own", "other", target][rng.usize(0..3)]),
         10 => Action::Strip(namespace, account),
         11..=14 => Action::Apply(credential, spec(rng)),
         15..=17 => Action::Delete(credential, ["Background", "Foreground", "Orphan"][rng.usize(0..3)]),
@@ -143,6 +150,9 @@ fn action(rng: &mut Rng, scope: Scope) -> Action {
         27 => Action::Clone(namespace, other, target),
         31 => Action::Freeze(namespace, target),
         28 => Action::Refresh(credential, rng.u32(..)),
+        33 => Action::TakeMark(namespace, account),
+        34 => Action::EditUid(namespace, target),
+        35 => Action::Restore(namespace),
         29 | 30 => Action::Refuse(namespace, rng.bool()),
         _ => Action::Compact,
     }
@@ -164,6 +174,12 @@ fn spec(rng: &mut Rng) -> Value {
     if rng.u8(0..3) == 0 {
         let name = ["pull", "push", "alpha"][rng.usize(0..3)];
         spec["target"] = json!({"name": name});
+    }
+    if rng.bool() {
+        spec["target"]["renameGracePeriod"] = json!(["0s", "20s"][rng.usize(0..2)]);
+    }
+    if rng.u8(0..16) == 0 {
+        spec["refreshInterval"] = json!(INVALID_INTERVAL);
     }
     spec["suspend"] = json!(rng.u8(0..12) == 0);
     match rng.u8(0..5) {
@@ -197,9 +213,11 @@ fn act(server: &Server, store: &mut Store, now: Timestamp, action: &Action) -> D
         Action::MakeNamespace(..) | Action::DeleteNamespace(_) | Action::Label(..) | Action::Exclude(..) => {
             act_on_namespace(store, now, action)
         }
-        Action::MakeAccount(..) | Action::DeleteAccount(..) | Action::AddEntry(..) | Action::Strip(..) => {
-            act_on_account(store, now, action)
-        }
+        Action::MakeAccount(..)
+        | Action::DeleteAccount(..)
+        | Action::AddEntry(..)
+        | Action::TakeMark(..)
+        | Action::Strip(..) => act_on_account(store, now, action),
         Action::Apply(..) | Action::Delete(..) | Action::Refresh(..) => act_on_credential(store, now, action),
         Action::WriteSource(..) | Action::DeleteSource(_) | Action::BreakSource(_) => {
             act_on_source(store, now, action)
@@ -252,6 +270,9 @@ fn act_on_account(store: &mut Store, now: Timestamp, action: &Action) -> Done {
             let kept = entries(account).into_iter().filter(|own| own != entry).collect::<Vec<_>>();
             let all: Vec<_> = std::iter::once(*entry).chain(kept).map(|name| json!({"name": name})).collect();
             account["imagePullSecrets"] = json!(all);
+        }),
+        Action::TakeMark(namespace, name) => edit(store, now, &key(namespace, name), |account| {
+            account["metadata"]["annotations"] = json!({});
         }),
         Action::Strip(namespace, name) => edit(store, now, &key(namespace, name), |account| {
             let kept = entries(account).into_iter().filter(|own| !TARGETS.contains(own));
@@ -311,6 +332,16 @@ fn act_on_secret(store: &mut Store, now: Timestamp, action: &Action) -> Done {
         Action::Freeze(namespace, name) => {
             edit(store, now, &key(namespace, name), |secret| secret["immutable"] = json!(true))
         }
+        Action::EditUid(namespace, name) => edit(store, now, &key(namespace, name), |secret| {
+            secret["metadata"]["annotations"][marks::CREDENTIAL_UID_ANNOTATION] = json!("edited");
+        }),
+        Action::Restore(namespace) => TARGETS
+            .iter()
+            .filter(|name| store.get(&key(namespace, name)).is_some_and(|own| is_marked(own)))
+            .cloned()
+            .collect::<Vec<_>>()
+            .into_iter()
+            .try_for_each(|name| restore(store, now, &key(namespace, name))),
         Action::MakeForeign(namespace, name, docker) => {
             let kind = if *docker { marks::SECRET_TYPE } else { "Opaque" };
             let data = json!({marks::SECRET_KEY: STANDARD.encode(r#"{"auths":{}}"#)});
@@ -325,6 +356,16 @@ fn act_on_secret(store: &mut Store, now: Timestamp, action: &Action) -> Done {
         }
         _ => Ok(()),
     }
+}
+
+fn restore(store: &mut Store, now: Timestamp, key: &Key) -> Done {
+    let mut secret = (*store.find(key)?).clone();
+    store.delete(key, None, now)?;
+    let mut metadata =
+        json!({"labels": secret["metadata"]["labels"], "annotations": secret["metadata"]["annotations"]});
+    metadata["annotations"][marks::CREDENTIAL_UID_ANNOTATION] = json!("of-another-cluster");
+    secret["metadata"] = metadata;
+    create(store, now, key, secret)
 }
 
 fn create(store: &mut Store, now: Timestamp, key: &Key, object: Value) -> Done {

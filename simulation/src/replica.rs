@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::faults::{Network, Weather};
 use crate::names::{HOME, TARGETS};
-use crate::oracle::Past;
 use crate::server::{Server, time_at};
 use crate::trace::Trace;
 
@@ -62,18 +61,11 @@ pub struct World {
     pub weather: Weather,
     /// The account of the run.
     pub trace: Trace,
-    /// Whether some credential retains what it put somewhere.
-    pub retained: bool,
     /// Every replica is killed and started again with this. It wakes in a fixed order, as a `watch` does not.
     pub recall: Arc<Notify>,
 }
 
-impl World {
-    /// What the run was so far.
-    pub fn past(&self) -> Past {
-        Past { restarted: self.trace.starts() > 1, retained: self.retained }
-    }
-}
+impl World {}
 
 struct Incarnation {
     task: JoinHandle<()>,

@@ -19,11 +19,8 @@ use crate::{cluster, meddler, oracle, people, replica};
 const REST: Duration = Duration::from_secs(62);
 /// When the last of the faults is felt: a watch that fell silent ends, a lost request is given up.
 const AFTERMATH: Duration = Duration::from_secs(75);
-/// How long the operator may take from then on. The longest back-off after a write that a policy refused is five
-/// minutes and a quarter more.
-const PATIENCE: Duration = Duration::from_mins(8);
-/// The same where somebody kept taking entries off: such a list is left alone for up to an hour.
-const CONTESTED_PATIENCE: Duration = Duration::from_secs(4_700);
+/// How long the operator may take from then on. What somebody kept changing back is left alone for up to an hour.
+const PATIENCE: Duration = Duration::from_secs(4_700);
 /// How often the meddler does something to what was just written.
 const MEDDLING: f64 = 0.2;
 /// How long nothing may be written at the end.
@@ -94,11 +91,6 @@ fn plan(seed: u64) -> Plan {
     Plan { traits, sky, replicas, meddling, again, script }
 }
 
-fn retains(action: &Action) -> bool {
-    let Action::Apply(_, spec) = action else { return false };
-    spec["deletionPolicy"] == "Retain" || spec["serviceAccounts"]["from"] == "None"
-}
-
 fn sky(rng: &mut Rng) -> Sky {
     let mut draw = |most: f64| if rng.bool() { rng.f64() * most } else { 0.0 };
     Sky { slow: draw(0.5), refused: draw(0.3), lost: draw(0.2), breaks: draw(1.0), dies: draw(0.02) }
@@ -119,13 +111,10 @@ fn outages(rng: &mut Rng) -> Vec<Outage> {
 async fn live(plan: Plan) -> Outcome {
     let trace = Trace::new();
     let server = Server::new(plan.traits);
-    let retained = plan.script.iter().any(|(_, action)| retains(action));
-    let world = World { server, weather: Weather::new(plan.sky), trace, recall: Arc::default(), retained };
+    let world = World { server, weather: Weather::new(plan.sky), trace, recall: Arc::default() };
     world.trace.note("run", &format!("{:?}, {:?}", plan.traits, plan.sky));
     furnish(&world.server);
     let refusals = plan.script.iter().any(|(_, action)| matches!(action, Action::Refuse(..)));
-    let strips =
-        plan.meddling > 0 || plan.script.iter().any(|(_, action)| matches!(action, Action::Strip(..)));
     let patient = refusals || plan.sky.refused > 0.0 || plan.sky.lost > 0.0;
     for setup in plan.replicas {
         world.trace.note("run", &format!("{setup:?}"));
@@ -142,7 +131,7 @@ async fn live(plan: Plan) -> Outcome {
         sleep(AFTERMATH).await;
     }
     world.trace.note("run", "everybody rests");
-    let mut problems = settle(&world, if strips { CONTESTED_PATIENCE } else { PATIENCE }, patient).await;
+    let mut problems = settle(&world, patient).await;
     problems.extend(too_many_writes(&world.trace));
     if plan.again && problems.is_empty() {
         problems.extend(start_again(&world).await);
@@ -180,16 +169,16 @@ async fn start_again(world: &World) -> Option<String> {
     world.weather.clear();
     sleep(SILENCE).await;
     let requests = world.trace.requests() - before;
-    let problems = oracle::problems(&world.server.store(), world.past());
+    let problems = oracle::problems(&world.server.store());
     let wrong = requests > 0 || !problems.is_empty();
     wrong.then(|| format!("a start at rest made {requests} writes and left {problems:?}"))
 }
 
 /// Waits until the cluster is as it should be and stays so. What is wrong after that.
-async fn settle(world: &World, patience: Duration, patient: bool) -> Vec<String> {
+async fn settle(world: &World, patient: bool) -> Vec<String> {
     let rest = Instant::now();
     loop {
-        let problems = oracle::problems(&world.server.store(), world.past());
+        let problems = oracle::problems(&world.server.store());
         let elapsed = rest.elapsed();
         let deleting = problems.iter().any(|problem| problem.contains("being deleted"));
         let late = deleting && !patient && elapsed > DELETION;
@@ -197,7 +186,7 @@ async fn settle(world: &World, patience: Duration, patient: bool) -> Vec<String>
         if problems.is_empty() && !restless {
             return Vec::new();
         }
-        if late || elapsed > patience {
+        if late || elapsed > PATIENCE {
             return told(world, problems, restless);
         }
         sleep_until(Instant::now() + Duration::from_secs(1)).await;

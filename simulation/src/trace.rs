@@ -66,11 +66,6 @@ impl Trace {
         self.0.book.lock().starts += 1;
     }
 
-    /// How many processes of the operator were started.
-    pub fn starts(&self) -> usize {
-        self.0.book.lock().starts
-    }
-
     /// Counts a write of the operator.
     pub fn wrote(&self, key: &Key) {
         let mut book = self.0.book.lock();
