@@ -39,6 +39,25 @@ fn with(pointer: &str, value: Value) -> Value {
     spec
 }
 
+fn target_rules() -> Vec<(Value, &'static str)> {
+    vec![
+        (with("/target", json!({"conflictPolicy": "Adopt"})), "Adopt needs deletionPolicy: Retain"),
+        (with("/target", json!({"name": "Not_A_Name"})), "a name that a Secret can have"),
+        (with("/target", json!({"metadata": {"labels": {"regcred.dev/x": "y"}}})), "regcred's own"),
+        (
+            with("/target", json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "y"}}})),
+            "regcred's own",
+        ),
+        (with("/target", json!({"metadata": {"annotations": {"regcred.dev/x": "y"}}})), "regcred's own"),
+        (with("/target", json!({"metadata": {"labels": {"bad key": "x"}}})), "a label's key must be"),
+        (with("/target", json!({"metadata": {"labels": {"team": "a b"}}})), "a label's value must be"),
+        (
+            with("/target", json!({"metadata": {"annotations": {"bad key": "x"}}})),
+            "an annotation's key must be",
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn every_rule_refuses_with_a_message_that_helps() {
     let scene = Scene::new().await;
@@ -59,14 +78,6 @@ async fn every_rule_refuses_with_a_message_that_helps() {
             with("/registries", json!([good()["registries"][0], good()["registries"][0]])),
             "duplicate entries for key",
         ),
-        (with("/target", json!({"conflictPolicy": "Adopt"})), "Adopt needs deletionPolicy: Retain"),
-        (with("/target", json!({"name": "Not_A_Name"})), "should match"),
-        (with("/target", json!({"metadata": {"labels": {"regcred.dev/x": "y"}}})), "regcred's own"),
-        (
-            with("/target", json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "y"}}})),
-            "regcred's own",
-        ),
-        (with("/target", json!({"metadata": {"annotations": {"regcred.dev/x": "y"}}})), "regcred's own"),
         (server("https://ghcr.io"), "without a scheme"),
         (server("GHCR.io"), "in lower case"),
         (server("user@ghcr.io"), "without user info"),
@@ -78,18 +89,21 @@ async fn every_rule_refuses_with_a_message_that_helps() {
         (namespaces(json!({"from": "All", "matchNames": ["a"]})), "need from: Selected"),
         (namespaces(json!({"from": "Some"})), "Unsupported value"),
         (namespaces(json!({})), "needs matchNames or selector"),
-        (namespaces(json!({"matchNames": ["UPPER"]})), "should match"),
+        (namespaces(json!({"matchNames": ["UPPER"]})), "are made of lower-case letters"),
         (accounts(json!({"from": "None", "matchNames": ["a"]})), "need from: Selected"),
         (accounts(json!({"from": "Selected"})), "needs matchNames or selector"),
         (expression(json!({"key": "a", "operator": "In"})), "In and NotIn need values"),
         (expression(json!({"key": "a", "operator": "Exists", "values": ["x"]})), "take none"),
         (expression(json!({"key": "a", "operator": "Is"})), "Unsupported value"),
         (with("/refreshInterval", json!("30s")), "at least 1m"),
-        (with("/refreshInterval", json!("soon")), "should match"),
+        (with("/refreshInterval", json!("soon")), "write refreshInterval in h, m, s and ms"),
+        (with("/refreshInterval", json!("1d")), "no unit for a day"),
+        (server("ghcr.io/v2/team"), "leave the version of the registry's API out"),
+        (server("ghcr.io:65536"), "at most 65535"),
         (with("/deletionPolicy", json!("Keep")), "Unsupported value"),
         (with("/namespaces", json!(null)), "Required value"),
     ];
-    for (spec, message) in rules.into_iter().chain(docker_hub) {
+    for (spec, message) in rules.into_iter().chain(target_rules()).chain(docker_hub) {
         let refused = scene.try_credential(&scene.name("bad"), spec.clone()).await;
         let text = refused.map_or_else(|error| error.to_string(), |_| "it was accepted".to_owned());
         assert!(text.contains(message), "{spec} should be refused with {message:?}, but: {text}");

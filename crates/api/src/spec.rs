@@ -96,9 +96,10 @@ pub struct RegistryCredentialSpec {
     pub namespaces: NamespaceSelection,
 
     /// The ServiceAccounts, in those namespaces, that name the Secret in imagePullSecrets. Left
-    /// out: the ServiceAccount `default`.
-    #[serde(default)]
-    pub service_accounts: ServiceAccountSelection,
+    /// out: the ServiceAccount `default`. That is no default of the schema, which would be stored, and
+    /// stay beside what a later manifest names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_accounts: Option<ServiceAccountSelection>,
 
     /// The Secret in each namespace.
     #[serde(default)]
@@ -111,8 +112,11 @@ pub struct RegistryCredentialSpec {
 
     /// The longest time between two looks at the source; a change of it is seen at once anyway.
     #[serde(default = "default_refresh_interval")]
-    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m')").message("refreshInterval must be at least 1m"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^([0-9]+(ms|s|m|h))+$')").message("write refreshInterval in h, m, s and ms, as in 24h or 1h30m; there is no unit for a day"),
+        validation = Rule::new("!self.matches('^([0-9]+(ms|s|m|h))+$') || duration(self) >= duration('1m')").message("refreshInterval must be at least 1m")
+    )]
     pub refresh_interval: String,
 }
 
@@ -130,9 +134,10 @@ pub struct Registry {
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
         validation = Rule::new("!self.contains('://')").message("write the server without a scheme: ghcr.io, not https://ghcr.io"),
-        validation = Rule::new("!(self in ['index.docker.io', 'registry-1.docker.io', 'registry.hub.docker.com', 'hub.docker.com', 'registry.docker.io'])").message("write docker.io for Docker Hub"),
+        validation = Rule::new("!self.matches('^(index[.]docker[.]io|registry-1[.]docker[.]io|registry[.]hub[.]docker[.]com|hub[.]docker[.]com|registry[.]docker[.]io)(/|$)')").message("write docker.io for Docker Hub"),
+        validation = Rule::new("!self.matches('^[^/]*/v[12](/|$)')").message("leave the version of the registry's API out: ghcr.io, not ghcr.io/v2"),
         validation = Rule::new("!self.contains('*')").message("a wildcard would send the credential to every host that matches; name each server"),
-        validation = Rule::new("self.matches('^(([*]|[a-z0-9]([a-z0-9-]*[a-z0-9])?)([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*)(:[0-9]{1,5})?(/[a-z0-9._-]+)*$')").message("server must be host[:port][/path], in lower case, without user info and without a trailing slash")
+        validation = Rule::new("self.matches('^(([*]|[a-z0-9]([a-z0-9-]*[a-z0-9])?)([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*)(:([0-9]{1,4}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))))?(/[a-z0-9._-]+)*$')").message("server must be host[:port][/path], in lower case, without user info and without a trailing slash; a port is at most 65535")
     )]
     pub server: String,
 
@@ -237,8 +242,11 @@ pub struct NamespaceSelection {
 
     /// Names or globs with `*` and `?`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9*?-]+$")))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(g, g.matches('^[a-z0-9*?-]+$'))").message("names and globs of namespaces are made of lower-case letters, digits, -, * and ?")
+    )]
     pub match_names: Vec<String>,
 
     /// Labels of the namespace. Whoever may label namespaces decides who gets the credential.
@@ -247,8 +255,11 @@ pub struct NamespaceSelection {
 
     /// Names or globs that are never taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9*?-]+$")))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(g, g.matches('^[a-z0-9*?-]+$'))").message("names and globs of namespaces are made of lower-case letters, digits, -, * and ?")
+    )]
     pub exclude: Vec<String>,
 }
 
@@ -280,8 +291,11 @@ pub struct ServiceAccountSelection {
 
     /// Names or globs with `*` and `?`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = "^[a-z0-9.*?-]+$")))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(g, g.matches('^[a-z0-9.*?-]+$'))").message("names and globs of ServiceAccounts are made of lower-case letters, digits, -, ., * and ?")
+    )]
     pub match_names: Vec<String>,
 
     /// Labels of the ServiceAccount.
@@ -290,8 +304,11 @@ pub struct ServiceAccountSelection {
 
     /// Names or globs that are never taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 253), regex(pattern = "^[a-z0-9.*?-]+$")))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(g, g.matches('^[a-z0-9.*?-]+$'))").message("names and globs of ServiceAccounts are made of lower-case letters, digits, -, ., * and ?")
+    )]
     pub exclude: Vec<String>,
 }
 
@@ -366,10 +383,8 @@ pub enum LabelSelectorOperator {
 pub struct Target {
     /// Name of the Secret. Left out: the name of this object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-    )]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("target.name must be a name that a Secret can have: lower-case letters, digits, - and ., as in platform-pull"))]
     pub name: Option<String>,
 
     /// What to do where a Secret of that name exists that regcred did not make.
@@ -383,8 +398,11 @@ pub struct Target {
     /// How long the Secret under a former name stays in a namespace once the one under the present name is in
     /// place there: Pods that run name the former one.
     #[serde(default = "default_rename_grace_period")]
-    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('0s')").message("renameGracePeriod must be a duration, as in 1h or 30m"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^([0-9]+(ms|s|m|h))+$')").message("write renameGracePeriod in h, m, s and ms, as in 24h or 1h30m; there is no unit for a day"),
+        validation = Rule::new("!self.matches('^([0-9]+(ms|s|m|h))+$') || duration(self) >= duration('0s')").message("renameGracePeriod must be a duration, as in 1h")
+    )]
     pub rename_grace_period: String,
 }
 
@@ -413,6 +431,9 @@ pub enum ConflictPolicy {
     Adopt,
 }
 
+/// Every key is one that Kubernetes takes (k8s.io/apimachinery, pkg/util/validation, `IsQualifiedName`).
+const KEYS: &str = "self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && size(k) <= 317)";
+
 /// Labels and annotations for the copies. Those of a source Secret are never copied.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[x_kube(crates(kube_core = "::kube_core"))]
@@ -420,14 +441,21 @@ pub enum ConflictPolicy {
 pub struct TargetMetadata {
     /// Labels to put on each Secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/') && k != 'app.kubernetes.io/managed-by')").message("labels under regcred.dev/ and app.kubernetes.io/managed-by are regcred's own"))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 63})))]
+    #[x_kube(
+        validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/') && k != 'app.kubernetes.io/managed-by')").message("labels under regcred.dev/ and app.kubernetes.io/managed-by are regcred's own"),
+        validation = Rule::new(KEYS).message("a label's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be"),
+        validation = Rule::new("self.all(k, self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))").message("a label's value must be of letters, digits, -, _ and ., beginning and ending with a letter or digit")
+    )]
     pub labels: BTreeMap<String, String>,
 
     /// Annotations to put on each Secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/'))").message("annotations under regcred.dev/ are regcred's own"))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 1024})))]
+    #[x_kube(
+        validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/'))").message("annotations under regcred.dev/ are regcred's own"),
+        validation = Rule::new(KEYS).message("an annotation's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be")
+    )]
     pub annotations: BTreeMap<String, String>,
 }
 

@@ -155,7 +155,9 @@ pub enum InvalidSpec {
     #[error("target.conflictPolicy: Adopt needs deletionPolicy: Retain")]
     AdoptNeedsRetain,
     /// Not a duration of at least a minute.
-    #[error("refreshInterval is not a duration of at least 1m")]
+    #[error(
+        "refreshInterval must be 1m or more, in h, m, s and ms, as in 24h or 1h30m; there is no unit for a day"
+    )]
     RefreshInterval,
     /// Not a duration.
     #[error("target.renameGracePeriod is not a duration, as in 1h or 30m")]
@@ -194,7 +196,7 @@ pub fn validate(
         docker_config_secrets: spec.docker_config_secret_refs.iter().map(|r| r.name.clone()).collect(),
         namespaces: NamespaceFilter::new(&spec.namespaces)
             .map_err(|error| InvalidSpec::Selector { field: "namespaces.selector", error })?,
-        service_accounts: ServiceAccountFilter::new(&spec.service_accounts)
+        service_accounts: ServiceAccountFilter::new(&spec.service_accounts.clone().unwrap_or_default())
             .map_err(|error| InvalidSpec::Selector { field: "serviceAccounts.selector", error })?,
         target_name: target_name(name, spec, settings)?,
         rename_grace: duration(&spec.target.rename_grace_period).ok_or(InvalidSpec::RenameGracePeriod)?,
