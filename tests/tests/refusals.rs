@@ -11,6 +11,7 @@ use regcred_tests::operator::OperatorOptions;
 use regcred_tests::webhook::{self, FREE_TEXT, Webhook};
 use regcred_tests::{Operator, Scene, eventually};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 const SOON: Duration = Duration::from_secs(45);
 
@@ -292,5 +293,70 @@ async fn a_replica_without_rights_on_its_lease_is_not_ready_and_says_why() {
     assert_eq!(operator.logs().matches("the lease cannot be read or written").count(), 1);
     scene.reinstall().await;
     operator.wait_ready().await.unwrap();
+    scene.finish().await;
+}
+
+/// The rights on status and finalizers go, and everything else stays.
+async fn take_rights_on_credentials(scene: &Scene) {
+    let take = json!([
+        {"op": "replace", "path": "/rules/0/verbs", "value": ["get", "list", "watch"]},
+        {"op": "replace", "path": "/rules/1/verbs", "value": ["get"]},
+    ]);
+    let control_plane = scene.control_plane();
+    let (admin, take) = (control_plane.admin_identity(), take.to_string());
+    let arguments = ["patch", "clusterrole", "regcred", "--type=json", "-p", &take];
+    control_plane.kubectl(admin, &arguments, "").await.unwrap().success().unwrap();
+}
+
+#[tokio::test]
+async fn a_status_that_may_not_be_written_is_tried_more_and_more_seldom() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    scene.settled_namespace("n", &[("pull", "mute")]).await;
+    let name = scene.credential("pull", spec(&source, "mute")).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    let before = scene.status(&name).await;
+    take_rights_on_credentials(&scene).await;
+    let audit = scene.control_plane().audit();
+    let (mark, mut first) = (audit.mark(), None);
+    let refused = || {
+        let entries = audit.since(mark).by(operator.user());
+        entries
+            .filter(|entry| entry.code == 403 && entry.full_resource().ends_with("/status"))
+            .counts()
+            .total()
+    };
+    let mut rotation = 0;
+    eventually("three tries", Duration::from_mins(1), async || {
+        // Each rotation is news for the status.
+        rotation += 1;
+        scene.basic_auth_source("src", &format!("bot{rotation}")).await;
+        let count = refused();
+        if count > 0 {
+            first.get_or_insert_with(Instant::now);
+        }
+        if count >= 3 { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await;
+    let took = first.unwrap().elapsed();
+    assert!(took > Duration::from_secs(13), "three tries in {took:?}");
+    assert_eq!(operator.logs().matches("the status could not be written").count(), 1);
+    let counted = "regcred_credential_write_failures_total{write=\"status\"}";
+    let metrics = operator.metrics().await.unwrap();
+    assert!(
+        metrics.contains(&format!("{counted} 3")) || metrics.contains(&format!("{counted} 2")),
+        "{metrics}"
+    );
+    scene.reinstall().await;
+    eventually("the status is written again", Duration::from_mins(2), async || {
+        let status = scene.status(&name).await;
+        if status["registries"][0]["fingerprint"] != before["registries"][0]["fingerprint"] {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    })
+    .await;
     scene.finish().await;
 }

@@ -125,15 +125,16 @@ fn spawn_workers(context: &Arc<Context>, key: &Arc<FingerprintKey>) -> JoinSet<(
     for _ in 0..context.options.concurrency {
         workers.spawn(loops::namespace::work(context.clone()));
     }
+    let failures = Arc::default();
     for _ in 0..CREDENTIAL_WORKERS {
-        workers.spawn(loops::credential::work(context.clone()));
+        workers.spawn(loops::credential::work(context.clone(), Arc::clone(&failures)));
     }
     for _ in 0..SOURCE_WORKERS {
         workers.spawn(loops::source::work(context.clone(), key.clone()));
     }
-    let paces = Arc::default();
+    let (paces, failures) = (Arc::default(), Arc::default());
     for _ in 0..STATUS_WORKERS {
-        workers.spawn(loops::status::work(context.clone(), Arc::clone(&paces)));
+        workers.spawn(loops::status::work(context.clone(), Arc::clone(&paces), Arc::clone(&failures)));
     }
     workers
 }

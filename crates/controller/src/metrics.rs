@@ -20,6 +20,12 @@ struct KindLabels {
     kind: &'static str,
 }
 
+/// Which write of a RegistryCredential.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WriteLabels {
+    write: &'static str,
+}
+
 /// Whether it went well.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ResultLabels {
@@ -36,6 +42,7 @@ pub struct Metrics {
     /// Looks at the lease that failed.
     pub(crate) lease_failures: Counter,
     steps: Family<StepLabels, Counter>,
+    credential_write_failures: Family<WriteLabels, Counter>,
     watch_failures: Family<KindLabels, Counter>,
     sources: Family<ResultLabels, Counter>,
     unreadable: Family<KindLabels, Counter>,
@@ -49,6 +56,8 @@ impl Metrics {
         registry.register("namespace_passes", "Passes over namespaces", self.passes.clone());
         registry.register("steps", "Writes of Secrets and ServiceAccounts", self.steps.clone());
         registry.register("status_writes", "Writes of status", self.statuses_written.clone());
+        let failures = self.credential_write_failures.clone();
+        registry.register("credential_write_failures", "Failed writes of RegistryCredentials", failures);
         registry.register("lease_failures", "Looks at the lease that failed", self.lease_failures.clone());
         registry.register("watch_failures", "Interruptions of watches", self.watch_failures.clone());
         registry.register("unreadable_objects", "Objects skipped as unreadable", self.unreadable.clone());
@@ -61,6 +70,11 @@ impl Metrics {
     pub(crate) fn step_executed(&self, step: &Step, result: Result<(), StepError>) {
         let result = result.map_or_else(|error| error.reason().as_str(), |()| "Succeeded");
         self.steps.get_or_create(&StepLabels { step: name(step), result }).inc();
+    }
+
+    /// A status or finalizer could not be written.
+    pub(crate) fn credential_write_failed(&self, write: &'static str) {
+        self.credential_write_failures.get_or_create(&WriteLabels { write }).inc();
     }
 
     /// A watch was interrupted.

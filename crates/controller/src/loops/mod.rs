@@ -7,11 +7,13 @@
 //! | [`namespace`] | namespace | observe, plan, apply, until there is nothing to do; report |
 //! | [`apply`] | | one request for each step: the only writer of Secrets and ServiceAccounts |
 //! | [`status`] | RegistryCredential | the only writer of status |
+//! | [`failures`] | | writes of status and finalizers that failed, and when each is tried again |
 //! | [`event`] | | the events of a status's transitions |
 
 mod apply;
 pub(crate) mod credential;
 mod event;
+mod failures;
 pub(crate) mod namespace;
 pub(crate) mod source;
 pub(crate) mod status;

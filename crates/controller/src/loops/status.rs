@@ -8,10 +8,11 @@ use std::time::Duration;
 use kube::api::Patch;
 use parking_lot::Mutex;
 use regcred_api::RegistryCredentialStatus;
-use regcred_planner::{Event, Observed, report};
+use regcred_planner::{Event, Observed, StepError, report};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::failures::Failures;
 use super::{event, next};
 use crate::calls::{answer, as_manager};
 use crate::context::Context;
@@ -45,23 +46,25 @@ struct Draft {
 }
 
 /// Takes RegistryCredentials from the queue until the operator is told to stop.
-pub(crate) async fn work(context: Arc<Context>, paces: Arc<Paces>) {
+pub(crate) async fn work(context: Arc<Context>, paces: Arc<Paces>, failures: Arc<Failures>) {
     while let Some(work) = next(&context, &context.queues.statuses).await {
-        visit(&context, &work.key, &paces).await;
+        visit(&context, &work.key, &paces, &failures).await;
         work.done();
     }
 }
 
-async fn visit(context: &Context, name: &Arc<str>, paces: &Paces) {
+async fn visit(context: &Context, name: &Arc<str>, paces: &Paces, failures: &Failures) {
     let Some(draft) = draft(context, name) else {
         paces.lock().remove(name);
+        failures.forget(name);
         return;
     };
-    let wait_until = later(&draft, paces.lock().entry(name.clone()).or_default());
+    let failing = failures.wait_until(name).filter(|_| draft.differs);
+    let wait_until = failing.or_else(|| later(&draft, paces.lock().entry(name.clone()).or_default()));
     if let Some(at) = wait_until {
         context.queues.statuses.push_at(name.clone(), at);
     } else if draft.differs {
-        write(context, name, draft).await;
+        write(context, name, draft, failures).await;
     }
 }
 
@@ -115,7 +118,7 @@ fn last_request(old: Option<&RegistryCredentialStatus>) -> Option<String> {
 }
 
 /// Writes the whole status in one operation of a JSON patch, so that nothing stale stays in it.
-async fn write(context: &Context, name: &Arc<str>, draft: Draft) {
+async fn write(context: &Context, name: &Arc<str>, draft: Draft, failures: &Failures) {
     let operations = json!([
         {"op": "test", "path": "/metadata/uid", "value": &*draft.uid},
         {"op": "add", "path": "/status", "value": draft.status},
@@ -124,14 +127,20 @@ async fn write(context: &Context, name: &Arc<str>, draft: Draft) {
     let patch: Patch<()> = Patch::Json(operations);
     match answer(context.calls.credentials().patch_status(name, &as_manager(), &patch)).await {
         Ok(written) => {
+            failures.forget(name);
             context.metrics.statuses_written.inc();
             watch::ingest_written_credential(context, written);
             event::publish(context, name, &draft.uid, draft.events).await;
         }
-        Err(error) if error.code() == 404 => {}
+        Err(error) if error.meaning() == StepError::Gone => {}
         Err(error) => {
-            tracing::warn!(credential = %name, code = error.code(), "the status could not be written; trying again");
-            context.queues.statuses.push_at(name.clone(), Instant::now() + INTERVAL);
+            let cause = error.meaning();
+            context.metrics.credential_write_failed("status");
+            let (retry_at, is_news) = failures.note(name, cause);
+            if is_news {
+                tracing::warn!(credential = %name, %cause, "the status could not be written; trying again");
+            }
+            context.queues.statuses.push_at(name.clone(), retry_at);
         }
     }
 }
