@@ -92,6 +92,9 @@ impl Judge<'_> {
             return None;
         }
         let accounts = self.accounts(pair, &mut failures);
+        for (name, goal) in &pair.stuck {
+            self.state(goal, &Object::ServiceAccount(name.clone()), &mut failures);
+        }
         if secret == State::Failed {
             // The Secret's own failure says it already.
             failures.retain(|(object, fault)| object.is_secret() || fault.reason == Reason::Contested);
@@ -100,7 +103,7 @@ impl Judge<'_> {
             credential: pair.credential.clone(),
             departing: pair.departing,
             secret,
-            accounts: if pair.departing { AccountCounts::default() } else { accounts },
+            accounts,
             kept: (pair.secret == Goal::Kept).then(|| pair.target.clone()),
             failures,
         })

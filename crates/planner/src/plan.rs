@@ -148,10 +148,9 @@ impl<'a> Planner<'a> {
         };
         if self.is_desired(name, claim.credential) {
             let accounts = self.accounts(name, claim);
-            self.push_pair(name, claim.credential, false, secret, accounts);
+            self.push_pair(name, claim.credential, secret, accounts);
         } else if self.is_still_named(name) {
-            let accounts = self.stuck(name);
-            self.push_pair(name, claim.credential, true, secret, accounts);
+            self.push_departing(name, claim.credential, secret);
         }
     }
 
@@ -159,12 +158,17 @@ impl<'a> Planner<'a> {
         &mut self,
         name: &Arc<str>,
         credential: &Credential,
-        departing: bool,
         secret: Goal,
         accounts: Vec<(Arc<str>, Goal)>,
     ) {
-        let credential = credential.uid.clone();
-        self.plan.pairs.push(Pair { credential, target: name.clone(), departing, secret, accounts });
+        let (credential, target, stuck) = (credential.uid.clone(), name.clone(), self.stuck(name));
+        self.plan.pairs.push(Pair { credential, target, departing: false, secret, accounts, stuck });
+    }
+
+    fn push_departing(&mut self, name: &Arc<str>, credential: &Credential, secret: Goal) {
+        let (credential, target, stuck) = (credential.uid.clone(), name.clone(), self.stuck(name));
+        let accounts = Vec::new();
+        self.plan.pairs.push(Pair { credential, target, departing: true, secret, accounts, stuck });
     }
 
     fn plan_copy(&mut self, name: &Arc<str>, credential: &Credential) -> Goal {
@@ -216,8 +220,7 @@ impl<'a> Planner<'a> {
             None => Goal::InPlace,
         };
         let goal = if goal == Goal::InPlace { Goal::Kept } else { goal };
-        let accounts = self.stuck(name);
-        self.push_pair(name, credential, true, goal, accounts);
+        self.push_departing(name, credential, goal);
     }
 
     /// Whether nothing in the namespace needs the copy under a former name any more, other than Pods that run.
@@ -267,12 +270,11 @@ impl<'a> Planner<'a> {
     }
 
     fn plan_removal(&mut self, name: &Arc<str>, claim: &Claim<'a>, secret: &Secret) {
-        let accounts = self.stuck(name);
         let object = Object::Secret(name.clone());
         let deed = Deed::Remove { secret: name.clone() };
         let goal = if let Some(goal) = self.hold(&object, Some(&secret.resource_version)) {
             goal
-        } else if secret.terminating || !accounts.is_empty() {
+        } else if secret.terminating || self.still_named.contains_key(name) {
             Goal::Waiting
         } else if self.world.memory.is_contested(&deed, self.now) {
             let who = opponent(secret.manager.as_deref());
@@ -280,7 +282,7 @@ impl<'a> Planner<'a> {
         } else {
             self.push(removal(name, claim.credential, secret))
         };
-        self.push_pair(name, claim.credential, true, goal, accounts);
+        self.push_departing(name, claim.credential, goal);
     }
 
     /// ServiceAccounts that cannot be rid of a name now.
@@ -349,6 +351,7 @@ impl<'a> Planner<'a> {
                 departing: false,
                 secret: refused,
                 accounts,
+                stuck: Vec::new(),
             });
         }
     }

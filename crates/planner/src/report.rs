@@ -93,7 +93,8 @@ pub fn report(
         failures: failures(old, observed.tally),
         failures_omitted: observed.tally.failures.len().saturating_sub(MAX_FAILURES),
     };
-    let events = events(old, &status, &verdicts);
+    let mut events = events(old, &status, &verdicts);
+    events.extend(leftover_contest(old, observed.tally, &verdicts));
     (status, events)
 }
 
@@ -191,7 +192,7 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     observed.credential.active_spec()?;
     let kind = ConditionType::SecretsSynced;
     let counts = observed.tally.namespaces;
-    let of = in_sync(observed.tally) + &kept(observed.tally);
+    let of = in_sync(observed.tally) + &kept(observed.tally) + &because(observed.tally, Object::is_secret);
     if counts.synced == counts.matched && !observed.in_progress {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllSynced, of));
     }
@@ -206,7 +207,7 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
         ) => one,
         _ => Reason::PartiallySynced,
     };
-    Some(Verdict::new(kind, ConditionStatus::False, reason, of + &because(observed.tally, Object::is_secret)))
+    Some(Verdict::new(kind, ConditionStatus::False, reason, of))
 }
 
 /// Which former target names still have a Secret somewhere, as in `, the former Secret old stays in 3 for now`.
@@ -223,17 +224,17 @@ fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::NotRequested, message));
     }
     let counts = observed.tally.service_accounts;
-    let of = attached(observed.tally);
+    let is_account = |object: &Object| !object.is_secret();
+    let of = attached(observed.tally) + &because(observed.tally, is_account);
     if counts.attached == counts.matched && !observed.in_progress {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllAttached, of));
     }
-    let is_account = |object: &Object| !object.is_secret();
     let reason = match only_reason(observed.tally, is_account) {
         _ if counts.contested > 0 => Reason::Contested,
         Some(one @ (Reason::Forbidden | Reason::Rejected)) => one,
         _ => Reason::PartiallyAttached,
     };
-    Some(Verdict::new(kind, ConditionStatus::False, reason, of + &because(observed.tally, is_account)))
+    Some(Verdict::new(kind, ConditionStatus::False, reason, of))
 }
 
 fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
@@ -430,6 +431,14 @@ fn warning(verdict: &Verdict, old: &RegistryCredentialStatus) -> Option<Event> {
         (_, reason) => reason,
     };
     (reason.is_warning() && !repeated).then(|| Event { reason, note: verdict.message.clone() })
+}
+
+/// No condition is about what should not be there any more and what somebody keeps making.
+fn leftover_contest(old: &RegistryCredentialStatus, tally: &Tally, verdicts: &Verdicts) -> Option<Event> {
+    let is_known = old.failures.iter().any(|failure| failure.reason == Reason::Contested.as_str());
+    let in_condition = verdicts.0.iter().any(|verdict| verdict.reason == Reason::Contested);
+    let note = told(tally, Reason::Contested).filter(|_| !is_known && !in_condition)?;
+    Some(Event { reason: Reason::Contested, note })
 }
 
 fn fingerprints(status: &RegistryCredentialStatus) -> Vec<(&str, &str)> {

@@ -139,8 +139,10 @@ pub struct Pair {
     pub departing: bool,
     /// The goal of the Secret.
     pub secret: Goal,
-    /// The goal of each selected ServiceAccount; of a departing pair, of each that cannot be rid of the name.
+    /// The goal of each selected ServiceAccount.
     pub accounts: Vec<(Arc<str>, Goal)>,
+    /// The goal of each ServiceAccount that cannot be rid of the name now.
+    pub stuck: Vec<(Arc<str>, Goal)>,
 }
 
 /// What a plan means for one object.

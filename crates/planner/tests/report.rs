@@ -201,3 +201,23 @@ fn a_rotation_is_reported_once_with_its_time() {
         report(Some(&after), &observed(&plain, Some(&failed(Reason::SourceInvalid)), &in_place), at(9));
     assert_eq!(broken.registries, after.registries, "what the copies still hold");
 }
+
+#[test]
+fn a_contest_over_what_should_be_gone_is_reported_once_and_leaves_the_object_ready() {
+    let (credential, source) = (credential(&json!({})), resolved("0a"));
+    let mut tally = tally(1, 1, &[("team-b", secret(), Reason::Contested)]);
+    tally.namespaces.failed = 0;
+    tally.service_accounts = ServiceAccountCounts { matched: 1, attached: 1, failed: 0, contested: 0 };
+    let observed = observed(&credential, Some(&source), &tally);
+    let (status, events) = report(None, &observed, at(0));
+    assert_eq!(condition(&status, ConditionType::Ready), "True/Succeeded");
+    let secrets = status.condition(ConditionType::SecretsSynced).unwrap();
+    assert_eq!(secrets.message, "1 of 1 namespace in sync; team-b: Contested (what is wrong and what to do)");
+    let contested: Vec<_> = events.iter().filter(|event| event.reason == Reason::Contested).collect();
+    assert_eq!(
+        contested.iter().map(|it| &*it.note).collect::<Vec<_>>(),
+        ["team-b: what is wrong and what to do"]
+    );
+    let (_, again) = report(Some(&status), &observed, at(60));
+    assert!(again.is_empty(), "{again:?}");
+}
