@@ -90,7 +90,7 @@ impl Site {
 
     /// A source, a credential for `victim`, and what belongs to others.
     async fn furnish(&self) {
-        for name in ["victim", "other"] {
+        for name in ["victim", "other", "kept"] {
             self.apply(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))
                 .await;
         }
@@ -105,10 +105,16 @@ impl Site {
         self.apply(secret(OPERATOR_NAMESPACE, "source", "kubernetes.io/basic-auth", password.clone())).await;
         self.apply(secret("victim", "db", "Opaque", password)).await;
         self.apply(secret("victim", "theirs", SECRET_TYPE, config.clone())).await;
-        self.apply(secret("other", TARGET, SECRET_TYPE, config)).await;
+        self.apply(secret("other", TARGET, SECRET_TYPE, config.clone())).await;
+        let mut retained = secret("kept", TARGET, SECRET_TYPE, config);
+        retained["metadata"]["annotations"] = json!({ "regcred.dev/retained-from": TARGET });
+        self.apply(retained).await;
         self.apply(json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": { "name": "default", "namespace": "victim" }, "imagePullSecrets": [{ "name": "theirs" }],
+            "metadata": {
+                "name": "default", "namespace": "victim", "annotations": { "example.com/team": "theirs" },
+            },
+            "imagePullSecrets": [{ "name": "theirs" }],
         }))
         .await;
         self.apply(credential(&json!({ "matchNames": ["victim"] }))).await;
