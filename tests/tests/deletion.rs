@@ -13,8 +13,13 @@ const SOON: Duration = Duration::from_secs(10);
 /// The garbage collector learns of a new kind within 30 s; until then it finishes no deletion in the foreground.
 const COLLECTOR_KNOWS_KIND: Duration = Duration::from_secs(45);
 const NAMESPACES: usize = 20;
-/// Answers and events race, so once proves little.
+/// Answers and events race, so once proves little; `REGCRED_DELETION_ROUNDS` asks for more.
 const ROUNDS: usize = 4;
+
+fn rounds() -> std::ops::Range<usize> {
+    let asked = std::env::var("REGCRED_DELETION_ROUNDS").ok();
+    0..asked.map_or(ROUNDS, |rounds| rounds.parse().expect("REGCRED_DELETION_ROUNDS is a number"))
+}
 
 fn spec(source: &str, label: &str) -> Value {
     json!({
@@ -59,7 +64,7 @@ async fn one_whose_source_was_never_made_is_deleted() {
     let scene = Scene::new().await;
     let _operator = scene.operator(OperatorOptions::default()).await;
     let namespaces = namespaces(&scene, "never").await;
-    for round in 0..ROUNDS {
+    for round in rounds() {
         let name = scene.credential(&format!("never{round}"), spec("never-made", "never")).await;
         attached(&scene, &namespaces, &name, true).await;
         deleted(&scene, &name, &DeleteParams::default(), SOON).await;
@@ -77,7 +82,7 @@ async fn one_that_is_in_place_is_deleted_in_the_foreground() {
     let first = scene.credential("first", spec(&source, "nowhere")).await;
     deleted(&scene, &first, &DeleteParams::foreground(), COLLECTOR_KNOWS_KIND).await;
     let namespaces = namespaces(&scene, "foreground").await;
-    for round in 0..ROUNDS {
+    for round in rounds() {
         let name = scene.credential(&format!("fg{round}"), spec(&source, "foreground")).await;
         scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
         deleted(&scene, &name, &DeleteParams::foreground(), SOON).await;
