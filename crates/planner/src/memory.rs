@@ -98,14 +98,13 @@ impl Memory {
 
     fn did(&mut self, deed: Deed, now: Timestamp) {
         self.fights.retain(|fight| !deed.reverses(&fight.deed));
-        match self.fights.iter_mut().find(|fight| fight.deed == deed) {
-            Some(fight) => fight.again(now),
-            None => {
-                // A vector would begin with room for four.
-                self.fights.reserve_exact(1);
-                self.fights.push(Fight { deed, first: now, last: now, writes: 1 });
-            }
+        if let Some(fight) = self.fights.iter_mut().find(|fight| fight.deed == deed) {
+            fight.again(now);
+            return;
         }
+        // A vector would begin with room for four.
+        self.fights.reserve_exact(1);
+        self.fights.push(Fight { deed, first: now, last: now, writes: 1 });
     }
 
     fn failed(&mut self, namespace: &str, step: &Step, error: StepError, now: Timestamp) {

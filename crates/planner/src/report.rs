@@ -213,7 +213,8 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
 /// Which former target names still have a Secret somewhere, as in `, the former Secret old stays in 3 for now`.
 fn kept(tally: &Tally) -> String {
     let former = tally.kept.iter();
-    former.map(|(name, count)| format!(", the former Secret {name} stays in {count} for now")).collect()
+    let told = former.map(|(name, count)| format!(", the former Secret {name} stays in {count} for now"));
+    told.collect::<Vec<_>>().concat()
 }
 
 fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
