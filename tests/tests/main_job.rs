@@ -610,7 +610,7 @@ async fn every_way_to_get_a_source_wrong_is_told_and_quotes_nothing() {
     let operator = scene.operator(OperatorOptions::default()).await;
     let namespace = scene.settled_namespace("n", &[("pull", "wrong")]).await;
     let two = format!(
-        r#"{{"auths":{{"docker.io":{{"auth":"dTpw"}},"index.docker.io":{{"username":"u","password":"{CANARY}"}}}}}}"#
+        r#"{{"auths":{{"{SERVER}":{{"auth":"dTpw"}},"https://{SERVER}":{{"username":"u","password":"{CANARY}"}}}}}}"#
     );
     let token = format!(r#"{{"auths":{{"{SERVER}":{{"identitytoken":"{CANARY}"}}}}}}"#);
     let big =

@@ -18,7 +18,7 @@ pub enum ConditionType {
     Reconciling,
     /// Only a user can help. Only present while True.
     Stalled,
-    /// The sources could be read and give a credential for every server.
+    /// The sources could be read and give one credential for every server.
     SourceReady,
     /// Every selected namespace holds the right Secret.
     SecretsSynced,
@@ -108,6 +108,8 @@ pub enum Reason {
     SourceNotFound,
     /// A source Secret holds no usable credential.
     SourceInvalid,
+    /// Two sources have different credentials for one server, of which one is used.
+    SourceConflict,
     /// A source does not answer, and is asked again.
     SourceUnavailable,
     /// The API server or a registry refused to show the source.
@@ -162,6 +164,7 @@ impl Reason {
             Self::Resolved => "Resolved",
             Self::SourceNotFound => "SourceNotFound",
             Self::SourceInvalid => "SourceInvalid",
+            Self::SourceConflict => "SourceConflict",
             Self::SourceUnavailable => "SourceUnavailable",
             Self::AccessDenied => "AccessDenied",
             Self::Expired => "Expired",
@@ -189,6 +192,7 @@ impl Reason {
             | Self::TargetNameNotAllowed
             | Self::SourceNotFound
             | Self::SourceInvalid
+            | Self::SourceConflict
             | Self::SourceUnavailable
             | Self::AccessDenied
             | Self::Expired

@@ -39,7 +39,7 @@ fn split_domain(image: &str) -> (&str, String) {
         Some((domain, remainder)) if is_domain(domain) => (domain, remainder),
         _ => (docker_hub::NAME, image),
     };
-    let domain = if domain == docker_hub::DEFAULT_REGISTRY { docker_hub::NAME } else { domain };
+    let domain = if domain == docker_hub::DEFAULT_KEY { docker_hub::NAME } else { domain };
     if domain == docker_hub::NAME && !remainder.contains('/') {
         (domain, format!("{OFFICIAL}{remainder}"))
     } else {

@@ -47,7 +47,7 @@ pub use observed::{Marks, Namespace, Secret, ServiceAccount, StringMap, Uid};
 pub use outcome::{AccountCounts, Fault, PairReport, State, outcomes};
 pub use plan::plan;
 pub use refresh::{Look, next_look};
-pub use report::{Event, Observed, ResolvedRegistry, SourceState, report};
+pub use report::{Event, Observed, ResolvedRegistry, SourceNote, SourceState, report};
 pub use select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
 pub use step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Step};
 pub use validate::{InvalidSpec, Registry, Scope, Settings, Validated, validate};

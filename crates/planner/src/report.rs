@@ -24,8 +24,8 @@ pub enum SourceState {
         registries: Vec<ResolvedRegistry>,
         /// When the first credential expires, where that is known.
         expires_at: Option<Timestamp>,
-        /// What was not used and why: an entry whose server another entry has too.
-        note: Option<String>,
+        /// What somebody has to know nevertheless.
+        note: Option<SourceNote>,
     },
     /// Some server has none.
     Failed {
@@ -34,6 +34,15 @@ pub enum SourceState {
         /// What is wrong, where, and what to do.
         message: String,
     },
+}
+
+/// What somebody has to know of sources that gave a credential for every server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SourceNote {
+    /// `SourceConflict` where two of them differ, which `SourceReady` then reports; else `Resolved`.
+    pub reason: Reason,
+    /// What is wrong or not used, where, and what to do.
+    pub message: String,
 }
 
 /// What one registry's source gave.
@@ -178,9 +187,13 @@ fn stalled_verdict(observed: &Observed<'_>) -> Option<Verdict> {
 fn source_verdict(source: Option<&SourceState>) -> Option<Verdict> {
     let kind = ConditionType::SourceReady;
     Some(match source? {
-        SourceState::Resolved { note, .. } => {
-            let message = note.clone().unwrap_or_else(|| "every server has a credential".to_owned());
-            Verdict::new(kind, ConditionStatus::True, Reason::Resolved, message)
+        SourceState::Resolved { note: None, .. } => {
+            Verdict::new(kind, ConditionStatus::True, Reason::Resolved, "every server has a credential")
+        }
+        SourceState::Resolved { note: Some(note), .. } => {
+            let settled = note.reason == Reason::Resolved;
+            let status = if settled { ConditionStatus::True } else { ConditionStatus::False };
+            Verdict::new(kind, status, note.reason, note.message.clone())
         }
         SourceState::Failed { reason, message } => {
             Verdict::new(kind, ConditionStatus::False, *reason, message.clone())
@@ -244,12 +257,13 @@ fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
     let failed =
         |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|v| v.status == ConditionStatus::False);
     let message = |verdict: &Option<Verdict>| verdict.as_ref().map_or(String::new(), |v| v.message.clone());
+    let gave_nothing = matches!(observed.source, Some(SourceState::Failed { .. }));
     let tally = observed.tally;
     if observed.credential.deleting {
         ready(ConditionStatus::False, Reason::Progressing, &deletion(tally))
     } else if stalled.is_some() {
         ready(ConditionStatus::False, Reason::Stalled, &message(stalled))
-    } else if failed(source) {
+    } else if gave_nothing {
         ready(ConditionStatus::False, Reason::SourceNotReady, &message(source))
     } else if tally.namespaces.failed > 0 {
         ready(ConditionStatus::False, Reason::PartiallySynced, &message(secrets))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use regcred_api::{Class, Reason};
-use regcred_dockerconfig::{ConfigError, Server};
+use regcred_dockerconfig::{ConfigError, LoginError};
 
 /// Why a source gave nothing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -35,30 +35,32 @@ pub enum SourceError {
         kind: String,
     },
     /// A key is not there.
-    #[error("Secret {secret} has no key {key}; add it, or name another key")]
+    #[error("Secret {secret} has no key {key}; add it, or name the key that it has")]
     KeyMissing {
         /// Name of the Secret.
         secret: String,
         /// The key.
         key: String,
     },
-    /// The content cannot be used.
-    #[error("Secret {secret}: {error}")]
+    /// The docker configuration cannot be used.
+    #[error("Secret {secret}, key {key}: {error}")]
     Invalid {
         /// Name of the Secret.
         secret: String,
+        /// The key that holds the configuration.
+        key: &'static str,
         /// What is wrong with it.
         error: ConfigError,
     },
-    /// No entry serves the server.
-    #[error(
-        "Secret {secret} has no entry for {server}; add one, or take all entries over with dockerConfigSecretRefs"
-    )]
-    NoEntry {
+    /// The user name or the password cannot be used.
+    #[error("Secret {secret}, keys {} and {}: {error}", keys.0, keys.1)]
+    Unusable {
         /// Name of the Secret.
         secret: String,
-        /// The server.
-        server: Server,
+        /// The keys of the user name and of the password.
+        keys: (String, String),
+        /// What is wrong with them.
+        error: LoginError,
     },
     /// All entries together are larger than a Secret may be.
     #[error("the credentials together are larger than a Secret may be (1 MiB); use fewer or shorter ones")]
@@ -81,7 +83,7 @@ impl SourceError {
             | Self::NotADockerConfig { .. }
             | Self::KeyMissing { .. }
             | Self::Invalid { .. }
-            | Self::NoEntry { .. }
+            | Self::Unusable { .. }
             | Self::TooLarge => Reason::SourceInvalid,
         }
     }
@@ -95,7 +97,7 @@ impl SourceError {
             | Self::NotADockerConfig { .. }
             | Self::KeyMissing { .. }
             | Self::Invalid { .. }
-            | Self::NoEntry { .. }
+            | Self::Unusable { .. }
             | Self::TooLarge => Class::UserMustAct,
         }
     }

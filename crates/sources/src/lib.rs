@@ -12,11 +12,12 @@
 mod error;
 mod secret;
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use regcred_api::SourceMember;
-use regcred_dockerconfig::{DockerConfig, Login, Server};
+use regcred_dockerconfig::{Conflict, DockerConfig, Login, Merged, Server};
 
 pub use error::SourceError;
 pub use secret::SourceSecret;
@@ -48,10 +49,51 @@ pub struct Token {
 pub struct Resolved {
     /// All entries.
     pub config: DockerConfig,
-    /// Servers for which an entry lost to another with a different credential.
-    pub overridden: Vec<Server>,
+    /// Where two sources gave different credentials for one server.
+    pub overridden: Vec<Overridden>,
+    /// Entries of whole configurations that have no user and password.
+    pub left_out: Vec<LeftOut>,
     /// When the first of them expires, where that is known.
     pub expires_at: Option<Timestamp>,
+}
+
+/// Two sources with different credentials for one server. Its text says which one counts, and the way out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Overridden {
+    /// The server.
+    pub server: Server,
+    /// The source that counts, as in `Secret a`.
+    pub counts: String,
+    /// The source whose entry is not used.
+    pub ignored: String,
+}
+
+/// An entry without user and password, which opens nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeftOut {
+    /// The server.
+    pub server: Server,
+    /// Name of the Secret.
+    pub secret: String,
+}
+
+impl fmt::Display for Overridden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server, counts, ignored } = self;
+        let path = server.to_string();
+        let path = path.trim_end_matches('/');
+        write!(
+            f,
+            "{server}: {counts} and {ignored} have different credentials, and that of {counts} counts; \
+             remove one, or give one of them a path, as in {path}/team"
+        )
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of Secret {}", self.server, self.secret)
+    }
 }
 
 /// Whether looking at this source asks a network. A start waits for the others before it writes.
@@ -64,25 +106,42 @@ pub const fn needs_network(source: &SourceMember) -> bool {
 /// Resolves every source. One that fails fails all: a configuration that lacks a server is never
 /// passed off as the whole.
 pub async fn resolve(sources: Sources<'_>, secrets: &impl SecretReader) -> Result<Resolved, SourceError> {
-    let (mut configs, mut expiries) = (Vec::new(), Vec::new());
+    let (mut configs, mut names, mut expiries, mut left_out) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (server, source) in sources.registries {
         let token = token_for(server, source, secrets).await?;
         configs.push(DockerConfig::single(server.clone(), token.login));
+        names.push(name_of(source));
         expiries.extend(token.expires_at);
     }
     for name in sources.docker_config_secrets {
         let secret = secrets.read(name).ok_or_else(|| SourceError::NotFound { secret: name.clone() })?;
-        configs.push(secret.docker_config(name)?);
+        let whole = secret.whole(name)?;
+        configs.push(whole.config);
+        names.push(format!("Secret {name}"));
+        left_out.extend(whole.left_out.into_iter().map(|server| LeftOut { server, secret: name.clone() }));
     }
-    let merged = regcred_dockerconfig::merge(configs);
-    if merged.config.rendered_len() > regcred_dockerconfig::MAX_RENDERED_LEN {
+    let Merged { config, conflicts } = regcred_dockerconfig::merge(configs);
+    if config.render().expose().len() > regcred_dockerconfig::MAX_RENDERED_LEN {
         return Err(SourceError::TooLarge);
     }
+    let overridden = |Conflict { server, first, later }| Overridden {
+        server,
+        counts: names[first].clone(),
+        ignored: names[later].clone(),
+    };
     Ok(Resolved {
-        config: merged.config,
-        overridden: merged.conflicts,
+        config,
+        overridden: conflicts.into_iter().map(overridden).collect(),
+        left_out,
         expires_at: expiries.into_iter().min(),
     })
+}
+
+fn name_of(source: &SourceMember) -> String {
+    match source {
+        SourceMember::Secret(reference) => format!("Secret {}", reference.name),
+    }
 }
 
 #[expect(clippy::unused_async, reason = "every source but a Secret asks a network")]
@@ -126,7 +185,7 @@ mod tests {
             let data = data.iter().map(|(key, value)| ((*key).to_owned(), bytes(value))).collect();
             Arc::new(SourceSecret { kind: kind.to_owned(), data })
         };
-        let auths = r#"{"auths":{"ghcr.io":{"auth":"b3RoZXI6cA=="},"quay.io":{"auth":"dTpw"}}}"#;
+        let auths = r#"{"auths":{"ghcr.io":{"auth":"b3RoZXI6cA=="},"quay.io":{"auth":"dTpw"},"https://index.docker.io/v1/":{}}}"#;
         Shop(BTreeMap::from([
             ("bot", secret("kubernetes.io/basic-auth", &[("username", "u"), ("password", "p")])),
             ("all", secret(names::SECRET_TYPE, &[(names::SECRET_KEY, auths)])),
@@ -154,13 +213,18 @@ mod tests {
     #[test]
     fn a_registry_wins_over_the_entries_of_whole_configurations() {
         let resolved = resolved(&[("ghcr.io", "bot")], &["all"]).unwrap_or_else(|error| panic!("{error}"));
-        let servers: Vec<_> = resolved.config.servers().map(ToString::to_string).collect();
-        assert_eq!(servers, ["ghcr.io", "quay.io"]);
-        assert_eq!(resolved.overridden.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ghcr.io"]);
-        let ghcr = Server::parse("ghcr.io").expect("a server");
-        let user =
-            resolved.config.best_match(&ghcr).map(|credential| credential.username().expose().to_vec());
-        assert_eq!(user.as_deref(), Some(&b"u"[..]));
+        assert_eq!(resolved.config.servers().into_iter().collect::<Vec<_>>(), ["ghcr.io", "quay.io"]);
+        let rendered = String::from_utf8(resolved.config.render().expose().to_vec()).expect("text");
+        assert!(rendered.starts_with(r#"{"auths":{"ghcr.io":{"username":"u","password":"p","#), "{rendered}");
+        let told: Vec<_> = resolved.overridden.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "ghcr.io: Secret bot and Secret all have different credentials, and that of Secret bot counts; remove one, or give one of them a path, as in ghcr.io/team"
+            ]
+        );
+        let left_out: Vec<_> = resolved.left_out.iter().map(ToString::to_string).collect();
+        assert_eq!(left_out, ["docker.io of Secret all"]);
     }
 
     #[test]

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use regcred_api::{SecretRef, names};
-use regcred_dockerconfig::{ConfigError, DockerConfig, Login, SecretBytes, Server};
+use regcred_dockerconfig::{ConfigError, Login, SecretBytes, Server, Whole, WrittenConfig};
 
 use crate::SourceError;
 
 /// Types of Secrets that Kubernetes defines for credentials (k8s.io/api/core/v1/types.go), with
 /// the keys it prescribes for them.
-const DOCKER_CONFIG_JSON: (&str, &str) = (names::SECRET_TYPE, names::SECRET_KEY);
-const DOCKERCFG: (&str, &str) = ("kubernetes.io/dockercfg", ".dockercfg");
+const DOCKERCFG: &str = "kubernetes.io/dockercfg";
+const DOCKERCFG_KEY: &str = ".dockercfg";
 const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 const BASIC_AUTH_KEYS: (&str, &str) = ("username", "password");
+
+type Parse = fn(&[u8]) -> Result<WrittenConfig, ConfigError>;
 
 /// A Secret, with content that cannot be printed.
 pub struct SourceSecret {
@@ -33,11 +35,9 @@ impl SourceSecret {
     /// The credential for one server. `reference` says how to read a Secret whose type does not.
     pub fn credential(&self, reference: &SecretRef, server: &Server) -> Result<Login, SourceError> {
         let name = &reference.name;
-        if self.is_docker_config() {
-            let config = self.docker_config(name)?;
-            let entry = config.best_match(server).cloned();
-            return entry
-                .ok_or_else(|| SourceError::NoEntry { secret: name.clone(), server: server.clone() });
+        if let Some((key, parse)) = self.docker_config() {
+            let config = parse(self.value(name, key)?.expose()).map_err(|error| invalid(name, key, error))?;
+            return config.login_for(server).map_err(|error| invalid(name, key, error));
         }
         let keys = match (&reference.username_key, &reference.password_key) {
             _ if self.kind == BASIC_AUTH => BASIC_AUTH_KEYS,
@@ -46,48 +46,47 @@ impl SourceSecret {
                 return Err(SourceError::KeysNotNamed { secret: name.clone(), kind: self.kind.clone() });
             }
         };
-        let (username, password) = (self.line(name, keys.0)?, self.line(name, keys.1)?);
-        Login::new(username, password).map_err(|error| invalid(name, error.into()))
+        let (username, password) = (self.value(name, keys.0)?, self.value(name, keys.1)?);
+        Login::new(username.expose(), password.expose()).map_err(|error| SourceError::Unusable {
+            secret: name.clone(),
+            keys: (keys.0.to_owned(), keys.1.to_owned()),
+            error,
+        })
     }
 
     /// All entries of a docker configuration.
-    pub fn docker_config(&self, name: &str) -> Result<DockerConfig, SourceError> {
-        let parsed = if self.kind == DOCKER_CONFIG_JSON.0 {
-            DockerConfig::parse_dockerconfigjson(self.value(name, DOCKER_CONFIG_JSON.1)?.expose())
-        } else if self.kind == DOCKERCFG.0 {
-            DockerConfig::parse_dockercfg(self.value(name, DOCKERCFG.1)?.expose())
-        } else {
+    pub fn whole(&self, name: &str) -> Result<Whole, SourceError> {
+        let Some((key, parse)) = self.docker_config() else {
             return Err(SourceError::NotADockerConfig { secret: name.to_owned(), kind: self.kind.clone() });
         };
-        parsed.map_err(|error| invalid(name, error))
+        let config = parse(self.value(name, key)?.expose());
+        config.and_then(WrittenConfig::whole).map_err(|error| invalid(name, key, error))
     }
 
-    fn is_docker_config(&self) -> bool {
-        self.kind == DOCKER_CONFIG_JSON.0 || self.kind == DOCKERCFG.0
+    /// Where its docker configuration is, and how it is read.
+    fn docker_config(&self) -> Option<(&'static str, Parse)> {
+        match self.kind.as_str() {
+            names::SECRET_TYPE => Some((names::SECRET_KEY, WrittenConfig::parse_dockerconfigjson)),
+            DOCKERCFG => Some((DOCKERCFG_KEY, WrittenConfig::parse_dockercfg)),
+            _ => None,
+        }
     }
 
     fn value(&self, name: &str, key: &str) -> Result<&SecretBytes, SourceError> {
         let missing = || SourceError::KeyMissing { secret: name.to_owned(), key: key.to_owned() };
         self.data.get(key).ok_or_else(missing)
     }
-
-    /// A value without the newline that `kubectl create secret --from-file` and `echo` leave at its
-    /// end: no user name and no token has one, and the kubelet would send it to the registry.
-    fn line(&self, name: &str, key: &str) -> Result<SecretBytes, SourceError> {
-        let value = self.value(name, key)?.expose();
-        let line = value.strip_suffix(b"\n").unwrap_or(value);
-        Ok(SecretBytes::from(line.strip_suffix(b"\r").unwrap_or(line).to_vec()))
-    }
 }
 
-fn invalid(name: &str, error: ConfigError) -> SourceError {
-    SourceError::Invalid { secret: name.to_owned(), error }
+fn invalid(name: &str, key: &'static str, error: ConfigError) -> SourceError {
+    SourceError::Invalid { secret: name.to_owned(), key, error }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const JSON: (&str, &str) = (names::SECRET_TYPE, names::SECRET_KEY);
     const AUTHS: &str =
         r#"{"auths":{"ghcr.io":{"username":"u","password":"p"},"docker.io":{"auth":"aDpw"}}}"#;
 
@@ -99,7 +98,7 @@ mod tests {
 
     fn reference(keys: Option<(&str, &str)>) -> SecretRef {
         SecretRef {
-            name: "s".to_owned(),
+            name: "bot".to_owned(),
             username_key: keys.map(|keys| keys.0.to_owned()),
             password_key: keys.map(|keys| keys.1.to_owned()),
         }
@@ -118,8 +117,9 @@ mod tests {
         let basic = [("username", "u"), ("password", "p")];
         let own = [("user", "u"), ("token", "p")];
         for (secret, keys, server) in [
-            (secret(DOCKER_CONFIG_JSON.0, &[(DOCKER_CONFIG_JSON.1, AUTHS)]), None, "ghcr.io/acme"),
-            (secret(DOCKERCFG.0, &[(DOCKERCFG.1, r#"{"ghcr.io":{"auth":"dTpw"}}"#)]), None, "ghcr.io"),
+            (secret(JSON.0, &[(JSON.1, AUTHS)]), None, "ghcr.io/acme"),
+            (secret(DOCKERCFG, &[(DOCKERCFG_KEY, r#"{"ghcr.io":{"auth":"dTpw"}}"#)]), None, "ghcr.io"),
+            (secret(DOCKERCFG, &[(DOCKERCFG_KEY, AUTHS)]), None, "ghcr.io"),
             (secret(BASIC_AUTH, &basic), None, "ghcr.io"),
             (secret("Opaque", &own), Some(("user", "token")), "ghcr.io"),
             (secret("example.com/own", &own), Some(("user", "token")), "ghcr.io"),
@@ -129,32 +129,98 @@ mod tests {
     }
 
     #[test]
-    fn a_newline_at_the_end_is_no_part_of_a_password() {
-        for tail in ["\n", "\r\n"] {
-            let secret = secret(BASIC_AUTH, &[("username", "u"), ("password", &format!("p{tail}"))]);
-            assert_eq!(given(&secret, None, "ghcr.io").as_deref(), Ok("u:p"));
+    fn what_editors_and_shells_leave_around_a_value_is_no_part_of_it() {
+        for (before, after) in
+            [("", "\n"), ("", "\r\n"), ("", "\n\n"), ("\u{feff}", ""), ("\u{feff}", "\r\n")]
+        {
+            let around = |text: &str| format!("{before}{text}{after}");
+            let (user, password) = (around("u"), around("p"));
+            let config = serde_json_text(&user, &password);
+            for (secret, keys) in [
+                (secret(BASIC_AUTH, &[("username", &user), ("password", &password)]), None),
+                (secret("Opaque", &[("user", &user), ("token", &password)]), Some(("user", "token"))),
+                (secret(JSON.0, &[(JSON.1, &around(&config))]), None),
+                (secret(DOCKERCFG, &[(DOCKERCFG_KEY, &around(&config))]), None),
+            ] {
+                assert_eq!(
+                    given(&secret, keys, "ghcr.io").as_deref(),
+                    Ok("u:p"),
+                    "{} {after:?}",
+                    secret.kind
+                );
+            }
         }
     }
 
+    fn serde_json_text(user: &str, password: &str) -> String {
+        let escaped = |text: &str| text.replace('\n', "\\n").replace('\r', "\\r");
+        format!(
+            r#"{{"auths":{{"ghcr.io":{{"username":"{}","password":"{}"}}}}}}"#,
+            escaped(user),
+            escaped(password)
+        )
+    }
+
+    /// Every message, with what it must say: what is wrong, where, and what to do. `regcred-dockerconfig` has a table of
+    /// what is wrong inside a configuration.
     #[test]
-    fn what_cannot_be_used_says_why_and_quotes_nothing() {
+    fn every_message_says_what_where_and_what_to_do_and_quotes_nothing() {
         let hidden = "hunter2hunter2";
         let broken = format!(r#"{{"auths":{{"ghcr.io":{{"auth":"{hidden}!"}}}}}}"#);
-        for (secret, keys, why) in [
-            (secret("Opaque", &[("user", hidden)]), None, "name its keys"),
-            (secret("Opaque", &[("user", hidden)]), Some(("user", "token")), "no key token"),
-            (secret(BASIC_AUTH, &[("password", hidden)]), None, "no key username"),
-            (secret(BASIC_AUTH, &[("username", ""), ("password", hidden)]), None, "user name is empty"),
-            (secret(BASIC_AUTH, &[("username", "a:b"), ("password", hidden)]), None, "colon"),
-            (secret(DOCKER_CONFIG_JSON.0, &[]), None, "no key .dockerconfigjson"),
-            (secret(DOCKER_CONFIG_JSON.0, &[(DOCKER_CONFIG_JSON.1, hidden)]), None, "not JSON"),
-            (secret(DOCKER_CONFIG_JSON.0, &[(DOCKER_CONFIG_JSON.1, &broken)]), None, "ghcr.io: `auth`"),
-            (secret(DOCKER_CONFIG_JSON.0, &[(DOCKER_CONFIG_JSON.1, AUTHS)]), None, "no entry for quay.io"),
+        let own = Some(("user", "token"));
+        for (secret, keys, says) in [
+            (
+                secret("Opaque", &[("user", hidden)]),
+                None,
+                ["is of type Opaque", "Secret bot", "name its keys"],
+            ),
+            (secret("Opaque", &[("user", hidden)]), own, ["has no key token", "Secret bot", "add it"]),
+            (
+                secret(BASIC_AUTH, &[("password", hidden)]),
+                None,
+                ["has no key username", "Secret bot", "add it"],
+            ),
+            (secret(JSON.0, &[]), None, ["has no key .dockerconfigjson", "Secret bot", "add it"]),
+            (
+                secret(BASIC_AUTH, &[("username", ""), ("password", hidden)]),
+                None,
+                ["user name is empty", "Secret bot, keys username and password", "give one"],
+            ),
+            (
+                secret("Opaque", &[("user", hidden), ("token", "\n")]),
+                own,
+                ["password is empty", "Secret bot, keys user and token", "give the password"],
+            ),
+            (
+                secret(BASIC_AUTH, &[("username", "a:b"), ("password", hidden)]),
+                None,
+                ["has a colon", "Secret bot, keys username and password", "without one"],
+            ),
+            (
+                secret(JSON.0, &[(JSON.1, hidden)]),
+                None,
+                ["not JSON", "Secret bot, key .dockerconfigjson: ", "kubectl create secret"],
+            ),
+            (
+                secret(JSON.0, &[(JSON.1, &broken)]),
+                None,
+                [
+                    "`auth` is not base64",
+                    "Secret bot, key .dockerconfigjson: ghcr.io: ",
+                    "kubectl create secret",
+                ],
+            ),
+            (
+                secret(DOCKERCFG, &[(DOCKERCFG_KEY, r#"{"quay.io":{"auth":"dTpw"}}"#)]),
+                None,
+                ["no entry for ghcr.io", "Secret bot, key .dockercfg: ", "add one"],
+            ),
         ] {
-            let server = if why.contains("quay") { "quay.io" } else { "ghcr.io" };
-            let error = given(&secret, keys, server).unwrap_err();
-            assert!(error.contains(why), "{error}");
+            let error = given(&secret, keys, "ghcr.io").unwrap_err();
+            assert!(says.iter().all(|part| error.contains(part)), "{error}");
             assert!(!error.contains(hidden), "{error}");
         }
+        let error = secret("Opaque", &[("user", hidden)]).whole("bot").err().unwrap().to_string();
+        assert!(error.contains("Secret bot is of type Opaque; dockerConfigSecretRefs takes"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// A question: the pull Secrets of a Pod, and an image.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -14,19 +14,31 @@ pub(crate) struct Case {
     pub(crate) image: String,
 }
 
-impl Case {
-    /// Whether two keys of one Secret may mean the same to the kubelet.
-    pub(crate) fn has_equal_keys(&self) -> bool {
-        self.secrets.iter().any(|secret| {
-            let config: Value = serde_json::from_str(secret).unwrap_or_default();
-            let auths = config["auths"].as_object().cloned().unwrap_or_default();
-            let mut keys: Vec<String> = auths.keys().map(|key| bare(key)).collect();
-            let all = keys.len();
-            keys.sort();
-            keys.dedup();
-            keys.len() < all
-        })
+/// Whether two keys of a configuration may mean the same to the kubelet.
+pub(crate) fn has_equal_keys(config: &str) -> bool {
+    let mut keys: Vec<String> = member_names(config).iter().map(|key| bare(key)).collect();
+    keys.retain(|key| {
+        key.contains(['.', ':', '*', '/']) || ["localhost", "registry"].contains(&key.as_str())
+    });
+    let all = keys.len();
+    keys.sort();
+    keys.dedup();
+    keys.len() < all
+}
+
+/// The names of all members of all objects in a text, also those that are there twice.
+pub(crate) fn member_names(json: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = json;
+    while let Some(start) = rest.find('"') {
+        let mut strings = serde_json::Deserializer::from_str(&rest[start..]).into_iter::<String>();
+        let Some(Ok(text)) = strings.next() else { break };
+        rest = &rest[start + strings.byte_offset()..];
+        if rest.trim_start().starts_with(':') {
+            names.push(text);
+        }
     }
+    names
 }
 
 /// A key without what the kubelet may strip from it: too much rather than too little.
@@ -34,18 +46,19 @@ fn bare(key: &str) -> String {
     let key = key.trim_start_matches("https://").trim_start_matches("http://");
     let key = key.rsplit_once('@').map_or(key, |(_, host)| host);
     let key = key.split(['?', '#']).next().unwrap_or_default();
-    key.replace("/v1/", "/").replace("/v2/", "/").trim_end_matches('/').to_owned()
+    key.replace("/v1/", "/").replace("/v2/", "/").replace("%61", "a").trim_end_matches('/').to_owned()
 }
 
 /// Stands for a host and port that are the same throughout a case.
 const FOCUS: &str = "FOCUS";
-const HOSTS: [&str; 16] = [
+const HOSTS: [&str; 17] = [
     "ghcr.io",
     "ghcr.io",
     "docker.io",
     "docker.io",
     "index.docker.io",
     "registry-1.docker.io",
+    "registry.hub.docker.com",
     "localhost",
     "reg.example.com",
     "123.dkr.ecr.eu-west-1.amazonaws.com",
@@ -86,7 +99,7 @@ const PATHS: [&str; 12] = [
 ];
 const VERSIONS: [&str; 7] = ["", "", "", "/v1", "/v2", "/v1/", "/v2/"];
 const SCHEMES: [&str; 6] = ["", "", "", "https://", "http://", "HTTPS://"];
-const ODD_KEYS: [&str; 16] = [
+const ODD_KEYS: [&str; 24] = [
     "",
     "/",
     "ghcr.io:80:80",
@@ -103,6 +116,14 @@ const ODD_KEYS: [&str; 16] = [
     "//ghcr.io",
     "ghcr.io//acme",
     "g[h]cr.io",
+    "oci://ghcr.io",
+    "ghcr.io:99999",
+    "https://index.docker.io/v1/",
+    "https://index.docker.io/v1",
+    "https://index.docker.io/v1/access-token",
+    "https://index.docker.io/v1/refresh-token",
+    "https://registry-1.docker.io/v2/",
+    "index.docker.io/acme",
 ];
 
 fn key() -> impl Strategy<Value = String> {
@@ -125,9 +146,17 @@ fn tail(version: &str, path: &str) -> &'static str {
 
 /// A server as our API takes it.
 pub(crate) fn server() -> impl Strategy<Value = String> {
-    let hosts =
-        select(vec!["ghcr.io", "docker.io", "reg.example.com", "localhost", "10.0.0.1", "[::1]", "a.b.c"]);
-    let paths = select(vec!["", "", "/acme", "/acme/team", "/a_b", "/a.b", "/a--b"]);
+    let hosts = select(vec![
+        "ghcr.io",
+        "docker.io",
+        "registry-1.docker.io",
+        "reg.example.com",
+        "localhost",
+        "10.0.0.1",
+        "[::1]",
+        "a.b.c",
+    ]);
+    let paths = select(vec!["", "", "/acme", "/acme/team", "/a_b", "/a.b", "/a--b", "/v1/acme", "/v2"]);
     (hosts, select(vec!["", "", ":5000", ":65535"]), paths)
         .prop_map(|(host, port, path)| format!("{host}{port}{path}"))
         // Docker Hub has no port. An IPv6 address without one is a class of characters to the kubelet, and matches
@@ -137,37 +166,94 @@ pub(crate) fn server() -> impl Strategy<Value = String> {
         })
 }
 
-fn entry() -> impl Strategy<Value = Value> {
-    let word = || select(vec!["u", "user", "bot", "", "ü", "a b"]);
-    let secret = || select(vec!["p", "p:q", "", "pä$\"'", "line\n", "x==", "{\"type\":\"json\"}"]);
-    let auth = (word(), secret()).prop_map(|(user, password)| BASE64.encode(format!("{user}:{password}")));
-    let good_auth = prop_oneof![
-        6 => auth.clone(),
-        1 => auth.clone().prop_map(|auth| auth.trim_end_matches('=').to_owned()),
-        1 => auth.prop_map(|auth| auth.split_inclusive(|_| true).collect::<Vec<_>>().join("\n")),
-    ];
+/// `auth` for a user and a password, as people and tools encode it.
+fn auth() -> impl Strategy<Value = String> {
+    let plain =
+        (username(), password()).prop_map(|(user, password)| BASE64.encode(format!("{user}:{password}")));
+    prop_oneof![
+        8 => plain.clone(),
+        1 => plain.clone().prop_map(|auth| auth.trim_end_matches('=').to_owned()),
+        1 => plain.clone().prop_map(|auth| auth.split_inclusive(|_| true).collect::<Vec<_>>().join("\n")),
+        1 => plain.prop_map(|auth| format!("\u{feff}{auth}\r\n")),
+    ]
+}
+
+fn username() -> impl Strategy<Value = &'static str> + Clone {
+    select(vec!["u", "user", "bot", "", "ü", "a b", "u\n", "\u{feff}u", "a:b"])
+}
+
+fn password() -> impl Strategy<Value = &'static str> + Clone {
+    let odd = vec!["p\u{feff}q", "p\u{1}", "\n", "\u{feff}", "p\r\n\n", "\u{feff}p\n"];
+    let usual = vec!["p", "p:q", "", "pä$\"'", "line\n", "x==", "{\"type\":\"json\"}", "two\nlines\n"];
+    prop_oneof![5 => select(usual), 1 => select(odd)]
+}
+
+/// An entry as text: a JSON library would order its fields, and leave one of two that are equal.
+fn entry() -> impl Strategy<Value = String> {
     let bad_auth =
         select(vec!["!", "dTpw=", "dXNlcg==", "dTp", " ", "dTpw dTpw", "dTpwdT="]).prop_map(str::to_owned);
+    let broken =
+        vec!["7", "\"text\"", "[]", "{\"auth\":7}", "{\"username\":{}}", "{\"email\":[]}", "{\"Auth\":{}}"];
+    let blank = vec![
+        "{}",
+        "null",
+        "{\"identitytoken\":\"t\"}",
+        "{\"registrytoken\":7}",
+        "{\"auth\":null}",
+        "{\"username\":null,\"password\":\"p\"}",
+        "{\"extra\":{\"deep\":[1,2]}}",
+        "{\"auth\":\"Og==\"}",
+        "{\"auth\":\"MDAwMDAwMDA6\",\"identitytoken\":\"t\"}",
+    ];
+    let fields = || {
+        select(vec![("username", "password"), ("Username", "PASSWORD"), ("u\u{17f}ername", "pa\u{17f}sword")])
+    };
     prop_oneof![
-        6 => good_auth.clone().prop_map(|auth| json!({ "auth": auth })),
-        4 => (word(), secret()).prop_map(|(u, p)| json!({ "username": u, "password": p, "email": "e@x" })),
-        2 => (good_auth, word(), secret()).prop_map(|(a, u, p)| json!({ "auth": a, "username": u, "password": p })),
-        1 => (word(), secret()).prop_map(|(u, p)| json!({ "auth": "", "Username": u, "PASSWORD": p })),
-        1 => bad_auth.prop_map(|auth| json!({ "auth": auth })).boxed(),
-        1 => select(vec![
-            json!({}), json!(null), json!({"identitytoken": "t"}), json!({"registrytoken": 7}), json!({"auth": null}),
-            json!({"username": null, "password": "p"}), json!({"extra": {"deep": [1, 2]}}),
-        ]),
-        1 => prop::bool::weighted(0.3).prop_flat_map(|broken| {
-            let broken_ones = vec![json!(7), json!("text"), json!([]), json!({"auth": 7}), json!({"username": {}}), json!({"email": []})];
-            if broken { select(broken_ones) } else { select(vec![json!({"auth": "dTpw"})]) }
+        6 => auth().prop_map(|auth| json!({ "auth": auth }).to_string()),
+        4 => (username(), password(), fields()).prop_map(|(u, p, (user, word))| {
+            json!({ user: u, word: p, "email": "e@x" }).to_string()
+        }),
+        2 => (auth(), username(), password()).prop_map(|(a, u, p)| {
+            json!({ "auth": a, "username": u, "password": p, "identitytoken": "t" }).to_string()
+        }),
+        1 => (username(), password(), fields()).prop_map(|(u, p, (user, word))| {
+            json!({ "auth": "", user: u, word: p }).to_string()
+        }),
+        1 => (auth(), auth(), select(vec!["AUTH", "auth"])).prop_map(|(one, two, again)| {
+            format!("{{\"auth\":{},\"{again}\":{},\"Auth\":null}}", json!(one), json!(two))
+        }),
+        1 => bad_auth.prop_map(|auth| json!({ "auth": auth }).to_string()),
+        1 => select(blank).prop_map(str::to_owned),
+        1 => prop::bool::weighted(0.3).prop_flat_map(move |is_broken| {
+            select(if is_broken { broken.clone() } else { vec!["{\"auth\":\"dTpw\"}"] }).prop_map(str::to_owned)
         }),
     ]
 }
 
-fn config() -> impl Strategy<Value = String> {
-    let auths = prop::collection::btree_map(key(), entry(), 0..4);
-    let usual = auths.prop_map(|auths| json!({ "auths": auths }).to_string());
+/// The members of `auths`, some of them twice.
+fn auths() -> impl Strategy<Value = String> {
+    prop::collection::vec((key(), entry()), 0..4).prop_map(|entries| {
+        let members: Vec<_> = entries.iter().map(|(key, entry)| format!("{}:{entry}", json!(key))).collect();
+        format!("{{{}}}", members.join(","))
+    })
+}
+
+/// A configuration.
+pub(crate) fn config() -> impl Strategy<Value = String> {
+    let name = || select(vec!["auths", "auths", "auths", "auths", "Auths", "AUTHS", "auth\u{17f}"]);
+    let rest = select(vec![
+        "",
+        "",
+        "",
+        ",\"credsStore\":\"desktop\"",
+        ",\"credHelpers\":{\"ghcr.io\":\"x\"},\"HttpHeaders\":{\"a\":\"b\"}",
+        ",\"HttpHeaders\":null",
+    ]);
+    let usual =
+        (name(), auths(), rest).prop_map(|(name, auths, rest)| format!("{{\"{name}\":{auths}{rest}}}"));
+    let again = prop_oneof![3 => auths(), 1 => Just("null".to_owned())];
+    let repeated = (name(), auths(), name(), again)
+        .prop_map(|(one, first, other, second)| format!("{{\"{one}\":{first},\"{other}\":{second}}}"));
     let odd = select(vec![
         "",
         "{}",
@@ -177,14 +263,16 @@ fn config() -> impl Strategy<Value = String> {
         "{\"AUTHS\":{\"ghcr.io\":{\"AUTH\":\"dTpw\"}}}",
         "{\"auths\":{\"ghcr.io\":{\"auth\":\"dTpw\"}},\"HttpHeaders\":{\"a\":\"b\"},\"credsStore\":\"x\"}",
         "{\"auths\":{\"ghcr.io\":{\"auth\":\"dTpw\"},\"ghcr.io\":{\"auth\":\"djpx\"}}}",
+        "{\"auths\":{\"ghcr.io\":{\"auth\":\"dTpw\"}},\"AUTHS\":null}",
         "{\"auths\":[]}",
         "{\"auths\":{\"ghcr.io\":{\"auth\":\"dTpw\"}},\"HttpHeaders\":{\"a\":1}}",
+        "\u{feff}{\"auths\":{\"ghcr.io\":{\"auth\":\"dTpw\"}}}",
         "[]",
         "{",
         "text",
         "{\"ghcr.io\":{\"auth\":\"dTpw\"}}",
     ]);
-    prop_oneof![14 => usual, 1 => odd.prop_map(str::to_owned)]
+    prop_oneof![13 => usual, 1 => repeated, 1 => odd.prop_map(str::to_owned)]
 }
 
 fn image() -> impl Strategy<Value = String> {
@@ -230,6 +318,23 @@ fn image() -> impl Strategy<Value = String> {
         "ghcr.io/app@md5:d41d8cd98f00b204e9800998ecf8427e",
     ]);
     prop_oneof![12 => usual, 4 => short, 1 => odd.prop_map(str::to_owned)]
+}
+
+/// A source, and an image of its hosts.
+pub(crate) fn source() -> impl Strategy<Value = Case> {
+    let focus = (select(&HOSTS[..]), select(&PORTS[..])).prop_map(|(host, port)| format!("{host}{port}"));
+    (config(), image(), focus).prop_map(|(source, image, focus)| Case {
+        secrets: vec![source.replace(FOCUS, &focus)],
+        image: image.replace(FOCUS, &focus),
+    })
+}
+
+/// A source, and a server of a spec that has much to do with its hosts.
+pub(crate) fn source_and_server() -> impl Strategy<Value = (String, String)> {
+    (config(), server()).prop_map(|(source, server)| {
+        let host = server.split('/').next().unwrap_or_default().to_owned();
+        (source.replace(FOCUS, &host), server)
+    })
 }
 
 /// A question whose parts come from the same pools, and mostly from one host.

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::generate::Case;
 
-/// What the kubelet tries for an image, first to last, as `user:password`; or why it cannot.
-pub(crate) type Answer = Result<Vec<String>, String>;
+/// What the kubelet tries for an image, first to last, or why it cannot.
+pub(crate) type Answer = Result<Vec<Login>, String>;
 
 /// The running program.
 pub(crate) struct Kubelet(Child);
@@ -22,12 +22,13 @@ struct Reply {
     creds: Vec<Login>,
 }
 
-#[derive(Deserialize)]
-struct Login {
+/// A user name and a password.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Login {
     #[serde(rename = "U")]
-    username: String,
+    pub(crate) username: String,
     #[serde(rename = "P")]
-    password: String,
+    pub(crate) password: String,
 }
 
 impl Kubelet {
@@ -58,9 +59,5 @@ impl Kubelet {
 
 fn answer(line: &str) -> Answer {
     let reply: Reply = serde_json::from_str(line).unwrap();
-    if reply.error.is_empty() {
-        Ok(reply.creds.into_iter().map(|login| format!("{}:{}", login.username, login.password)).collect())
-    } else {
-        Err(reply.error)
-    }
+    if reply.error.is_empty() { Ok(reply.creds) } else { Err(reply.error) }
 }

@@ -1,13 +1,15 @@
 //! The loop by RegistryCredential that looks at its sources. It is separate from the loop of finalizers, and
 //! several workers share it, so that a source which hangs holds up nothing but itself.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regcred_api::Class;
-use regcred_dockerconfig::Server;
+use regcred_api::{Class, Reason};
 use regcred_index::SourceLook;
-use regcred_planner::{Look, Payload, Registry, ResolvedRegistry, SourceState, Validated, next_look};
+use regcred_planner::{
+    Look, Payload, Registry, ResolvedRegistry, SourceNote, SourceState, Validated, next_look,
+};
 use regcred_sources::{Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve};
 use tokio::time::Instant;
 
@@ -15,6 +17,9 @@ use super::next;
 use crate::calls::DEADLINE;
 use crate::context::Context;
 use crate::fingerprint::FingerprintKey;
+
+/// How many servers a message names.
+const NAMED_IN_MESSAGE: usize = 3;
 
 /// Takes RegistryCredentials from the queue until the operator is told to stop.
 pub(crate) async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
@@ -101,7 +106,7 @@ fn payload(key: &FingerprintKey, resolved: &Resolved) -> Payload {
     Payload {
         fingerprint: key.fingerprint(&content),
         content,
-        servers: resolved.config.servers().map(ToString::to_string).collect(),
+        servers: resolved.config.servers().into_iter().collect(),
         expires_at: resolved.expires_at,
     }
 }
@@ -115,19 +120,27 @@ fn resolved_state(key: &FingerprintKey, spec: &Validated, resolved: &Resolved) -
     SourceState::Resolved {
         registries: spec.registries.iter().map(registry).collect(),
         expires_at: resolved.expires_at,
-        note: overridden(&resolved.overridden),
+        note: note(resolved),
     }
 }
 
-fn overridden(servers: &[Server]) -> Option<String> {
-    let names: Vec<_> = servers.iter().take(3).map(ToString::to_string).collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "{} servers have several credentials and the first one counts: {}",
-            servers.len(),
-            names.join(", ")
-        )
-    })
+/// What somebody has to know of sources that gave everything: which of two credentials counts, or what was left out.
+fn note(resolved: &Resolved) -> Option<SourceNote> {
+    let (overridden, left_out) = (listed(&resolved.overridden, "; "), listed(&resolved.left_out, ", "));
+    if !overridden.is_empty() {
+        return Some(SourceNote { reason: Reason::SourceConflict, message: overridden });
+    }
+    let message = format!("left out, as they have no user and password: {left_out}");
+    (!left_out.is_empty()).then_some(SourceNote { reason: Reason::Resolved, message })
+}
+
+/// At most three, and how many more.
+fn listed(items: &[impl Display], separator: &str) -> String {
+    let shown: Vec<_> = items.iter().take(NAMED_IN_MESSAGE).map(ToString::to_string).collect();
+    match items.len().saturating_sub(NAMED_IN_MESSAGE) {
+        0 => shown.join(separator),
+        more => format!("{} and {more} more", shown.join(separator)),
+    }
 }
 
 /// Reads one source after the other, so that the index is never locked across a wait.

@@ -65,6 +65,8 @@ struct CredentialCase {
     finalized: Option<bool>,
     /// What its sources give; `missing`: nothing.
     source: Option<String>,
+    /// Two sources have different credentials for one server, told in these words.
+    conflict: Option<String>,
     /// Everything else is its spec.
     #[serde(flatten)]
     spec: Map<String, Value>,
@@ -205,9 +207,14 @@ impl Case {
         self.answers.keys().map(String::as_str).collect()
     }
 
-    /// What the sources of a credential give.
+    /// Whether the sources of a credential give nothing.
     pub(crate) fn source_is_missing(&self, name: &str) -> bool {
         self.credentials[name].content().is_none()
+    }
+
+    /// In which words two sources of a credential differ.
+    pub(crate) fn conflict(&self, name: &str) -> Option<&str> {
+        self.credentials[name].conflict.as_deref()
     }
 
     fn secret(&self, case: &SecretCase) -> Secret {

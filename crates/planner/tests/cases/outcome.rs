@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use regcred_api::{ConditionType, Reason, RegistryCredentialStatus};
 use regcred_planner::{
-    Credential, Ledger, ListPatch, Object, Observed, Plan, ResolvedRegistry, SourceState, Step, StepError,
-    World, outcomes, plan, report,
+    Credential, Ledger, ListPatch, Object, Observed, Plan, ResolvedRegistry, SourceNote, SourceState, Step,
+    StepError, World, outcomes, plan, report,
 };
 
 use crate::case::{Case, now};
@@ -24,7 +24,7 @@ pub(crate) fn of(case: &Case) -> String {
     let mut text = steps(&plan, &results);
     text.push_str("status: |\n");
     for credential in &*world.credentials {
-        status(&mut text, credential, &ledger, case.source_is_missing(&credential.name));
+        status(&mut text, credential, &ledger, &source(case, &credential.name));
     }
     if world.credentials.is_empty() {
         text.push_str("  nothing\n");
@@ -94,33 +94,36 @@ fn name(object: &Object) -> String {
     }
 }
 
-/// One line of conditions, the message of `Ready`, and one line for each failure.
-fn status(text: &mut String, credential: &Credential, ledger: &Ledger, source_is_missing: bool) {
-    let source = source(source_is_missing);
+/// One line of conditions, the message of `Ready`, the event of a conflict, and one line for each failure.
+fn status(text: &mut String, credential: &Credential, ledger: &Ledger, source: &SourceState) {
     let observed = Observed {
         credential,
         generation: Some(1),
         request: None,
-        source: Some(&source),
+        source: Some(source),
         tally: &ledger.tally(&credential.uid),
         in_progress: false,
     };
-    let (status, _) = report(None, &observed, now());
+    let (status, events) = report(None, &observed, now());
     writeln!(text, "  {}: {}{}", credential.name, conditions(&status), counts(&status)).unwrap();
     writeln!(text, "    {}", status.condition(ConditionType::Ready).unwrap().message).unwrap();
+    for event in events.iter().filter(|event| event.reason == Reason::SourceConflict) {
+        writeln!(text, "    event {}: {}", event.reason, event.note).unwrap();
+    }
     for failure in &status.failures {
         writeln!(text, "    {} {}: {}", failure.kind, failure.name, failure.reason).unwrap();
     }
 }
 
-fn source(is_missing: bool) -> SourceState {
-    if is_missing {
+fn source(case: &Case, credential: &str) -> SourceState {
+    if case.source_is_missing(credential) {
         let message = "Secret s does not exist in the source namespace; create it there".to_owned();
         return SourceState::Failed { reason: Reason::SourceNotFound, message };
     }
     let (server, fingerprint) = ("ghcr.io".to_owned(), "12345678".to_owned());
     let registries = vec![ResolvedRegistry { server, kind: "Secret", fingerprint }];
-    SourceState::Resolved { registries, expires_at: None, note: None }
+    let conflict = |message: &str| SourceNote { reason: Reason::SourceConflict, message: message.to_owned() };
+    SourceState::Resolved { registries, expires_at: None, note: case.conflict(credential).map(conflict) }
 }
 
 /// How many of the selected namespaces and ServiceAccounts are as desired.

@@ -146,7 +146,7 @@ async fn rotate(stage: &Stage) -> Result<()> {
     let patch =
         r#"patch secret ghcr-bot --namespace regcred-system --patch={"stringData":{"password":"rotated"}}"#;
     stage.show(patch).await?;
-    // {"auths":{"ghcr.io":{"auth":base64("bot:rotated")}}} is what each copy must hold.
+    // In each copy the field `auth` of ghcr.io must be base64("bot:rotated").
     let data = r"get secrets --all-namespaces --selector regcred.dev/credential=platform-pull --output jsonpath={.items[*].data.\.dockerconfigjson}";
     let rotated =
         |output: &str| output.split_whitespace().count() == 3 && output.split_whitespace().all(holds_rotated);
