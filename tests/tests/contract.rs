@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
-use regcred_dockerconfig::DOCKER_HUB_HOSTS;
+use regcred_dockerconfig::{DOCKER_HUB_ALIASES, DOCKER_HUB_HOSTS, Server};
 use regcred_tests::install::OPERATOR_NAMESPACE;
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::{SECRET_KEY, SECRET_TYPE, Scene, chart, eventually};
@@ -58,6 +58,9 @@ fn target_rules() -> Vec<(Value, &'static str)> {
     ]
 }
 
+/// Addresses that the kubelet matches with no image.
+const NO_ADDRESSES: [&str; 4] = ["[fd00::1]", "[fd00::1]/acme", "[fd00::1::]:443", "[fd00:443"];
+
 #[tokio::test]
 async fn every_rule_refuses_with_a_message_that_helps() {
     let scene = Scene::new().await;
@@ -69,7 +72,8 @@ async fn every_rule_refuses_with_a_message_that_helps() {
     let many: Vec<_> = (0..33)
         .map(|n| json!({"server": format!("r{n}.io"), "source": {"secretRef": {"name": "s"}}}))
         .collect();
-    let docker_hub = DOCKER_HUB_HOSTS[1..].iter().map(|host| (server(host), "write docker.io"));
+    let no_addresses = NO_ADDRESSES.map(|host| (server(host), "with its port, as in [fd00::1]:443"));
+    let docker_hub = DOCKER_HUB_ALIASES.iter().map(|host| (server(host), "write docker.io"));
     let rules = [
         (with("/registries", json!(null)), "at least one entry in registries or dockerConfigSecretRefs"),
         (with("/registries", json!([])), "at least one entry in registries or dockerConfigSecretRefs"),
@@ -83,6 +87,7 @@ async fn every_rule_refuses_with_a_message_that_helps() {
         (server("user@ghcr.io"), "without user info"),
         (server("ghcr.io/"), "without a trailing slash"),
         (server("*.ghcr.io"), "a wildcard would send"),
+        (server("fd00::1"), "in lower case"),
         (with("/registries/0/source", json!({})), "exactly one member"),
         (secret(json!({"name": "s", "usernameKey": "u"})), "usernameKey and passwordKey together"),
         (secret(json!({"name": ""})), "at least 1 chars"),
@@ -103,7 +108,7 @@ async fn every_rule_refuses_with_a_message_that_helps() {
         (with("/deletionPolicy", json!("Keep")), "Unsupported value"),
         (with("/namespaces", json!(null)), "Required value"),
     ];
-    for (spec, message) in rules.into_iter().chain(target_rules()).chain(docker_hub) {
+    for (spec, message) in rules.into_iter().chain(target_rules()).chain(docker_hub).chain(no_addresses) {
         let refused = scene.try_credential(&scene.name("bad"), spec.clone()).await;
         let text = refused.map_or_else(|error| error.to_string(), |_| "it was accepted".to_owned());
         assert!(text.contains(message), "{spec} should be refused with {message:?}, but: {text}");
@@ -114,13 +119,29 @@ async fn every_rule_refuses_with_a_message_that_helps() {
     scene.finish().await;
 }
 
+/// Whatever server the API server stores, the operator takes.
+#[tokio::test]
+async fn servers_are_taken_as_people_write_them() {
+    let scene = Scene::new().await;
+    let names = [
+        "localhost:5000/team/app",
+        "reg.example/v1/team",
+        "ghcr.io:99999",
+        "[fd00::1]:443",
+        "[::1]:5000/a/b",
+    ];
+    for (number, name) in names.into_iter().chain(DOCKER_HUB_HOSTS).enumerate() {
+        scene.credential(&format!("server-{number}"), with("/registries/0/server", json!(name))).await;
+        assert_eq!(Server::parse(name).unwrap().to_string(), name);
+    }
+    scene.finish().await;
+}
+
 #[tokio::test]
 async fn good_specs_are_taken_as_they_are() {
     let scene = Scene::new().await;
     for (number, spec) in [
         good(),
-        with("/registries/0/server", json!("docker.io")),
-        with("/registries/0/server", json!("localhost:5000/team/app")),
         with("/registries", json!(null)).as_object().map(|spec| {
             let mut spec = spec.clone();
             spec.insert("dockerConfigSecretRefs".to_owned(), json!([{"name": "legacy"}]));
