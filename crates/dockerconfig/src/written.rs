@@ -295,6 +295,15 @@ mod tests {
     }
 
     #[test]
+    fn of_the_keys_of_docker_hub_the_one_that_the_kubelet_finds_counts() {
+        let index = r#""https://index.docker.io/v1/":{"auth":"aW5kZXg6cA=="}"#;
+        for (other, user) in [("docker.io", "name:p"), ("registry-1.docker.io", "index:p")] {
+            let text = format!(r#"{{"auths":{{"{other}":{{"auth":"bmFtZTpw"}},{index}}}}}"#);
+            assert_eq!(login_for(JSON, &text, "docker.io").as_deref(), Ok(user), "{other}");
+        }
+    }
+
+    #[test]
     fn the_entry_that_the_kubelet_tries_first_counts() {
         let text = r#"{"auths":{"*.io":{"auth":"Z2xvYjpw"},"ghcr.io":{"auth":"aG9zdDpw"},"ghcr.io/acme":{"auth":"cGF0aDpw"}}}"#;
         let user = |server| login_for(JSON, text, server);
