@@ -103,7 +103,7 @@ async fn every_rule_refuses_with_a_message_that_helps() {
         (with("/refreshInterval", json!("30s")), "at least 1m"),
         (with("/refreshInterval", json!("soon")), "write refreshInterval in h, m, s and ms"),
         (with("/refreshInterval", json!("1d")), "no unit for a day"),
-        (server("ghcr.io/v2/team"), "leave the version of the registry's API out"),
+        (server("ghcr.io/v2"), "leave the version of the registry's API out"),
         (server("ghcr.io:65536"), "at most 65535"),
         (with("/deletionPolicy", json!("Keep")), "Unsupported value"),
         (with("/namespaces", json!(null)), "Required value"),
