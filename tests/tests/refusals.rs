@@ -351,11 +351,8 @@ async fn a_status_that_may_not_be_written_is_tried_more_and_more_seldom() {
     scene.reinstall().await;
     eventually("the status is written again", Duration::from_mins(2), async || {
         let status = scene.status(&name).await;
-        if status["registries"][0]["fingerprint"] != before["registries"][0]["fingerprint"] {
-            Ok(())
-        } else {
-            Err(status.to_string())
-        }
+        let is_old = status["registries"][0]["fingerprint"] == before["registries"][0]["fingerprint"];
+        if is_old { Err(status.to_string()) } else { Ok(()) }
     })
     .await;
     scene.finish().await;

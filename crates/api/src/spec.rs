@@ -445,7 +445,7 @@ pub struct TargetMetadata {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 63})))]
     #[x_kube(
-        validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/') && k != 'app.kubernetes.io/managed-by')").message("labels under regcred.dev/ and app.kubernetes.io/managed-by are regcred's own"),
+        validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/') && k != 'app.kubernetes.io/managed-by')").message("labels under regcred.dev/ and app.kubernetes.io/managed-by are regcred's own; choose another key"),
         validation = Rule::new(KEYS).message("a label's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be"),
         validation = Rule::new("self.all(k, self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))").message("a label's value must be of letters, digits, -, _ and ., beginning and ending with a letter or digit")
     )]
@@ -455,7 +455,7 @@ pub struct TargetMetadata {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 1024})))]
     #[x_kube(
-        validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/'))").message("annotations under regcred.dev/ are regcred's own"),
+        validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/'))").message("annotations under regcred.dev/ are regcred's own; choose another key"),
         validation = Rule::new(KEYS).message("an annotation's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be")
     )]
     pub annotations: BTreeMap<String, String>,

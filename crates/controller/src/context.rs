@@ -16,6 +16,9 @@ use crate::metrics::Metrics;
 use crate::unreadable::Unreadable;
 use crate::wake::Queues;
 
+const INCOMPLETE: &str =
+    "waiting for the fingerprint key and the first list of every watch; see the log for what is missing";
+
 /// What the operator was started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -46,6 +49,14 @@ pub struct Stage {
     pub stopping: CancellationToken,
     /// Cancelled when work has ended, and the lease may be given back.
     pub(crate) drained: CancellationToken,
+}
+
+impl Stage {
+    /// Why this replica is not ready to work, in words; `None` if it is.
+    pub fn obstacle(&self) -> Option<String> {
+        let missing = (!*self.complete.borrow()).then(|| INCOMPLETE.to_owned());
+        missing.or_else(|| self.lease_trouble.borrow().clone())
+    }
 }
 
 /// What the loops share.

@@ -17,11 +17,11 @@ use crate::pause::Pause;
 
 /// The Secret, in the operator's own namespace, that holds the key.
 const KEY_SECRET: &str = "regcred-fingerprint-key";
-const NO_NAMESPACE: &str =
+pub(crate) const NO_NAMESPACE: &str =
     "the source namespace does not exist; create it, or give another with --source-namespace";
-const FORBIDDEN: &str = "the operator may not read or make it; install regcred's Role in the source namespace, or give \
+pub(crate) const FORBIDDEN: &str = "the operator may not read or make it; install regcred's Role in the source namespace, or give \
                          the namespace of that Role with --source-namespace";
-const UNUSABLE: &str = "it holds no key of 32 bytes or more; delete it, and a new one is made";
+pub(crate) const UNUSABLE: &str = "it holds no key of 32 bytes or more; delete it, and a new one is made";
 /// Bytes of the key: the output length of SHA-256 (RFC 2104, section 3).
 const KEY_LEN: usize = 32;
 /// Bytes of a fingerprint on a copy: 128 bits.

@@ -31,7 +31,7 @@ const RENEW: Duration = Duration::from_secs(5);
 /// How often a candidate looks, and a leader tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
-const FORBIDDEN: &str = "the operator may not read or write the lease, so this replica does not work; grant it get, \
+pub(crate) const FORBIDDEN: &str = "the operator may not read or write the lease, so this replica does not work; grant it get, \
                          create and update on Lease regcred in its own namespace";
 
 /// A Lease. Anybody who may write it decides what is in it, so each member stays text until it is read; what is not

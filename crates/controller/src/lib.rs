@@ -15,6 +15,7 @@
 //! | `fingerprint` | the keyed digest, and its key |
 //! | `client` | the two clients, and when a watch last delivered anything |
 //! | `unreadable` | objects that are skipped, each logged once |
+//! | `messages` | a test: every message of the product, graded |
 //! | `metrics`, `clock`, `error` | numbers, time, what can go wrong at start |
 
 mod calls;
@@ -27,6 +28,8 @@ mod fake;
 mod fingerprint;
 mod lease;
 mod loops;
+#[cfg(test)]
+mod messages;
 mod metrics;
 mod pause;
 mod queue;

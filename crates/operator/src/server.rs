@@ -15,9 +15,6 @@ use regcred_controller::{Pulse, Stage};
 /// With a bookmark a minute on each watch, silence for so long means that the process is stuck.
 const WEDGED: Duration = Duration::from_mins(2);
 
-const INCOMPLETE: &str =
-    "waiting for the fingerprint key and the first list of every watch; the log says what is missing";
-
 /// What the pages are made from.
 #[derive(Clone)]
 pub(crate) struct Pages {
@@ -45,10 +42,8 @@ async fn healthz(State(pages): State<Pages>) -> (StatusCode, String) {
     }
 }
 
-/// Why this replica is not ready, in words.
 async fn readyz(State(pages): State<Pages>) -> (StatusCode, String) {
-    let missing = (!*pages.stage.complete.borrow()).then(|| INCOMPLETE.to_owned());
-    match missing.or_else(|| pages.stage.lease_trouble.borrow().clone()) {
+    match pages.stage.obstacle() {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
     }

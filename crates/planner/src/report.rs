@@ -423,8 +423,12 @@ fn whole_second(at: Timestamp) -> Time {
 
 fn events(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus, verdicts: &Verdicts) -> Vec<Event> {
     let mut events: Vec<Event> = verdicts.0.iter().filter_map(|verdict| warning(verdict, old)).collect();
+    let refreshed = refreshed(old, new);
     if !old.registries.is_empty() && fingerprints(old) != fingerprints(new) {
-        let note = "a source gave a new credential".to_owned();
+        let note = match refreshed.as_slice() {
+            [] => "the servers are others than before".to_owned(),
+            servers => format!("a new credential for {}", listed(servers.iter())),
+        };
         events.push(Event { reason: Reason::CredentialRefreshed, note });
     }
     let succeeded = |status: &RegistryCredentialStatus| {
@@ -454,6 +458,13 @@ fn leftover_contest(old: &RegistryCredentialStatus, tally: &Tally, verdicts: &Ve
     let in_condition = verdicts.0.iter().any(|verdict| verdict.reason == Reason::Contested);
     let note = told(tally, Reason::Contested).filter(|_| !is_known && !in_condition)?;
     Some(Event { reason: Reason::Contested, note })
+}
+
+/// Servers whose credential is new or another.
+fn refreshed<'a>(old: &RegistryCredentialStatus, new: &'a RegistryCredentialStatus) -> Vec<&'a str> {
+    let before = fingerprints(old);
+    let other = fingerprints(new).into_iter().filter(|entry| !before.contains(entry));
+    other.map(|(server, _)| server).collect()
 }
 
 fn fingerprints(status: &RegistryCredentialStatus) -> Vec<(&str, &str)> {

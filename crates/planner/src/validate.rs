@@ -115,16 +115,18 @@ pub enum InvalidSpec {
     #[error("spec does not fit this version of regcred; apply the CRD of this version and the object again")]
     Undecodable,
     /// No source at all.
-    #[error("give at least one entry in registries or dockerConfigSecretRefs")]
+    #[error("the spec names no source; give at least one entry in registries or dockerConfigSecretRefs")]
     NoSource,
     /// A server that is no server.
-    #[error("registries[{index}].server is not host[:port][/path]")]
+    #[error(
+        "registries[{index}].server is not host[:port][/path]; write it as image names begin, as in ghcr.io/team"
+    )]
     Server {
         /// Position in `registries`.
         index: usize,
     },
     /// Two entries that mean one server.
-    #[error("registries[{index}].server stands twice (as {server})")]
+    #[error("registries[{index}].server means {server}, as an earlier entry does; leave one of them")]
     DuplicateServer {
         /// Position in `registries` of the second.
         index: usize,
@@ -132,13 +134,17 @@ pub enum InvalidSpec {
         server: Server,
     },
     /// A source without a member that this version knows.
-    #[error("registries[{index}].source names no source that this version of regcred knows")]
+    #[error(
+        "registries[{index}].source names no source that this version of regcred knows; name one, or update regcred"
+    )]
     NoSourceMember {
         /// Position in `registries`.
         index: usize,
     },
     /// One key of two.
-    #[error("registries[{index}].source.secretRef needs usernameKey and passwordKey together, or neither")]
+    #[error(
+        "registries[{index}].source.secretRef names one key of two; give usernameKey and passwordKey, or neither"
+    )]
     HalfAKeyPair {
         /// Position in `registries`.
         index: usize,
@@ -152,7 +158,9 @@ pub enum InvalidSpec {
         error: SelectorError,
     },
     /// Adopt without Retain.
-    #[error("target.conflictPolicy: Adopt needs deletionPolicy: Retain")]
+    #[error(
+        "target.conflictPolicy is Adopt; set deletionPolicy: Retain, so that an adopted Secret is never deleted"
+    )]
     AdoptNeedsRetain,
     /// Not a duration of at least a minute.
     #[error(
@@ -163,7 +171,9 @@ pub enum InvalidSpec {
     #[error("target.renameGracePeriod is not a duration, as in 1h or 30m")]
     RenameGracePeriod,
     /// The operator may write other names only.
-    #[error("target.name is none of the names that the operator was started with (--target-name)")]
+    #[error(
+        "target.name is none of the names that the operator may write; choose one of them, or start it with one more --target-name"
+    )]
     TargetNameNotAllowed,
 }
 

@@ -26,7 +26,7 @@ pub enum SourceError {
     },
     /// The Secret is not a docker configuration.
     #[error(
-        "Secret {secret} is of type {kind}; dockerConfigSecretRefs takes kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg"
+        "Secret {secret} is of type {kind}; give dockerConfigSecretRefs one of type kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg, or name a server in registries"
     )]
     NotADockerConfig {
         /// Name of the Secret.

@@ -1,0 +1,465 @@
+//! Every message of the product in one table: what is wrong, where, and what to do. A new variant of an error, or a new
+//! reason, without a row does not compile; a new rule of the CRD without a row fails.
+//!
+//! Where a message stands in `status.failures` or a condition, namespace, kind and name stand beside it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use regcred_api::{Class, Reason, RegistryCredentialStatus, RegistryStatus};
+use regcred_dockerconfig::{LoginError, Server};
+use regcred_index::{CredentialBody, Event, Index, Origin, Received};
+use regcred_planner::{
+    Credential, Fault, Gate, InvalidSpec, Object, Observed, ResolvedRegistry, SelectorError, Settings,
+    SourceState, StepError, Tally, report,
+};
+use regcred_sources::SourceError;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+
+/// The longest that a message may be, but for the lists of names in it.
+const LONGEST: usize = 260;
+
+/// What a message tells to do.
+enum Remedy {
+    /// These words.
+    Act(&'static str),
+    /// Nothing: it says what regcred does itself, in these words.
+    Wait(&'static str),
+    /// Nothing: all is well.
+    None,
+}
+
+use Remedy::{Act, Wait};
+
+/// A message, what it must say is wrong and where, and what to do.
+struct Row {
+    message: String,
+    what: &'static str,
+    remedy: Remedy,
+}
+
+impl Row {
+    fn new(message: &(impl ToString + ?Sized), what: &'static str, remedy: Remedy) -> Self {
+        Self { message: message.to_string(), what, remedy }
+    }
+
+    /// What is amiss with the message.
+    fn complaint(&self) -> Option<String> {
+        let message = &self.message;
+        let words = match self.remedy {
+            Act(words) | Wait(words) => words,
+            Remedy::None => "",
+        };
+        let says = |words: &str| message.contains(words);
+        let amiss = if !says(self.what) {
+            "does not say what is wrong, and where"
+        } else if !says(words) {
+            "does not say what to do"
+        } else if message.len() > LONGEST {
+            "is too long"
+        } else if message.ends_with('.') || says("should match") || says("Some(") || says("  ") {
+            "is no sentence for people"
+        } else {
+            return None;
+        };
+        Some(format!("{amiss}: {message}"))
+    }
+}
+
+fn grade(rows: &[Row]) {
+    let complaints: Vec<_> = rows.iter().filter_map(Row::complaint).collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// Rows for every variant of an enum: a pattern, a value of it, what it says, and what to do.
+macro_rules! rows {
+    ($type:ty { $($pattern:pat => $value:expr, $what:literal, $remedy:expr;)+ }) => {{
+        fn is_listed(value: &$type) -> bool {
+            match value { $($pattern => true,)+ }
+        }
+        vec![$({
+            let value: $type = $value;
+            assert!(is_listed(&value) && matches!(&value, $pattern), "a row with a value of another");
+            (Row::new(&value, $what, $remedy), value)
+        }),+]
+    }};
+}
+
+fn step_errors() -> Vec<(Row, StepError)> {
+    let webhook = Gate::Webhook(Some("w.example.com"));
+    rows!(StepError {
+        StepError::Conflict => StepError::Conflict, "the object changed", Wait("planned again");
+        StepError::Gone => StepError::Gone, "is gone", Wait("looked for again");
+        StepError::NamespaceTerminating => StepError::NamespaceTerminating, "namespace is being deleted", Wait("nothing is written");
+        StepError::NameConflict => StepError::NameConflict, "not managed by regcred", Act("delete it, or choose another target.name");
+        StepError::IsSource => StepError::IsSource, "is a source", Act("choose another target.name");
+        StepError::AdoptNotAllowed => StepError::AdoptNotAllowed, "lets none be taken over", Act("delete it, or set the chart value cage.allowAdopt");
+        StepError::TypeMismatch => StepError::TypeMismatch, "another type holds the name", Act("delete it, or choose");
+        StepError::Immutable => StepError::Immutable, "the Secret is immutable", Act("delete it, and let the policy");
+        StepError::Forbidden => StepError::Forbidden, "may not write it", Act("grant it the permissions");
+        StepError::QuotaExceeded => StepError::QuotaExceeded, "ResourceQuota leaves no room", Act("raise the quota");
+        StepError::Denied(_) => StepError::Denied(webhook), "admission webhook w.example.com refused", Act("let it pass what regcred writes");
+        StepError::WebhookUnavailable(_) => StepError::WebhookUnavailable(webhook), "w.example.com is not reachable", Act("mend it");
+        StepError::InvalidField(_) => StepError::InvalidField("target.metadata.labels"), "value of target.metadata.labels", Act("correct it in the spec");
+        StepError::Rejected(_) => StepError::Rejected(418), "refused the write with HTTP 418", Act("its log says why");
+        StepError::TooLarge => StepError::TooLarge, "larger than the API server takes", Act("use fewer or shorter");
+        StepError::Unavailable { .. } => StepError::Unavailable { code: 503, retry_after: 0 }, "HTTP 503", Wait("tried again");
+        StepError::NoAnswer => StepError::NoAnswer, "did not answer", Wait("tried again");
+        StepError::UnreadableAnswer => StepError::UnreadableAnswer, "could not be read", Wait("looked at again");
+        StepError::Undone => StepError::Undone, "changes back what regcred writes", Act("exclude its Secrets");
+        StepError::Blocked => StepError::Blocked, "waits until the name is off", Wait("waits");
+    })
+}
+
+#[test]
+fn what_the_api_server_refuses_is_told_with_its_remedy() {
+    let rows = step_errors();
+    for (row, error) in &rows {
+        let acts = matches!(row.remedy, Act(_));
+        assert!(acts || error.class() != Class::UserMustAct, "nobody is told what to do: {error}");
+    }
+    grade(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_spec_that_cannot_be_carried_out_is_told_with_its_field() {
+    let server = Server::parse("ghcr.io").unwrap();
+    let error = SelectorError { key: "team".to_owned() };
+    let rows = rows!(InvalidSpec {
+        InvalidSpec::Undecodable => InvalidSpec::Undecodable, "does not fit this version", Act("apply the CRD");
+        InvalidSpec::NoSource => InvalidSpec::NoSource, "names no source", Act("give at least one entry");
+        InvalidSpec::Server { .. } => InvalidSpec::Server { index: 2 }, "registries[2].server", Act("write it as image names begin");
+        InvalidSpec::DuplicateServer { .. } => InvalidSpec::DuplicateServer { index: 2, server: server.clone() }, "registries[2].server means ghcr.io", Act("leave one");
+        InvalidSpec::NoSourceMember { .. } => InvalidSpec::NoSourceMember { index: 2 }, "registries[2].source", Act("name one, or update");
+        InvalidSpec::HalfAKeyPair { .. } => InvalidSpec::HalfAKeyPair { index: 2 }, "registries[2].source.secretRef", Act("give usernameKey and passwordKey");
+        InvalidSpec::Selector { .. } => InvalidSpec::Selector { field: "namespaces.selector", error: error.clone() }, "namespaces.selector.matchExpressions on team", Act("need values");
+        InvalidSpec::AdoptNeedsRetain => InvalidSpec::AdoptNeedsRetain, "target.conflictPolicy is Adopt", Act("set deletionPolicy: Retain");
+        InvalidSpec::RefreshInterval => InvalidSpec::RefreshInterval, "refreshInterval must be 1m or more", Act("as in 24h or 1h30m");
+        InvalidSpec::TargetNameNotAllowed => InvalidSpec::TargetNameNotAllowed, "target.name is none", Act("choose one of them");
+    });
+    grade(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_source_that_gives_nothing_is_told_with_its_secret() {
+    let (secret, kind) = ("s".to_owned(), "Opaque".to_owned());
+    let server = Server::parse("ghcr.io").unwrap();
+    let rows = rows!(SourceError {
+        SourceError::NotFound { .. } => SourceError::NotFound { secret: secret.clone() }, "Secret s does not exist", Act("create it");
+        SourceError::KeysNotNamed { .. } => SourceError::KeysNotNamed { secret: secret.clone(), kind: kind.clone() }, "Secret s is of type Opaque", Act("name its keys with usernameKey and passwordKey");
+        SourceError::NotADockerConfig { .. } => SourceError::NotADockerConfig { secret: secret.clone(), kind: kind.clone() }, "Secret s is of type Opaque", Act("give dockerConfigSecretRefs one of type");
+        SourceError::KeyMissing { .. } => SourceError::KeyMissing { secret: secret.clone(), key: "token".to_owned() }, "Secret s has no key token", Act("add it, or name another key");
+        SourceError::Invalid { .. } => SourceError::Invalid { secret: secret.clone(), error: LoginError::NoPassword.into() }, "Secret s: the password is empty", Act("correct Secret s");
+        SourceError::NoEntry { .. } => SourceError::NoEntry { secret: secret.clone(), server: server.clone() }, "Secret s has no entry for ghcr.io", Act("add one, or take all");
+        SourceError::TooLarge => SourceError::TooLarge, "larger than a Secret may be", Act("use fewer or shorter");
+        SourceError::Unavailable { .. } => SourceError::Unavailable { retry_after: Duration::ZERO }, "did not answer", Wait("asked again");
+    });
+    grade(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_keeps_the_operator_from_starting_is_told_with_its_remedy() {
+    let no_tls = kube::Error::LinesCodecMaxLineLengthExceeded;
+    let mut rows: Vec<Row> = rows!(Error {
+        Error::Config(_) => Error::Config("none found".to_owned()), "no usable cluster configuration: none found", Act("give --kubeconfig");
+        Error::CertificateVersion => Error::CertificateVersion, "client certificate in the kubeconfig is of X.509 version 1", Act("issue one of version 3");
+        Error::Client(_) => Error::Client(no_tls), "the client could not be made", Act("correct the certificates");
+        Error::NoRandomness => Error::NoRandomness, "gave no random bytes", Act("allow it in the sandbox");
+    })
+    .into_iter()
+    .map(|(row, _)| row)
+    .collect();
+    let stage = crate::Stage::default();
+    rows.push(Row::new(&stage.obstacle().unwrap(), "waiting for the fingerprint key", Act("see the log")));
+    rows.push(Row::new(
+        crate::lease::FORBIDDEN,
+        "may not read or write the lease",
+        Act("grant it get, create and update"),
+    ));
+    let obstacles =
+        [crate::fingerprint::NO_NAMESPACE, crate::fingerprint::FORBIDDEN, crate::fingerprint::UNUSABLE];
+    for (obstacle, what, remedy) in [
+        (obstacles[0], "source namespace does not exist", "create it, or give another"),
+        (obstacles[1], "may not read or make it", "install regcred's Role"),
+        (obstacles[2], "holds no key", "delete it"),
+    ] {
+        rows.push(Row::new(obstacle, what, Act(remedy)));
+    }
+    grade(&rows);
+}
+
+/// A state of one RegistryCredential, for what status and events say of it.
+#[derive(Default)]
+struct State {
+    fields: Value,
+    allowed: &'static [&'static str],
+    source: Option<SourceState>,
+    failures: Vec<(Object, Reason, String)>,
+    synced: usize,
+    nothing_selected: bool,
+    before: Option<RegistryCredentialStatus>,
+}
+
+impl State {
+    fn of(fields: Value) -> Self {
+        Self { fields, source: Some(resolved("1")), ..Self::default() }
+    }
+
+    fn in_place() -> Self {
+        Self { source: Some(resolved("1")), synced: 1, ..Self::default() }
+    }
+
+    fn claimed() -> Self {
+        let message = "RegistryCredential other has this target name too and is older";
+        let failures = vec![(Object::Secret(Arc::from("pull")), Reason::TargetClaimed, message.to_owned())];
+        Self { failures, ..Self::in_place() }
+    }
+
+    fn rotated() -> Self {
+        let before = RegistryStatus {
+            server: "ghcr.io".to_owned(),
+            source: "Secret".to_owned(),
+            fingerprint: "0".to_owned(),
+            refreshed_at: Time(Timestamp::UNIX_EPOCH),
+        };
+        let before = RegistryCredentialStatus { registries: vec![before], ..Default::default() };
+        Self { before: Some(before), ..Self::in_place() }
+    }
+
+    fn source(reason: Reason) -> Self {
+        let message = "Secret s does not exist; create it".to_owned();
+        Self { source: Some(SourceState::Failed { reason, message }), ..Self::default() }
+    }
+
+    fn failing(object: Object, error: StepError) -> Self {
+        Self { failures: vec![(object, error.reason(), error.to_string())], ..Self::in_place() }
+    }
+
+    fn secret(error: StepError) -> Self {
+        Self::failing(Object::Secret(Arc::from("pull")), error)
+    }
+
+    fn account(error: StepError) -> Self {
+        Self::failing(Object::ServiceAccount(Arc::from("default")), error)
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        tally.namespaces.matched = usize::from(!self.nothing_selected);
+        tally.service_accounts.matched = tally.namespaces.matched;
+        tally.namespaces.synced = self.synced.min(tally.namespaces.matched);
+        tally.service_accounts.attached = tally.namespaces.synced;
+        for (object, reason, message) in &self.failures {
+            let fault = Fault {
+                reason: *reason,
+                message: Arc::from(message.as_str()),
+                since: Timestamp::UNIX_EPOCH,
+                retrying: *reason == Reason::WriteFailed,
+            };
+            let counts = (&mut tally.namespaces, &mut tally.service_accounts);
+            if object.is_secret() {
+                (counts.0.failed, counts.0.synced) = (1, 0);
+            } else {
+                (counts.1.failed, counts.1.attached) = (1, 0);
+                counts.1.contested = usize::from(*reason == Reason::Contested);
+            }
+            tally.failures.insert((Arc::from("team-a"), object.clone()), fault);
+        }
+        tally
+    }
+
+    /// What conditions and events of this state say under a reason.
+    fn says(&self, reason: Reason) -> String {
+        let credential = credential(&self.fields, self.allowed);
+        let tally = self.tally();
+        let observed = Observed {
+            credential: &credential,
+            generation: Some(1),
+            request: None,
+            source: self.source.as_ref(),
+            tally: &tally,
+            in_progress: false,
+        };
+        let (status, events) = report(self.before.as_ref(), &observed, Timestamp::UNIX_EPOCH);
+        let event = events.iter().find(|event| event.reason == reason).map(|event| event.note.clone());
+        let mut conditions = status.conditions.iter();
+        let under = |text: &str| text == reason.as_str();
+        let condition = conditions.clone().find(|condition| under(&condition.reason));
+        // A failure's reason stands in the message of the condition that sums up.
+        let part = conditions.find(|condition| condition.message.contains(&format!(": {reason} (")));
+        let said = condition.or(part).map(|condition| condition.message.clone()).or(event);
+        said.unwrap_or_else(|| panic!("{reason} is not said: {:?} {events:?}", status.conditions))
+    }
+}
+
+fn resolved(fingerprint: &str) -> SourceState {
+    let registry = ResolvedRegistry {
+        server: "ghcr.io".to_owned(),
+        kind: "Secret",
+        fingerprint: fingerprint.to_owned(),
+    };
+    SourceState::Resolved { registries: vec![registry], expires_at: None, note: None }
+}
+
+/// A RegistryCredential as it is observed.
+fn credential(fields: &Value, target_names: &[&str]) -> Arc<Credential> {
+    let mut spec = json!({
+        "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": "s"}}}], "namespaces": {"from": "All"},
+    });
+    spec.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap_or_default());
+    let object = json!({
+        "metadata": {"name": "pull", "uid": "c1", "generation": 1, "resourceVersion": "1", "finalizers": ["regcred.dev/cleanup"]},
+        "spec": spec,
+    });
+    let settings = Settings { target_names: target_names.iter().map(ToString::to_string).collect() };
+    let mut index = Index::new(settings, "regcred-system");
+    let received: Received<CredentialBody> = serde_json::from_value(object).unwrap();
+    index.ingest_credential(Event::Put(received, Origin::Watch));
+    index.credential(&Arc::from("pull")).unwrap().planned.clone()
+}
+
+/// Rows for every reason: the state in which it is given, what it says, and what to do.
+macro_rules! reasons {
+    ($($reason:ident => $state:expr, $what:literal, $remedy:expr;)+) => {{
+        fn is_listed(reason: Reason) -> bool {
+            match reason { $(Reason::$reason => true,)+ }
+        }
+        vec![$({
+            assert!(is_listed(Reason::$reason));
+            Row::new(&$state.says(Reason::$reason), $what, $remedy)
+        }),+]
+    }};
+}
+
+#[test]
+fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
+    let hook = StepError::Denied(Gate::Webhook(Some("w.example.com")));
+    let no_sources = json!({"registries": []});
+    grade(&reasons! {
+        Succeeded => State::in_place(), "1 of 1 namespace in sync", Remedy::None;
+        SourceNotReady => State::source(Reason::SourceNotFound), "Secret s does not exist", Act("create it");
+        PartiallySynced => State::secret(StepError::NoAnswer), "0 of 1 namespace in sync; team-a: WriteFailed", Wait("tried again");
+        PartiallyAttached => State::account(StepError::NoAnswer), "0 of 1 ServiceAccount attached; team-a/default", Wait("tried again");
+        NoNamespaceSelected => State { nothing_selected: true, ..State::in_place() }, "0 namespaces are selected", Act("widen spec.namespaces");
+        Stalled => State::of(no_sources.clone()), "the spec names no source", Act("give at least one entry");
+        Progressing => State::default(), "0 of 1 namespace in sync", Wait("the sources are being read");
+        WaitingForSource => State::source(Reason::SourceNotFound), "Secret s does not exist", Act("create it");
+        Retrying => State::secret(StepError::NoAnswer), "team-a: WriteFailed", Wait("tried again");
+        Suspended => State::of(json!({"suspend": true})), "spec.suspend is set", Act("until it is taken away");
+        InvalidSpec => State::of(no_sources), "the spec names no source", Act("give at least one entry");
+        TargetClaimed => State::claimed(), "team-a: RegistryCredential other has this target name", Act("choose another target.name");
+        TargetNameNotAllowed => State { allowed: &["platform-pull"], ..State::default() }, "target.name is none", Act("choose one of them");
+        Resolved => State::in_place(), "every server has a credential", Remedy::None;
+        SourceNotFound => State::source(Reason::SourceNotFound), "Secret s does not exist", Act("create it");
+        SourceInvalid => State::source(Reason::SourceInvalid), "Secret s does not exist", Act("create it");
+        SourceUnavailable => State::source(Reason::SourceUnavailable), "Secret s does not exist", Act("create it");
+        AccessDenied => State::source(Reason::AccessDenied), "Secret s does not exist", Act("create it");
+        Expired => State::source(Reason::Expired), "Secret s does not exist", Act("create it");
+        AllSynced => State::in_place(), "1 of 1 namespace in sync", Remedy::None;
+        NameConflict => State::secret(StepError::NameConflict), "team-a: NameConflict", Act("delete it, or choose");
+        TypeMismatch => State::secret(StepError::TypeMismatch), "team-a: TypeMismatch", Act("delete it, or choose");
+        Forbidden => State::account(StepError::Forbidden), "team-a/default: Forbidden", Act("grant it");
+        Rejected => State::account(hook), "team-a/default: Rejected (admission webhook w.example.com", Act("let it pass");
+        QuotaExceeded => State::secret(StepError::QuotaExceeded), "team-a: QuotaExceeded", Act("raise the quota");
+        AllAttached => State::in_place(), "1 of 1 ServiceAccount attached", Remedy::None;
+        NotRequested => State::of(json!({"serviceAccounts": {"from": "None"}})), "serviceAccounts.from is None", Act("Pods name the Secret");
+        Contested => State::account(StepError::Undone), "team-a/default: Contested", Act("exclude its Secrets");
+        WriteFailed => State::secret(StepError::NoAnswer), "team-a: WriteFailed", Wait("tried again");
+        ServiceAccountContested => State::account(StepError::Undone), "team-a/default: Contested", Act("exclude its Secrets");
+        CredentialRefreshed => State::rotated(), "a new credential for ghcr.io", Remedy::None;
+        Synced => State::in_place(), "1 namespace in sync", Remedy::None;
+    });
+}
+
+/// What `kubectl apply` prints where a rule of the CRD refuses, and which words of it tell what to write. The API server
+/// puts the field before it.
+const RULES: [(&str, &str); 23] = [
+    (
+        "a label's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be",
+        "must be a name",
+    ),
+    (
+        "a label's value must be of letters, digits, -, _ and ., beginning and ending with a letter or digit",
+        "must be of letters",
+    ),
+    ("a wildcard would send the credential to every host that matches; name each server", "name each server"),
+    (
+        "an annotation's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be",
+        "must be a name",
+    ),
+    ("annotations under regcred.dev/ are regcred's own; choose another key", "choose another key"),
+    ("from: Selected needs matchNames or selector", "needs matchNames or selector"),
+    ("give at least one entry in registries or dockerConfigSecretRefs", "give at least one entry"),
+    ("give usernameKey and passwordKey together, or neither", "give usernameKey and passwordKey"),
+    (
+        "labels under regcred.dev/ and app.kubernetes.io/managed-by are regcred's own; choose another key",
+        "choose another key",
+    ),
+    ("leave the version of the registry's API out: ghcr.io, not ghcr.io/v2", "ghcr.io, not ghcr.io/v2"),
+    ("matchNames and selector need from: Selected", "need from: Selected"),
+    (
+        "metadata.name must be at most 63 characters, because it becomes a label value",
+        "at most 63 characters",
+    ),
+    (
+        "names and globs of ServiceAccounts are made of lower-case letters, digits, -, ., * and ?",
+        "are made of",
+    ),
+    ("names and globs of namespaces are made of lower-case letters, digits, -, * and ?", "are made of"),
+    ("operators In and NotIn need values; Exists and DoesNotExist take none", "need values"),
+    ("refreshInterval must be at least 1m", "at least 1m"),
+    (
+        "server must be host[:port][/path], in lower case, without user info and without a trailing slash; a port is at most 65535",
+        "must be host[:port][/path]",
+    ),
+    ("source needs exactly one member: secretRef", "exactly one member"),
+    (
+        "target.conflictPolicy: Adopt needs deletionPolicy: Retain, so that an adopted Secret is never deleted",
+        "needs deletionPolicy: Retain",
+    ),
+    (
+        "target.name must be a name that a Secret can have: lower-case letters, digits, - and ., as in platform-pull",
+        "as in platform-pull",
+    ),
+    ("write docker.io for Docker Hub", "write docker.io"),
+    (
+        "write refreshInterval in h, m, s and ms, as in 24h or 1h30m; there is no unit for a day",
+        "as in 24h or 1h30m",
+    ),
+    ("write the server without a scheme: ghcr.io, not https://ghcr.io", "ghcr.io, not https://ghcr.io"),
+];
+
+#[test]
+fn every_rule_of_the_crd_has_words_of_its_own() {
+    let definition = serde_json::to_value(regcred_api::crd::definition()).unwrap();
+    let mut rules = BTreeSet::new();
+    collect_rules(&definition["spec"]["versions"][0]["schema"], &mut rules);
+    let rows = RULES.map(|(message, _)| message.to_owned());
+    assert_eq!(rules, rows.into(), "a rule without a row, or a row without a rule");
+    grade(&RULES.map(|(message, words)| Row::new(message, words, Act(words))));
+}
+
+/// The messages of all rules. A `pattern` has none: `should match '^…$'` is what people would read.
+fn collect_rules(schema: &Value, rules: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(members) => {
+            assert!(
+                !members.get("pattern").is_some_and(Value::is_string),
+                "a pattern tells nobody what to write"
+            );
+            for rule in
+                members.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten()
+            {
+                rules.insert(rule["message"].as_str().expect("a rule has a message").to_owned());
+            }
+            members.values().for_each(|inner| collect_rules(inner, rules));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| collect_rules(inner, rules)),
+        _ => {}
+    }
+}
