@@ -13,8 +13,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{Method, Request, Response};
 use http_body::Frame;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -23,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service};
 
 use crate::guard;
-use crate::server::{Refusal, Server, Watch};
+use crate::server::{Answer, Refusal, Server, Watch, is_watch, line, refused, whole};
 use crate::trace::Trace;
 
 /// The API server sends a bookmark about once a minute (k8s.io/apiserver, storage/cacher).
@@ -71,9 +70,6 @@ pub struct Network {
     pub dead: CancellationToken,
 }
 
-/// The body of an answer.
-pub type Answer = UnsyncBoxBody<Bytes, io::Error>;
-
 /// What happens to a request.
 enum Mishap {
     None,
@@ -118,13 +114,13 @@ impl Sky {
 fn refusal() -> Refusal {
     match fastrand::u8(0..5) {
         0 => Refusal {
-            retry_after: fastrand::u32(0..5),
+            details: json!({"retryAfterSeconds": fastrand::u32(0..5)}),
             ..Refusal::new(429, "TooManyRequests", "too many requests")
         },
         1 => Refusal::new(500, "InternalError", "etcdserver: leader changed"),
         2 => Refusal::new(503, "ServiceUnavailable", "the server is currently unable to handle the request"),
         3 => Refusal::new(504, "Timeout", "request did not complete within the allotted timeout"),
-        _ => Refusal::conflict("the object has been modified"),
+        _ => Refusal::new(409, "Conflict", "the object has been modified"),
     }
 }
 
@@ -312,20 +308,6 @@ fn asked(uri: &http::Uri) -> String {
     told.flat_map(|parameter| [" ".to_owned(), parameter.replace("%3D", "=").replace("%2F", "/")]).collect()
 }
 
-fn is_watch(request: &Request<Vec<u8>>) -> bool {
-    request.uri().query().is_some_and(|query| query.contains("watch=true"))
-}
-
-fn refused(refusal: &Refusal) -> Response<Answer> {
-    let mut response = Response::new(whole(refusal.status().to_string().into_bytes()));
-    *response.status_mut() = http::StatusCode::from_u16(refusal.code).unwrap_or_default();
-    response
-}
-
-fn whole(bytes: Vec<u8>) -> Answer {
-    Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync()
-}
-
 /// One watch on its way to the operator.
 struct Line {
     network: Network,
@@ -425,9 +407,4 @@ impl Line {
     fn tell(&self, what: &str) {
         self.network.trace.note(&self.network.who, &format!("  <~ {what}"));
     }
-}
-
-/// The type comes first, as Go writes it: a reader may go by it while it reads the object.
-fn line(body: &serde_json::Value) -> Bytes {
-    Bytes::from(format!("{{\"type\":{},\"object\":{}}}\n", body["type"], body["object"]))
 }

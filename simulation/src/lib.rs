@@ -31,3 +31,4 @@ mod trace;
 
 pub use run::{Outcome, run};
 pub use search::{account, search};
+pub use server::{Server, Traits};

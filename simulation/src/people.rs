@@ -290,14 +290,7 @@ fn act_on_credential(store: &mut Store, now: Timestamp, action: &Action) -> Done
             create(store, now, &key(name), json!({"metadata": {}, "spec": spec}))
         }
         Action::Apply(name, spec) => edit(store, now, &key(name), |object| object["spec"] = spec.clone()),
-        Action::Delete(name, propagation) => {
-            let finalizer = match *propagation {
-                "Foreground" => Some("foregroundDeletion"),
-                "Orphan" => Some("orphan"),
-                _ => None,
-            };
-            store.delete(&key(name), finalizer, now).map(drop)
-        }
+        Action::Delete(name, propagation) => store.delete(&key(name), Some(propagation), now).map(drop),
         Action::Refresh(name, asked) => edit(store, now, &key(name), |object| {
             object["metadata"]["annotations"] = json!({marks::REQUESTED_AT_ANNOTATION: asked.to_string()});
         }),

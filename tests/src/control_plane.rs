@@ -123,6 +123,11 @@ impl ControlPlane {
         drop(self.api_server.lock().unwrap().take());
     }
 
+    /// Ends kube-controller-manager: from now on nobody makes ServiceAccounts, ends namespaces or collects garbage.
+    pub fn stop_controller_manager(&self) {
+        drop(self.controller_manager.lock().unwrap().take());
+    }
+
     async fn start_controller_manager(&self) -> Result<()> {
         let flags = &self.options.controller_manager_flags;
         let process = self.supervisor.spawn(&self.site.launch_controller_manager(&self.binaries, flags))?;

@@ -1,29 +1,31 @@
-//! Field ownership, as far as our kinds need it: which manager owns which field, and what server-side apply makes
-//! of that. Lists are atomic, but for finalizers (a set) and ownerReferences (a map by uid).
+//! Field ownership: which manager owns which field, and what server-side apply makes of that
+//! (sigs.k8s.io/structured-merge-diff, and k8s.io/apimachinery, managedfields).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use serde_json::{Map, Value, json};
 
+use super::kind::Kind;
+use super::schema::{Shape, blank, is_empty};
+
 /// Elements of a path as `fieldsV1` writes them: `f:name`, `v:value`, `k:key`.
 pub type Path = Vec<String>;
-type Leaves = BTreeMap<Path, Value>;
+type Paths = BTreeSet<Path>;
 
-/// Members that no manager owns.
-const UNOWNED: [&str; 9] = [
-    "name",
-    "namespace",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "managedFields",
+/// Members of metadata that no manager owns.
+const UNOWNED: [&str; 7] = [
+    "f:name",
+    "f:namespace",
+    "f:uid",
+    "f:resourceVersion",
+    "f:generation",
+    "f:creationTimestamp",
+    "f:managedFields",
 ];
 
 /// Who writes, and how.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Writer {
     /// Field manager.
     pub manager: String,
@@ -33,244 +35,417 @@ pub struct Writer {
     pub status: bool,
 }
 
+/// A field that another manager holds.
+#[derive(Clone, Debug)]
+pub struct Conflict {
+    /// That manager, in the words of Kubernetes.
+    pub manager: String,
+    /// The field, as causes name it: `.data..dockerconfigjson`.
+    pub field: String,
+}
+
 /// What one manager owns.
 #[derive(Clone, Debug)]
 struct Entry {
-    writer: (String, String, bool),
+    writer: Writer,
     time: Value,
-    fields: BTreeSet<Path>,
+    fields: Paths,
+}
+
+/// What differs between two states of an object.
+#[derive(Debug, Default)]
+struct Difference {
+    /// Added or modified.
+    changed: Paths,
+    removed: Paths,
 }
 
 /// The entries after an update by `writer` turned `before` into `after`.
-pub fn after_update(before: &Value, after: &Value, writer: &Writer, now: &str) -> Value {
-    let (old, new) = (leaves(before), leaves(after));
-    let changed: BTreeSet<Path> = different(&new, &old);
-    let gone: BTreeSet<Path> = old.keys().filter(|path| !new.contains_key(*path)).cloned().collect();
+pub fn after_update(kind: Kind, before: &Value, after: &Value, writer: &Writer, now: &str) -> Value {
+    let difference = difference(kind, before, after, writer);
     let mut entries = read(before);
+    if entries.is_empty() && before["metadata"]["uid"].is_string() {
+        // What once lost its entries is followed again from the first apply on.
+        return json!([]);
+    }
     for entry in &mut entries {
-        entry.fields.retain(|path| !changed.contains(path) && !gone.contains(path));
+        entry.lose(&difference);
     }
-    if !changed.is_empty() || !gone.is_empty() {
-        own(&mut entries, writer, changed, now);
+    if !difference.changed.is_empty() {
+        own(&mut entries, writer, difference.changed, now);
     }
-    write(entries)
+    write(kind, entries)
 }
 
 /// Server-side apply. The fields in conflict where it is not forced.
 pub fn apply(
+    kind: Kind,
     live: &Value,
     applied: &Value,
     writer: &Writer,
     force: bool,
     now: &str,
-) -> Result<Value, Vec<Path>> {
-    let (stands, wanted) = (leaves(live), leaves(applied));
-    let changed = different(&wanted, &stands);
+) -> Result<Value, Vec<Conflict>> {
     let mut entries = read(live);
-    let identity = identity(writer);
-    let (own_entries, mut others): (Vec<Entry>, Vec<Entry>) =
-        entries.drain(..).partition(|entry| entry.writer == identity);
-    let contested: Vec<Path> = changed
-        .iter()
-        .filter(|path| others.iter().any(|entry| entry.fields.contains(*path)))
-        .cloned()
-        .collect();
-    if !force && !contested.is_empty() {
-        return Err(contested);
+    if entries.is_empty() && live["metadata"]["uid"].is_string() {
+        let unknown =
+            Writer { manager: "before-first-apply".to_owned(), operation: "Update", status: writer.status };
+        own(&mut entries, &unknown, difference(kind, &blank(kind), live, &unknown).changed, now);
+    }
+    let (last, mut others): (Vec<Entry>, Vec<Entry>) =
+        entries.into_iter().partition(|entry| entry.writer == *writer);
+    let wanted = owned_paths(kind, applied, writer);
+    let mut merged = live.clone();
+    merge(&mut merged, applied, Shape::of(kind));
+    let owned: Paths = others.iter().flat_map(|entry| &entry.fields).chain(&wanted).cloned().collect();
+    for path in last.iter().flat_map(|entry| &entry.fields).filter(|path| !owned.contains(*path)) {
+        take_out(&mut merged, abandoned(path, &owned, Shape::of(kind)));
+    }
+    let difference = difference(kind, live, &merged, writer);
+    let conflicts = conflicts(kind, &others, &difference);
+    if !force && !conflicts.is_empty() {
+        return Err(conflicts);
     }
     for entry in &mut others {
-        entry.fields.retain(|path| !contested.contains(path));
+        entry.lose(&difference);
     }
-    let mut merged = live.clone();
-    for path in own_entries.iter().flat_map(|entry| &entry.fields) {
-        let kept = wanted.contains_key(path) || others.iter().any(|entry| entry.fields.contains(path));
-        if !kept {
-            remove(&mut merged, path);
-        }
-    }
-    for (path, value) in &wanted {
-        set(&mut merged, path, value.clone());
-    }
-    let same = own_entries.first().is_some_and(|entry| entry.fields.iter().eq(wanted.keys()));
-    let time = own_entries
-        .first()
-        .filter(|_| same && changed.is_empty())
-        .map_or(json!(now), |entry| entry.time.clone());
-    others.push(Entry { writer: identity, time, fields: wanted.into_keys().collect() });
-    merged["metadata"]["managedFields"] = write(others);
+    let unchanged = difference.changed.is_empty() && difference.removed.is_empty();
+    let time = match last.first() {
+        Some(entry) if unchanged => entry.time.clone(),
+        None if unchanged => Value::Null,
+        _ => json!(now),
+    };
+    others.push(Entry { writer: writer.clone(), time, fields: wanted });
+    merged["metadata"]["managedFields"] = write(kind, others);
     Ok(merged)
 }
 
-/// A path as causes name it: `.data..dockerconfigjson`.
-pub fn dotted(path: &Path) -> String {
-    path.iter().flat_map(|element| [".", element.split_once(':').map_or("", |(_, name)| name)]).collect()
+fn conflicts(kind: Kind, others: &[Entry], difference: &Difference) -> Vec<Conflict> {
+    let mut others: Vec<&Entry> = others.iter().collect();
+    others.sort_by_key(|entry| entry.writer.clone());
+    let held = |entry: &Entry| {
+        let manager = entry.writer.described(kind);
+        let mut fields: Vec<Path> = entry.fields.intersection(&difference.changed).cloned().collect();
+        fields.sort_by_key(as_listed);
+        fields.into_iter().map(move |path| Conflict { manager: manager.clone(), field: dotted(&path) })
+    };
+    others.into_iter().flat_map(held).collect()
 }
 
-fn different(of: &Leaves, from: &Leaves) -> BTreeSet<Path> {
-    of.iter().filter(|(path, value)| from.get(*path) != Some(value)).map(|(path, _)| path.clone()).collect()
+/// Paths are listed leaves first, at each depth.
+fn as_listed(path: &Path) -> Vec<(bool, String)> {
+    let last = path.len().saturating_sub(1);
+    path.iter().enumerate().map(|(depth, element)| (depth < last, element.clone())).collect()
 }
 
-fn identity(writer: &Writer) -> (String, String, bool) {
-    (writer.manager.clone(), writer.operation.to_owned(), writer.status)
+impl Writer {
+    fn described(&self, kind: Kind) -> String {
+        let status = if self.status { " with subresource \"status\"" } else { "" };
+        let using =
+            if self.operation == "Update" { format!(" using {}", kind.api_version()) } else { String::new() };
+        format!("{:?}{status}{using}", self.manager)
+    }
 }
 
-fn own(entries: &mut Vec<Entry>, writer: &Writer, fields: BTreeSet<Path>, now: &str) {
-    let identity = identity(writer);
-    match entries.iter_mut().find(|entry| entry.writer == identity) {
+impl Entry {
+    fn lose(&mut self, difference: &Difference) {
+        self.fields.retain(|path| !difference.changed.contains(path) && !difference.removed.contains(path));
+    }
+}
+
+fn own(entries: &mut Vec<Entry>, writer: &Writer, fields: Paths, now: &str) {
+    match entries.iter_mut().find(|entry| entry.writer == *writer) {
         Some(entry) => {
             entry.fields.extend(fields);
             entry.time = json!(now);
         }
-        None => entries.push(Entry { writer: identity, time: json!(now), fields }),
+        None => entries.push(Entry { writer: writer.clone(), time: json!(now), fields }),
     }
 }
 
-fn leaves(object: &Value) -> Leaves {
-    let mut found = Leaves::new();
-    for (member, value) in object.as_object().into_iter().flatten() {
-        match member.as_str() {
-            "apiVersion" | "kind" => {}
-            "metadata" => metadata_leaves(value, &mut found),
-            _ => walk(&mut vec![format!("f:{member}")], value, &mut found),
+/// A path as causes name it.
+fn dotted(path: &Path) -> String {
+    let element = |element: &String| match element.split_at_checked(2) {
+        Some(("f:", name)) => format!(".{name}"),
+        Some(("v:", value)) => format!("[={value}]"),
+        Some((_, key)) => {
+            let key: BTreeMap<String, Value> = serde_json::from_str(key).unwrap_or_default();
+            let terms: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("[{}]", terms.join(","))
         }
+        None => String::new(),
+    };
+    path.iter().map(element).collect()
+}
+
+/// Whether a write through the main resource or the subresource can own a field at all.
+fn may_own(kind: Kind, path: &Path, writer: &Writer) -> bool {
+    let (first, second) = (path.first().map(String::as_str), path.get(1).map(String::as_str));
+    match first {
+        Some("f:apiVersion" | "f:kind") | None => false,
+        Some("f:metadata") if writer.status && kind == Kind::RegistryCredential => false,
+        Some("f:metadata") => second.is_some_and(|member| !UNOWNED.contains(&member)),
+        Some("f:spec") if kind == Kind::RegistryCredential => !writer.status,
+        Some("f:status") => writer.status,
+        _ => true,
     }
+}
+
+fn owned_paths(kind: Kind, object: &Value, writer: &Writer) -> Paths {
+    let mut found = Paths::new();
+    collect(&mut Path::new(), object, Shape::of(kind), &mut found);
+    found.retain(|path| may_own(kind, path, writer));
     found
 }
 
-fn metadata_leaves(metadata: &Value, found: &mut Leaves) {
-    for (member, value) in metadata.as_object().into_iter().flatten() {
-        if !UNOWNED.contains(&member.as_str()) {
-            walk(&mut vec!["f:metadata".to_owned(), format!("f:{member}")], value, found);
+/// Every path of a value that an apply of it owns.
+fn collect(path: &mut Path, value: &Value, shape: &Shape, found: &mut Paths) {
+    match (shape, value) {
+        (Shape::Leaf, _) => drop(found.insert(path.clone())),
+        (Shape::Struct(_) | Shape::Map(_), Value::Object(members)) => {
+            for (name, child) in members {
+                let (below, named) = shape.member(name);
+                path.push(format!("f:{name}"));
+                collect(path, child, below, found);
+                if !named || child.is_null() || child.as_object().is_some_and(Map::is_empty) {
+                    found.insert(path.clone());
+                }
+                path.pop();
+            }
         }
+        (Shape::Set | Shape::Keyed(..), Value::Array(items)) => {
+            for item in items {
+                path.push(element(shape, item));
+                collect(path, item, item_shape(shape), found);
+                found.insert(path.clone());
+                path.pop();
+            }
+        }
+        _ => {}
     }
 }
 
-fn walk(path: &mut Path, value: &Value, found: &mut Leaves) {
-    let children: Vec<(String, &Value)> = match (value, path.last().map(String::as_str)) {
-        (Value::Null, _) => return,
-        (Value::Object(members), _) => {
-            members.iter().map(|(name, value)| (format!("f:{name}"), value)).collect()
+fn item_shape(shape: &Shape) -> &Shape {
+    if let Shape::Keyed(_, below) = shape { below } else { &Shape::Leaf }
+}
+
+/// How an item of a list is told from the others.
+fn element(shape: &Shape, item: &Value) -> String {
+    match shape {
+        Shape::Keyed(keys, _) => {
+            let key: BTreeMap<&String, &Value> = keys.iter().map(|key| (key, &item[key])).collect();
+            format!("k:{}", serde_json::to_string(&key).unwrap_or_default())
         }
-        (Value::Array(items), Some("f:ownerReferences")) => {
-            items.iter().map(|item| (owner_key(item), item)).collect()
-        }
-        (Value::Array(items), Some("f:finalizers")) => {
-            items.iter().map(|item| (format!("v:{item}"), item)).collect()
-        }
-        _ => {
-            found.insert(path.clone(), value.clone());
-            return;
-        }
-    };
-    for (element, child) in children {
-        let is_item = !element.starts_with("f:");
-        path.push(element);
-        if is_item {
-            found.insert(path.clone(), child.clone());
-        } else {
-            walk(path, child, found);
-        }
-        path.pop();
+        _ => format!("v:{item}"),
     }
 }
 
-fn owner_key(owner: &Value) -> String {
-    format!("k:{}", json!({"uid": owner["uid"]}))
+fn difference(kind: Kind, old: &Value, new: &Value, writer: &Writer) -> Difference {
+    let mut found = Difference::default();
+    compare(&mut Path::new(), Some(old), Some(new), Shape::of(kind), &mut found);
+    found.changed.retain(|path| may_own(kind, path, writer));
+    found.removed.retain(|path| may_own(kind, path, writer));
+    found
 }
 
-fn set(at: &mut Value, path: &[String], value: Value) {
-    let Some((element, rest)) = path.split_first() else {
-        *at = value;
-        return;
-    };
-    if let Some(name) = element.strip_prefix("f:") {
-        set(&mut at[name], rest, value);
-        return;
+fn compare(path: &mut Path, old: Option<&Value>, new: Option<&Value>, shape: &Shape, found: &mut Difference) {
+    let hollow = |value: Option<&Value>| value.is_none_or(is_empty);
+    let whole = matches!(shape, Shape::Leaf) || (hollow(old) && hollow(new));
+    if !whole {
+        let (old, new) = (children(old, shape), children(new, shape));
+        let elements: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for element in elements {
+            let below = below(shape, element);
+            path.push(element.clone());
+            compare(path, old.get(element).copied(), new.get(element).copied(), below, found);
+            path.pop();
+        }
     }
-    if !at.is_array() {
-        *at = json!([]);
+    match (old, new) {
+        (None, _) => drop(found.changed.insert(path.clone())),
+        (_, None) => drop(found.removed.insert(path.clone())),
+        (Some(old), Some(new)) if whole && old != new => drop(found.changed.insert(path.clone())),
+        _ => {}
     }
-    let Some(items) = at.as_array_mut() else { return };
-    match items.iter_mut().find(|item| is_item(item, element)) {
-        Some(item) => *item = value,
-        None => items.push(value),
+}
+
+fn children<'a>(value: Option<&'a Value>, shape: &Shape) -> BTreeMap<String, &'a Value> {
+    match value {
+        Some(Value::Object(members)) => {
+            members.iter().map(|(name, child)| (format!("f:{name}"), child)).collect()
+        }
+        Some(Value::Array(items)) => items.iter().map(|item| (element(shape, item), item)).collect(),
+        _ => BTreeMap::new(),
     }
+}
+
+fn below<'a>(shape: &'a Shape, element: &str) -> &'a Shape {
+    element.strip_prefix("f:").map_or_else(|| item_shape(shape), |name| shape.member(name).0)
+}
+
+fn merge(at: &mut Value, applied: &Value, shape: &Shape) {
+    match (shape, applied) {
+        (Shape::Struct(_) | Shape::Map(_), Value::Object(members)) => {
+            if !at.is_object() {
+                *at = json!({});
+            }
+            for (name, value) in members {
+                merge(&mut at[name], value, shape.member(name).0);
+            }
+        }
+        (Shape::Set | Shape::Keyed(..), Value::Array(items)) => merge_items(at, items, shape),
+        _ => *at = applied.clone(),
+    }
+}
+
+/// In the order of what is applied; what only the live list has keeps its place as far as that goes
+/// (sigs.k8s.io/structured-merge-diff, typed/merge.go).
+fn merge_items(at: &mut Value, items: &[Value], shape: &Shape) {
+    let live = at.as_array().cloned().unwrap_or_default();
+    let named: BTreeMap<String, &Value> = live.iter().map(|item| (element(shape, item), item)).collect();
+    let wanted: Vec<String> = items.iter().map(|item| element(shape, item)).collect();
+    let mut shared = wanted.iter().filter(|name| named.contains_key(*name)).peekable();
+    let mut rest = live.iter().map(|item| (element(shape, item), item)).peekable();
+    let mut merged = Vec::new();
+    for (name, item) in wanted.iter().zip(items) {
+        while let Some((own, kept)) = rest.peek() {
+            if !wanted.contains(own) {
+                merged.push((*kept).clone());
+            } else if own == name || shared.peek() == Some(&own) {
+                break;
+            }
+            rest.next();
+        }
+        let mut value = named.get(name).map_or(Value::Null, |own| (*own).clone());
+        merge(&mut value, item, item_shape(shape));
+        merged.push(value);
+        if shared.peek() == Some(&name) {
+            shared.next();
+        }
+        rest.next_if(|(own, _)| own == name);
+    }
+    merged.extend(rest.filter(|(own, _)| !wanted.contains(own)).map(|(_, item)| item.clone()));
+    *at = Value::Array(merged);
+}
+
+/// The most of a path that nobody owns anything of any more: a member that the schema names goes with all that is in
+/// it, whoever put it there.
+fn abandoned<'a>(path: &'a Path, owned: &Paths, shape: &Shape) -> &'a [String] {
+    let is_owned =
+        |part: &[String]| owned.range(part.to_vec()..).next().is_some_and(|next| next.starts_with(part));
+    let mut shape = shape;
+    for (depth, element) in path.iter().enumerate() {
+        let named = element.strip_prefix("f:").is_some_and(|name| shape.member(name).1);
+        let part = &path[..=depth];
+        if named && part != ["f:metadata"] && !is_owned(part) {
+            return part;
+        }
+        shape = below(shape, element);
+    }
+    path
+}
+
+fn take_out(object: &mut Value, path: &[String]) {
+    let Some((last, parent)) = path.split_last() else { return };
+    let Some(parent) = find(object, parent) else { return };
+    if let (Some(members), Some(name)) = (parent.as_object_mut(), last.strip_prefix("f:")) {
+        members.remove(name);
+    } else if let Some(items) = parent.as_array_mut() {
+        items.retain(|item| !is_item(item, last));
+    }
+}
+
+fn find<'a>(object: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
+    let mut at = object;
+    for element in path {
+        at = match element.strip_prefix("f:") {
+            Some(name) => at.get_mut(name)?,
+            None => at.as_array_mut()?.iter_mut().find(|item| is_item(item, element))?,
+        };
+    }
+    Some(at)
 }
 
 fn is_item(item: &Value, element: &str) -> bool {
-    element == format!("v:{item}") || element == owner_key(item)
-}
-
-fn remove(at: &mut Value, path: &[String]) {
-    let Some((element, rest)) = path.split_first() else { return };
-    if let Some(items) = at.as_array_mut() {
-        items.retain(|item| !is_item(item, element));
-        return;
-    }
-    let (Some(members), Some(name)) = (at.as_object_mut(), element.strip_prefix("f:")) else { return };
-    if let Some(member) = members.get_mut(name) {
-        remove(member, rest);
-        if rest.is_empty() || is_empty(member) {
-            members.remove(name);
+    match element.split_at_checked(2) {
+        Some(("v:", value)) => serde_json::from_str::<Value>(value).is_ok_and(|value| value == *item),
+        Some(("k:", key)) => {
+            let key: BTreeMap<String, Value> = serde_json::from_str(key).unwrap_or_default();
+            key.iter().all(|(name, value)| item[name] == *value)
         }
+        _ => false,
     }
-}
-
-fn is_empty(value: &Value) -> bool {
-    value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
 }
 
 fn read(object: &Value) -> Vec<Entry> {
-    let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-    entries.iter().map(read_entry).collect()
+    let entries = object["metadata"]["managedFields"].as_array();
+    entries.into_iter().flatten().map(read_entry).collect()
 }
 
 fn read_entry(entry: &Value) -> Entry {
-    let text = |member: &str| entry[member].as_str().unwrap_or_default().to_owned();
-    let mut fields = BTreeSet::new();
-    paths(&mut Vec::new(), &entry["fieldsV1"], &mut fields);
-    Entry {
-        writer: (text("manager"), text("operation"), entry["subresource"] == "status"),
-        time: entry["time"].clone(),
-        fields,
-    }
+    let mut fields = Paths::new();
+    paths(&mut Path::new(), &entry["fieldsV1"], &mut fields);
+    let writer = Writer {
+        manager: entry["manager"].as_str().unwrap_or_default().to_owned(),
+        operation: if entry["operation"] == "Apply" { "Apply" } else { "Update" },
+        status: entry["subresource"] == "status",
+    };
+    Entry { writer, time: entry["time"].clone(), fields }
 }
 
-fn paths(path: &mut Path, tree: &Value, found: &mut BTreeSet<Path>) {
+fn paths(path: &mut Path, tree: &Value, found: &mut Paths) {
     let Some(members) = tree.as_object().filter(|members| !members.is_empty()) else {
         found.insert(path.clone());
         return;
     };
     for (element, below) in members {
+        if element == "." {
+            found.insert(path.clone());
+            continue;
+        }
         path.push(element.clone());
         paths(path, below, found);
         path.pop();
     }
 }
 
-fn write(entries: Vec<Entry>) -> Value {
-    let owning = entries.into_iter().filter(|entry| !entry.fields.is_empty());
-    Value::Array(owning.map(|entry| write_entry(&entry)).collect())
+/// Applies come first, then the earlier (k8s.io/apimachinery, managedfields/internal).
+fn write(kind: Kind, mut entries: Vec<Entry>) -> Value {
+    entries.retain(|entry| !entry.fields.is_empty());
+    let time = |entry: &Entry| entry.time.as_str().unwrap_or_default().to_owned();
+    entries.sort_by_key(|entry| (entry.writer.operation, time(entry), entry.writer.clone()));
+    Value::Array(entries.iter().map(|entry| write_entry(kind, entry)).collect())
 }
 
-fn write_entry(entry: &Entry) -> Value {
+fn write_entry(kind: Kind, entry: &Entry) -> Value {
     let mut tree = json!({});
     for path in &entry.fields {
-        let mut at = &mut tree;
-        for element in path {
-            at = &mut at[element.as_str()];
-            if at.is_null() {
-                *at = json!({});
-            }
-        }
+        plant(&mut tree, path, &entry.fields);
     }
-    let (manager, operation, status) = &entry.writer;
     let mut written = json!({
-        "manager": manager, "operation": operation, "apiVersion": "v1", "time": entry.time,
+        "manager": entry.writer.manager, "operation": entry.writer.operation, "apiVersion": kind.api_version(),
         "fieldsType": "FieldsV1", "fieldsV1": tree,
     });
-    if *status {
+    if !entry.time.is_null() {
+        written["time"] = entry.time.clone();
+    }
+    if entry.writer.status {
         written["subresource"] = json!("status");
     }
     written
+}
+
+/// A path that has others below it is a leaf named `.` there.
+fn plant(tree: &mut Value, path: &Path, all: &Paths) {
+    let mut at = tree;
+    for element in path {
+        at = &mut at[element.as_str()];
+        if at.is_null() {
+            *at = json!({});
+        }
+    }
+    let next = all.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded)).next();
+    if next.is_some_and(|next| next.starts_with(path)) {
+        at["."] = json!({});
+    }
 }

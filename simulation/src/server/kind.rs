@@ -40,6 +40,11 @@ impl Kind {
         }
     }
 
+    /// The group, where it is not the core's.
+    pub fn group(self) -> Option<&'static str> {
+        self.api_version().split_once('/').map(|(group, _)| group)
+    }
+
     /// `kind`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -72,6 +77,21 @@ impl Kind {
     /// Whether its spec has generations, and a status of its own.
     pub const fn has_generation(self) -> bool {
         matches!(self, Self::RegistryCredential)
+    }
+
+    /// Whether the garbage collector knows it.
+    pub const fn is_collected(self) -> bool {
+        !matches!(self, Self::Event)
+    }
+
+    /// Whether a PUT needs a resourceVersion.
+    pub const fn needs_version(self) -> bool {
+        matches!(self, Self::RegistryCredential | Self::Lease)
+    }
+
+    /// Whether a PUT makes an object that is not there.
+    pub const fn is_made_by_put(self) -> bool {
+        matches!(self, Self::Lease | Self::Event)
     }
 
     fn of(api_version: &str, plural: &str) -> Option<Self> {

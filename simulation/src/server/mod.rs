@@ -4,17 +4,21 @@
 //! |---|---|
 //! | `kind` | kinds, keys, paths |
 //! | `store` | the objects, and the log of what happened to them |
+//! | `schema` | which fields belong to several managers, and which are filled in |
 //! | `fields` | managedFields and server-side apply |
 //! | `patch` | the other patches |
-//! | `selector` | field selectors |
+//! | `selector` | selectors of fields and of labels |
 //! | `watch` | what a watch still has to tell |
 //! | `refusal` | `Status` |
+//! | `service` | the server as a client sees it |
 
 mod fields;
 mod kind;
 mod patch;
 mod refusal;
+mod schema;
 mod selector;
+mod service;
 mod store;
 mod watch;
 
@@ -32,6 +36,7 @@ use selector::Selector;
 pub use fields::Writer;
 pub use kind::{Key, Kind, Target};
 pub use refusal::Refusal;
+pub use service::{Answer, is_watch, line, refused, whole};
 pub use store::{Object, Store, finalizers, is_terminating};
 pub use watch::{Event, Watch};
 
@@ -63,7 +68,7 @@ struct Inner {
     changed: Notify,
     traits: Traits,
     refusing: Mutex<BTreeSet<String>>,
-    pages: Mutex<Vec<Vec<Value>>>,
+    pages: Mutex<Vec<Vec<Object>>>,
     started: tokio::time::Instant,
 }
 
@@ -139,14 +144,13 @@ impl Server {
     /// Begins a watch.
     pub fn watch(&self, request: &Request<Vec<u8>>) -> Result<Watch, Refusal> {
         let query = Query::of(request);
-        let target = Target::parse(request.uri().path()).ok_or_else(|| Refusal::not_found("the path"))?;
-        let (selector, view) = (Selector::parse(query.get("fieldSelector")), View::asked(request));
+        let target = Target::parse(request.uri().path()).ok_or_else(Refusal::not_served)?;
+        let (selector, view) = (query.selector(target.kind)?, View::asked(request));
         let store = self.store();
         let streaming = query.get("sendInitialEvents") == "true";
         if streaming && !self.0.traits.streaming_lists {
-            return Err(Refusal::invalid(
-                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch",
-            ));
+            let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch";
+            return Err(Refusal::new(422, "Invalid", message));
         }
         let from: u64 = query.get("resourceVersion").parse().unwrap_or(0);
         if streaming || from == 0 {
@@ -161,7 +165,7 @@ impl Server {
     }
 
     fn serve(&self, request: &Request<Vec<u8>>) -> Result<(u16, Value), Refusal> {
-        let target = Target::parse(request.uri().path()).ok_or_else(|| Refusal::not_found("the path"))?;
+        let target = Target::parse(request.uri().path()).ok_or_else(Refusal::not_served)?;
         let (query, view) = (Query::of(request), View::asked(request));
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         if *request.method() != Method::GET {
@@ -174,7 +178,7 @@ impl Server {
                 self.create(&target, body, &query).map(|object| (201, show(view, &object)))
             }
             (&Method::PUT, Some(_)) => {
-                self.replace(&target, body, &query).map(|object| (200, show(view, &object)))
+                self.replace(&target, body, &query).map(|(code, object)| (code, show(view, &object)))
             }
             (&Method::DELETE, Some(_)) => self.delete(&target.key(), &body),
             (&Method::PATCH, Some(_)) => {
@@ -200,8 +204,17 @@ impl Server {
         self.store().create(&key, body, &query.writer("Update", false), self.now())
     }
 
-    fn replace(&self, target: &Target, body: Value, query: &Query) -> Result<Object, Refusal> {
-        self.store().update(&target.key(), body, &query.writer("Update", target.status), self.now())
+    fn replace(&self, target: &Target, body: Value, query: &Query) -> Result<(u16, Object), Refusal> {
+        let (key, writer) = (target.key(), query.writer("Update", target.status));
+        let mut store = self.store();
+        if store.get(&key).is_none() && key.kind.is_made_by_put() {
+            if let Some(uid) = body["metadata"]["uid"].as_str() {
+                return Err(Refusal::another(&key, uid, ""));
+            }
+            return store.create(&key, body, &writer, self.now()).map(|object| (201, object));
+        }
+        may_replace(&key, &*store.find(&key)?, &body)?;
+        store.update(&key, body, &writer, self.now()).map(|object| (200, object))
     }
 
     fn patch(
@@ -231,11 +244,15 @@ impl Server {
     }
 
     fn delete(&self, key: &Key, options: &Value) -> Result<(u16, Value), Refusal> {
+        let uid = self.store().find(key)?["metadata"]["uid"].clone();
         let deleted = self.remove(key, options)?;
-        let status = json!({
+        let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-            "details": {"name": key.name, "kind": key.kind.plural()},
+            "details": {"name": key.name, "kind": key.kind.plural(), "uid": uid},
         });
+        if let Some(group) = key.kind.group() {
+            status["details"]["group"] = json!(group);
+        }
         Ok((200, deleted.map_or(status, |object| (*object).clone())))
     }
 
@@ -243,18 +260,14 @@ impl Server {
     pub fn remove(&self, key: &Key, options: &Value) -> Result<Option<Object>, Refusal> {
         let mut store = self.store();
         let object = store.find(key)?;
-        for member in ["uid", "resourceVersion"] {
+        for (member, name) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
             let asked = options["preconditions"][member].as_str();
-            if asked.is_some_and(|asked| object["metadata"][member] != asked) {
-                return Err(Refusal::conflict("the precondition does not hold"));
+            let live = object["metadata"][member].as_str().unwrap_or_default();
+            if let Some(asked) = asked.filter(|asked| live != *asked) {
+                return Err(Refusal::unmet(key, name, asked, live));
             }
         }
-        let finalizer = match options["propagationPolicy"].as_str() {
-            Some("Foreground") => Some("foregroundDeletion"),
-            Some("Orphan") => Some("orphan"),
-            _ => None,
-        };
-        let deleted = store.delete(key, finalizer, self.now());
+        let deleted = store.delete(key, options["propagationPolicy"].as_str(), self.now());
         drop(store);
         self.0.changed.notify_waiters();
         deleted
@@ -263,13 +276,19 @@ impl Server {
     fn list(&self, target: &Target, query: &Query, view: View) -> Result<Value, Refusal> {
         let (items, revision, at) = match query.get("continue").split_once(':') {
             Some((revision, at)) => self.kept(revision, at)?,
-            None => self.fresh_list(target, query, view),
+            None => self.fresh_list(target, query)?,
         };
         let asked: usize = query.get("limit").parse().unwrap_or(usize::MAX);
         let page = if asked == usize::MAX { asked } else { asked.min(self.0.traits.page) };
         let end = at.saturating_add(page).min(items.len());
         let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if target.kind == Kind::RegistryCredential && view == View::Whole {
+            metadata["continue"] = json!("");
+        }
         if end < items.len() {
+            if query.get("fieldSelector").is_empty() && query.get("labelSelector").is_empty() {
+                metadata["remainingItemCount"] = json!(items.len() - end);
+            }
             self.0.pages.lock().push(items.clone());
             metadata["continue"] = json!(format!("{revision}:{end}.{}", self.0.pages.lock().len() - 1));
         }
@@ -277,19 +296,24 @@ impl Server {
             View::Whole => (target.kind.api_version(), format!("{}List", target.kind.name())),
             View::Metadata => ("meta.k8s.io/v1", "PartialObjectMetadataList".to_owned()),
         };
-        Ok(json!({"apiVersion": version, "kind": kind, "metadata": metadata, "items": items[at..end]}))
+        let items = match &items[at..end] {
+            // Go writes a list that was never begun.
+            [] if view == View::Metadata => Value::Null,
+            items => items.iter().map(|object| as_item(target.kind, view, show(view, object))).collect(),
+        };
+        Ok(json!({"apiVersion": version, "kind": kind, "metadata": metadata, "items": items}))
     }
 
-    fn fresh_list(&self, target: &Target, query: &Query, view: View) -> (Vec<Value>, u64, usize) {
-        let selector = Selector::parse(query.get("fieldSelector"));
+    fn fresh_list(&self, target: &Target, query: &Query) -> Result<(Vec<Object>, u64, usize), Refusal> {
+        let selector = query.selector(target.kind)?;
         let store = self.store();
         let all = store.list(target.kind, target.namespace.as_deref());
-        let selected = all.iter().filter(|object| selector.matches(object));
-        (selected.map(|object| show(view, object)).collect(), store.revision(), 0)
+        let selected = all.into_iter().filter(|object| selector.matches(object));
+        Ok((selected.collect(), store.revision(), 0))
     }
 
     /// The rest of a list, from the version at which it began.
-    fn kept(&self, revision: &str, at: &str) -> Result<(Vec<Value>, u64, usize), Refusal> {
+    fn kept(&self, revision: &str, at: &str) -> Result<(Vec<Object>, u64, usize), Refusal> {
         let revision: u64 = revision.parse().unwrap_or(0);
         if revision < self.store().compacted() {
             return Err(Refusal::expired());
@@ -310,19 +334,50 @@ fn apply(
     now: Timestamp,
 ) -> Result<(u16, Object), Refusal> {
     let live = store.get(key).cloned();
+    if live.is_none() {
+        may_make(key, body, writer)?;
+    }
     let from = live.as_deref().cloned().unwrap_or_else(|| json!({"metadata": {}}));
-    let mut merged = fields::apply(&from, body, writer, force, &store::stamp(now)).map_err(|paths| {
-        let causes = paths.iter().map(|path| ("FieldManagerConflict", fields::dotted(path))).collect();
-        Refusal { causes, ..Refusal::new(409, "Conflict", "Apply failed with conflicts") }
-    })?;
+    let mut merged = fields::apply(key.kind, &from, body, writer, force, &store::stamp(now))
+        .map_err(|conflicts| Refusal::owned_by_others(&conflicts))?;
+    if live.is_none() {
+        // A resourceVersion does not keep an object from being made.
+        drop(merged["metadata"].as_object_mut().map(|metadata| metadata.remove("resourceVersion")));
+        return store.create(key, merged, writer, now).map(|object| (201, object));
+    }
     for member in ["resourceVersion", "uid"] {
         if body["metadata"][member].is_string() {
             merged["metadata"][member] = body["metadata"][member].clone();
         }
     }
-    match live {
-        Some(_) => store.update(key, merged, writer, now).map(|object| (200, object)),
-        None => store.create(key, merged, writer, now).map(|object| (201, object)),
+    store.update(key, merged, writer, now).map(|object| (200, object))
+}
+
+/// What is looked at in a PUT alone.
+fn may_replace(key: &Key, live: &Value, body: &Value) -> Result<(), Refusal> {
+    let given = |member: &str| body["metadata"][member].as_str().filter(|given| !given.is_empty());
+    if let Some(uid) = given("uid").filter(|uid| live["metadata"]["uid"] != **uid) {
+        return Err(Refusal::another(key, uid, live["metadata"]["uid"].as_str().unwrap_or_default()));
+    }
+    if key.kind.needs_version() && given("resourceVersion").is_none() {
+        return Err(Refusal::lacks_version(key));
+    }
+    Ok(())
+}
+
+/// Whether an apply makes an object that is not there.
+fn may_make(key: &Key, body: &Value, writer: &Writer) -> Result<(), Refusal> {
+    if writer.status {
+        return Err(Refusal::not_found(key));
+    }
+    match body["metadata"]["uid"].as_str() {
+        Some(uid) => {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            );
+            Err(Refusal::conflict(key, &why))
+        }
+        None => Ok(()),
     }
 }
 
@@ -338,6 +393,10 @@ impl Query {
 
     fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+    }
+
+    fn selector(&self, kind: Kind) -> Result<Selector, Refusal> {
+        Selector::parse(kind, self.get("fieldSelector"), self.get("labelSelector"))
     }
 
     fn writer(&self, operation: &'static str, status: bool) -> Writer {
@@ -382,6 +441,16 @@ fn show(how: View, object: &Value) -> Value {
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object["metadata"],
         }),
     }
+}
+
+/// Items of typed lists do not say what they are: the list does.
+fn as_item(kind: Kind, view: View, mut object: Value) -> Value {
+    if kind != Kind::RegistryCredential && view == View::Whole {
+        for member in ["apiVersion", "kind"] {
+            drop(object.as_object_mut().map(|members| members.remove(member)));
+        }
+    }
+    object
 }
 
 fn response(code: u16, body: &Value) -> Response<Vec<u8>> {

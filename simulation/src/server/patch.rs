@@ -1,74 +1,62 @@
-//! Patches of every kind that the operator and the people of the simulation send.
+//! Patches, but for those of server-side apply.
 
 use serde_json::{Value, json};
 
 use super::refusal::Refusal;
 
+/// Lists that a strategic merge patch merges: where, and by which member; none for lists of plain values.
+const MERGED: [(&str, &str, Option<&str>); 3] = [
+    ("/metadata", "ownerReferences", Some("uid")),
+    ("/metadata", "finalizers", None),
+    ("", "secrets", Some("name")),
+];
+
 /// JSON merge patch (RFC 7386).
 pub fn merge(at: &mut Value, patch: &Value) {
-    let Some(members) = patch.as_object() else {
-        *at = patch.clone();
-        return;
-    };
-    if !at.is_object() {
-        *at = json!({});
-    }
-    for (name, value) in members {
-        if value.is_null() {
-            drop(at.as_object_mut().map(|members| members.remove(name)));
-        } else {
-            merge(&mut at[name], value);
-        }
-    }
-    drop_empty_maps(at);
+    json_patch::merge(at, patch);
 }
 
-/// Strategic merge patch: as above, but that ownerReferences are merged by uid, and `$patch: delete` takes one out.
+/// Strategic merge patch: as above, but some lists are merged, and `$patch: delete` takes an item out.
 pub fn strategic(at: &mut Value, patch: &Value) {
     let mut rest = patch.clone();
-    let owners = rest["metadata"].as_object_mut().and_then(|metadata| metadata.remove("ownerReferences"));
-    for owner in owners.as_ref().and_then(Value::as_array).into_iter().flatten() {
-        merge_owner(&mut at["metadata"], owner);
-    }
-    merge(at, &rest);
-}
-
-fn merge_owner(metadata: &mut Value, owner: &Value) {
-    let mut owners = metadata["ownerReferences"].as_array().cloned().unwrap_or_default();
-    owners.retain(|own| own["uid"] != owner["uid"]);
-    if owner["$patch"] != "delete" {
-        owners.push(owner.clone());
-    }
-    metadata["ownerReferences"] = json!(owners);
-    if owners.is_empty() {
-        drop(metadata.as_object_mut().map(|members| members.remove("ownerReferences")));
-    }
-}
-
-/// JSON patch (RFC 6902): `test`, `add` and `remove` on members of objects.
-pub fn json(at: &mut Value, operations: &Value) -> Result<(), Refusal> {
-    for operation in operations.as_array().into_iter().flatten() {
-        let path = operation["path"].as_str().unwrap_or_default();
-        let (parent, member) = path.rsplit_once('/').unwrap_or_default();
-        let (value, parent) = (&operation["value"], at.pointer_mut(parent));
-        let Some(parent) = parent.filter(|parent| parent.is_object()) else {
-            return Err(Refusal::invalid("the path does not exist"));
-        };
-        match operation["op"].as_str() {
-            Some("add") => parent[member] = value.clone(),
-            Some("test") if parent[member] == *value => {}
-            _ => return Err(Refusal::invalid("testing value failed, or an operation that is not served")),
+    for (parent, member, key) in MERGED {
+        let given = rest.pointer_mut(parent).and_then(Value::as_object_mut);
+        let given = given.and_then(|members| members.remove(member));
+        match (given, at.pointer_mut(parent)) {
+            (Some(Value::Null), Some(parent)) => parent[member] = json!([]),
+            (Some(items), Some(parent)) => merge_list(parent, member, &items, key),
+            _ => {}
         }
     }
-    Ok(())
+    json_patch::merge(at, &rest);
 }
 
-/// Go leaves empty maps of a typed object out.
-fn drop_empty_maps(at: &mut Value) {
-    if let Some(members) = at.as_object_mut() {
-        members.retain(|name, value| {
-            !matches!(name.as_str(), "labels" | "annotations" | "data")
-                || value.as_object().is_none_or(|map| !map.is_empty())
-        });
+/// What the patch names comes first (k8s.io/apimachinery, util/strategicpatch).
+fn merge_list(parent: &mut Value, member: &str, items: &Value, key: Option<&str>) {
+    let is_same = |one: &Value, other: &Value| key.map_or(one == other, |key| one[key] == other[key]);
+    let live = parent[member].as_array().cloned().unwrap_or_default();
+    let items = items.as_array().cloned().unwrap_or_default();
+    let place = |item: &Value| live.iter().position(|own| is_same(own, item));
+    let named = items.iter().filter(|item| item["$patch"] != "delete").map(|item| {
+        let mut merged = place(item).map_or(Value::Null, |at| live[at].clone());
+        json_patch::merge(&mut merged, item);
+        merged
+    });
+    let mut rest = live.iter().filter(|own| !items.iter().any(|item| is_same(own, item))).cloned().peekable();
+    let mut all = Vec::new();
+    for item in named {
+        while rest.peek().is_some_and(|own| place(&item).is_some_and(|at| place(own) < Some(at))) {
+            all.extend(rest.next());
+        }
+        all.push(item);
     }
+    all.extend(rest);
+    parent[member] = json!(all);
+}
+
+/// JSON patch (RFC 6902).
+pub fn json(at: &mut Value, operations: &Value) -> Result<(), Refusal> {
+    let operations: json_patch::Patch = serde_json::from_value(operations.clone())
+        .map_err(|error| Refusal::new(400, "BadRequest", format!("error decoding patch: {error}")))?;
+    json_patch::patch(at, &operations).map_err(|_| Refusal::unfitting_patch())
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use regcred_api::names::{SECRET_KEY, SECRET_TYPE};
 use serde_json::{Value, json};
 
 use super::fields::{self, Writer};
 use super::kind::{Key, Kind};
-use super::refusal::Refusal;
+use super::refusal::{Cause, Refusal};
+use super::schema;
 
 /// An object, shared by the store and its log.
 pub type Object = Arc<Value>;
@@ -98,21 +100,24 @@ impl Store {
         writer: &Writer,
         now: Timestamp,
     ) -> Result<Object, Refusal> {
-        if self.objects.contains_key(key) {
-            return Err(Refusal::already_exists(key));
-        }
         self.admit_into_namespace(key)?;
         if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
-            return Err(Refusal::conflict("resourceVersion should not be set on objects to be created"));
+            return Err(Refusal::new(500, "", "resourceVersion should not be set on objects to be created"));
         }
-        if object["metadata"]["uid"].is_string() {
-            return Err(Refusal::conflict("Precondition failed: UID in precondition"));
+        if let Some(live) = self.objects.get(key) {
+            return Err(Refusal::already_exists(key, is_terminating(live)));
+        }
+        object["metadata"]["name"] = json!(key.name);
+        schema::fill(key.kind, &mut object);
+        if let Some(cause) = lacking_in_secret(&object).filter(|_| key.kind == Kind::Secret) {
+            return Err(Refusal::invalid(key, &[cause]));
+        }
+        if writer.operation == "Update" {
+            object["metadata"]["managedFields"] =
+                fields::after_update(key.kind, &schema::blank(key.kind), &object, writer, &stamp(now));
+            schema::drop_empty_metadata(&mut object);
         }
         self.fill(key, &mut object, now);
-        if object["metadata"]["managedFields"].is_null() {
-            object["metadata"]["managedFields"] =
-                fields::after_update(&json!({}), &object, writer, &stamp(now));
-        }
         Ok(self.commit(key, object))
     }
 
@@ -121,9 +126,8 @@ impl Store {
         object["apiVersion"] = json!(key.kind.api_version());
         object["kind"] = json!(key.kind.name());
         let metadata = &mut object["metadata"];
-        metadata["uid"] = json!(format!("uid-{:05}", self.uids));
+        metadata["uid"] = json!(format!("00000000-0000-4000-8000-{:012}", self.uids));
         metadata["creationTimestamp"] = json!(stamp(now));
-        metadata["name"] = json!(key.name);
         if key.kind.is_namespaced() {
             metadata["namespace"] = json!(key.namespace);
         }
@@ -131,8 +135,10 @@ impl Store {
             metadata["generation"] = json!(1);
         }
         match key.kind {
-            Kind::Namespace => object["spec"]["finalizers"] = json!(["kubernetes"]),
-            Kind::Secret if object["type"].is_null() => object["type"] = json!("Opaque"),
+            Kind::Namespace => {
+                object["spec"] = json!({"finalizers": ["kubernetes"]});
+                object["status"] = json!({"phase": "Active"});
+            }
             Kind::RegistryCredential => drop(object.as_object_mut().map(|members| members.remove("status"))),
             _ => {}
         }
@@ -143,7 +149,7 @@ impl Store {
             return Ok(());
         }
         let namespace = self.find(&Key::new(Kind::Namespace, "", &key.namespace))?;
-        if is_terminating(&namespace) { Err(Refusal::terminating(&key.namespace)) } else { Ok(()) }
+        if is_terminating(&namespace) { Err(Refusal::terminating(key)) } else { Ok(()) }
     }
 
     /// Stores another state of an object, if it was made from the one that stands.
@@ -155,49 +161,49 @@ impl Store {
         now: Timestamp,
     ) -> Result<Object, Refusal> {
         let before = self.find(key)?;
-        is_made_from(&before, &object)?;
-        keep_what_nobody_writes(&before, &mut object, writer);
-        is_allowed(key.kind, &before, &object)?;
+        is_made_from(key, &before, &object)?;
+        let uid = object["metadata"]["uid"].take();
+        keep_what_nobody_writes(key.kind, &before, &mut object, writer);
+        schema::fill(key.kind, &mut object);
+        is_allowed(key, &before, &object, &uid)?;
         if same_but_for_times(&before, &object) {
             return Ok(before);
+        }
+        if writer.operation == "Update" {
+            object["metadata"]["managedFields"] =
+                fields::after_update(key.kind, &before, &object, writer, &stamp(now));
+            schema::drop_empty_metadata(&mut object);
         }
         if key.kind.has_generation() && object["spec"] != before["spec"] {
             raise_generation(&mut object);
         }
-        if writer.operation == "Update" {
-            object["metadata"]["managedFields"] = fields::after_update(&before, &object, writer, &stamp(now));
+        if is_terminating(&object) && finalizers(&object).is_empty() && key.kind != Kind::Namespace {
+            self.remove(key, (*before).clone());
+            return Ok(Arc::new(object));
         }
-        let over = is_terminating(&object) && finalizers(&object).is_empty() && key.kind != Kind::Namespace;
-        Ok(if over { self.remove(key, object) } else { self.commit(key, object) })
+        Ok(self.commit(key, object))
     }
 
-    /// Begins or completes a deletion. `None`: the object is gone.
+    /// Begins or completes a deletion. What there is to show of the object after that.
     pub fn delete(
         &mut self,
         key: &Key,
-        finalizer: Option<&str>,
+        propagation: Option<&str>,
         now: Timestamp,
     ) -> Result<Option<Object>, Refusal> {
-        let mut object = (*self.find(key)?).clone();
-        let was_terminating = is_terminating(&object);
-        if let Some(finalizer) = finalizer.filter(|_| !was_terminating) {
-            let mut all = finalizers(&object);
-            all.push(finalizer.to_owned());
-            object["metadata"]["finalizers"] = json!(all);
+        let before = self.find(key)?;
+        let mut object = (*before).clone();
+        if key.kind.is_collected() {
+            propagate(&mut object, propagation);
         }
         if finalizers(&object).is_empty() && key.kind != Kind::Namespace {
-            self.remove(key, object);
-            return Ok(None);
+            let last = self.remove(key, object);
+            return Ok((key.kind == Kind::ServiceAccount).then_some(last));
         }
-        if was_terminating {
-            return Ok(Some(self.find(key)?));
+        if !is_terminating(&before) {
+            begin_deletion(key.kind, &mut object, now);
         }
-        object["metadata"]["deletionTimestamp"] = json!(stamp(now));
-        object["metadata"]["deletionGracePeriodSeconds"] = json!(0);
-        if key.kind.has_generation() {
-            raise_generation(&mut object);
-        }
-        Ok(Some(self.commit(key, object)))
+        Ok(Some(if object == *before { before } else { self.commit(key, object) }))
     }
 
     /// Removes a namespace whose content is gone.
@@ -247,19 +253,45 @@ pub fn finalizers(object: &Value) -> Vec<String> {
     all.filter_map(|finalizer| finalizer.as_str().map(str::to_owned)).collect()
 }
 
-fn is_made_from(before: &Value, object: &Value) -> Result<(), Refusal> {
-    for (member, why) in
-        [("uid", "Precondition failed: UID"), ("resourceVersion", "the object has been modified")]
-    {
-        let given = object["metadata"][member].as_str().filter(|given| !given.is_empty());
-        if given.is_some_and(|given| before["metadata"][member] != given) {
-            return Err(Refusal::conflict(why));
-        }
+/// The finalizer of this propagation takes the place of the other (k8s.io/apiserver, registry/generic/registry).
+fn propagate(object: &mut Value, propagation: Option<&str>) {
+    const FINALIZERS: [&str; 2] = ["orphan", "foregroundDeletion"];
+    let mut all = finalizers(object);
+    let wanted = match propagation {
+        Some("Foreground") => Some("foregroundDeletion"),
+        Some("Orphan") => Some("orphan"),
+        Some(_) => None,
+        None => FINALIZERS.into_iter().find(|own| all.iter().any(|other| other == own)),
+    };
+    all.retain(|own| !FINALIZERS.contains(&own.as_str()));
+    all.extend(wanted.map(str::to_owned));
+    if all != finalizers(object) {
+        object["metadata"]["finalizers"] = json!(all);
+        schema::drop_empty_metadata(object);
+    }
+}
+
+fn begin_deletion(kind: Kind, object: &mut Value, now: Timestamp) {
+    object["metadata"]["deletionTimestamp"] = json!(stamp(now));
+    if kind == Kind::Namespace {
+        object["status"]["phase"] = json!("Terminating");
+    } else {
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+    }
+    if kind.has_generation() {
+        raise_generation(object);
+    }
+}
+
+fn is_made_from(key: &Key, before: &Value, object: &Value) -> Result<(), Refusal> {
+    let given = |member: &str| object["metadata"][member].as_str().filter(|given| !given.is_empty());
+    if given("resourceVersion").is_some_and(|given| before["metadata"]["resourceVersion"] != given) {
+        return Err(Refusal::modified(key));
     }
     Ok(())
 }
 
-fn keep_what_nobody_writes(before: &Value, object: &mut Value, writer: &Writer) {
+fn keep_what_nobody_writes(kind: Kind, before: &Value, object: &mut Value, writer: &Writer) {
     let kept = [
         "uid",
         "resourceVersion",
@@ -279,14 +311,17 @@ fn keep_what_nobody_writes(before: &Value, object: &mut Value, writer: &Writer) 
     for member in ["apiVersion", "kind"] {
         keep(before, object, member);
     }
-    if before["kind"] == "RegistryCredential" {
-        if writer.status {
-            let status = object["status"].take();
+    match kind {
+        Kind::RegistryCredential if writer.status => {
+            let status = object.get("status").cloned();
+            let entries = object["metadata"]["managedFields"].clone();
             *object = before.clone();
-            object["status"] = status;
-        } else {
-            keep(before, object, "status");
+            keep(&json!({"status": status}), object, "status");
+            object["metadata"]["managedFields"] = entries;
         }
+        Kind::RegistryCredential => keep(before, object, "status"),
+        Kind::Namespace => ["spec", "status"].into_iter().for_each(|member| keep(before, object, member)),
+        _ => {}
     }
 }
 
@@ -297,21 +332,53 @@ fn keep(before: &Value, object: &mut Value, member: &str) {
     }
 }
 
-fn is_allowed(kind: Kind, before: &Value, object: &Value) -> Result<(), Refusal> {
-    if is_terminating(before) && finalizers(object).iter().any(|own| !finalizers(before).contains(own)) {
-        return Err(Refusal::invalid("no new finalizers can be added if the object is being deleted"));
+fn is_allowed(key: &Key, before: &Value, object: &Value, uid: &Value) -> Result<(), Refusal> {
+    let mut causes = Vec::new();
+    let new: Vec<String> =
+        finalizers(object).into_iter().filter(|own| !finalizers(before).contains(own)).collect();
+    if is_terminating(before) && !new.is_empty() {
+        let why = format!(
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {}",
+            go_strings(&new)
+        );
+        causes.push(("FieldValueForbidden", "metadata.finalizers", why));
     }
-    if kind != Kind::Secret {
-        return Ok(());
+    if uid.as_str().is_some_and(|uid| before["metadata"]["uid"] != uid) {
+        let why = format!("Invalid value: {uid}: field is immutable");
+        causes.push(("FieldValueInvalid", "metadata.uid", why));
     }
+    if key.kind == Kind::Secret {
+        causes.extend(fixed_in_secret(before, object));
+        causes.extend(lacking_in_secret(object));
+    }
+    if causes.is_empty() { Ok(()) } else { Err(Refusal::invalid(key, &causes)) }
+}
+
+fn fixed_in_secret(before: &Value, object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
     if object["type"] != before["type"] {
-        return Err(Refusal::invalid("type: Invalid value: field is immutable"));
+        let why = format!("Invalid value: {}: field is immutable", object["type"]);
+        causes.push(("FieldValueInvalid", "type", why));
     }
-    let fixed = before["immutable"] == true;
-    if fixed && (object["data"] != before["data"] || object["immutable"] != true) {
-        return Err(Refusal::invalid("data: Forbidden: field is immutable when `immutable` is set"));
+    let changed = [("immutable", object["immutable"] != true), ("data", object["data"] != before["data"])];
+    for (member, changed) in changed {
+        if before["immutable"] == true && changed {
+            let why = "Forbidden: field is immutable when `immutable` is set".to_owned();
+            causes.push(("FieldValueForbidden", member, why));
+        }
     }
-    Ok(())
+    causes
+}
+
+fn lacking_in_secret(object: &Value) -> Option<Cause> {
+    let lacks = object["type"] == SECRET_TYPE && object["data"][SECRET_KEY].is_null();
+    lacks.then(|| ("FieldValueRequired", "data[.dockerconfigjson]", "Required value".to_owned()))
+}
+
+/// A slice of strings as Go prints it.
+fn go_strings(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
+    format!("[]string{{{}}}", quoted.join(", "))
 }
 
 fn same_but_for_times(before: &Value, after: &Value) -> bool {

@@ -102,6 +102,12 @@ impl Watch {
             (false, true) => "ADDED",
             (false, false) => return None,
         };
-        Some(json!({"type": kind, "object": show(self.view, &change.after)}))
+        // What is no longer selected is told as it last was.
+        let mut object = match &change.before {
+            Some(before) if was && !is => show(self.view, before),
+            _ => show(self.view, &change.after),
+        };
+        object["metadata"]["resourceVersion"] = json!(change.revision.to_string());
+        Some(json!({"type": kind, "object": object}))
     }
 }
