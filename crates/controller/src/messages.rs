@@ -10,11 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use regcred_api::{Class, Reason, RegistryCredentialStatus, RegistryStatus};
-use regcred_dockerconfig::{LoginError, Server};
+use regcred_dockerconfig::{ConfigError, LoginError, Server};
 use regcred_index::{CredentialBody, Event, Index, Origin, Received};
 use regcred_planner::{
     Credential, Fault, Gate, InvalidSpec, Object, Observed, ResolvedRegistry, SelectorError, Settings,
-    SourceState, StepError, Tally, report,
+    SourceNote, SourceState, StepError, Tally, report,
 };
 use regcred_sources::SourceError;
 use serde_json::{Value, json};
@@ -140,6 +140,7 @@ fn a_spec_that_cannot_be_carried_out_is_told_with_its_field() {
         InvalidSpec::Selector { .. } => InvalidSpec::Selector { field: "namespaces.selector", error: error.clone() }, "namespaces.selector.matchExpressions on team", Act("need values");
         InvalidSpec::AdoptNeedsRetain => InvalidSpec::AdoptNeedsRetain, "target.conflictPolicy is Adopt", Act("set deletionPolicy: Retain");
         InvalidSpec::RefreshInterval => InvalidSpec::RefreshInterval, "refreshInterval must be 1m or more", Act("as in 24h or 1h30m");
+        InvalidSpec::RenameGracePeriod => InvalidSpec::RenameGracePeriod, "target.renameGracePeriod is not a duration", Act("as in 1h or 30m");
         InvalidSpec::TargetNameNotAllowed => InvalidSpec::TargetNameNotAllowed, "target.name is none", Act("choose one of them");
     });
     grade(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
@@ -148,14 +149,13 @@ fn a_spec_that_cannot_be_carried_out_is_told_with_its_field() {
 #[test]
 fn a_source_that_gives_nothing_is_told_with_its_secret() {
     let (secret, kind) = ("s".to_owned(), "Opaque".to_owned());
-    let server = Server::parse("ghcr.io").unwrap();
     let rows = rows!(SourceError {
         SourceError::NotFound { .. } => SourceError::NotFound { secret: secret.clone() }, "Secret s does not exist", Act("create it");
         SourceError::KeysNotNamed { .. } => SourceError::KeysNotNamed { secret: secret.clone(), kind: kind.clone() }, "Secret s is of type Opaque", Act("name its keys with usernameKey and passwordKey");
         SourceError::NotADockerConfig { .. } => SourceError::NotADockerConfig { secret: secret.clone(), kind: kind.clone() }, "Secret s is of type Opaque", Act("give dockerConfigSecretRefs one of type");
-        SourceError::KeyMissing { .. } => SourceError::KeyMissing { secret: secret.clone(), key: "token".to_owned() }, "Secret s has no key token", Act("add it, or name another key");
-        SourceError::Invalid { .. } => SourceError::Invalid { secret: secret.clone(), error: LoginError::NoPassword.into() }, "Secret s: the password is empty", Act("correct Secret s");
-        SourceError::NoEntry { .. } => SourceError::NoEntry { secret: secret.clone(), server: server.clone() }, "Secret s has no entry for ghcr.io", Act("add one, or take all");
+        SourceError::KeyMissing { .. } => SourceError::KeyMissing { secret: secret.clone(), key: "token".to_owned() }, "Secret s has no key token", Act("add it, or name the key that it has");
+        SourceError::Invalid { .. } => SourceError::Invalid { secret: secret.clone(), key: ".dockerconfigjson", error: ConfigError::NoAuths }, "Secret s, key .dockerconfigjson: it has no object `auths`", Act("make it with");
+        SourceError::Unusable { .. } => SourceError::Unusable { secret: secret.clone(), keys: ("user".to_owned(), "token".to_owned()), error: LoginError::NoPassword }, "Secret s, keys user and token: the password is empty", Act("give the password");
         SourceError::TooLarge => SourceError::TooLarge, "larger than a Secret may be", Act("use fewer or shorter");
         SourceError::Unavailable { .. } => SourceError::Unavailable { retry_after: Duration::ZERO }, "did not answer", Wait("asked again");
     });
@@ -234,6 +234,13 @@ impl State {
     fn source(reason: Reason) -> Self {
         let message = "Secret s does not exist; create it".to_owned();
         Self { source: Some(SourceState::Failed { reason, message }), ..Self::default() }
+    }
+
+    fn conflict() -> Self {
+        let message = "ghcr.io: Secret a and Secret b have different credentials; remove one".to_owned();
+        let note = Some(SourceNote { reason: Reason::SourceConflict, message });
+        let source = SourceState::Resolved { registries: Vec::new(), expires_at: None, note };
+        Self { source: Some(source), ..Self::in_place() }
     }
 
     fn failing(object: Object, error: StepError) -> Self {
@@ -357,6 +364,7 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
         Resolved => State::in_place(), "every server has a credential", Remedy::None;
         SourceNotFound => State::source(Reason::SourceNotFound), "Secret s does not exist", Act("create it");
         SourceInvalid => State::source(Reason::SourceInvalid), "Secret s does not exist", Act("create it");
+        SourceConflict => State::conflict(), "ghcr.io: Secret a and Secret b have different credentials", Act("remove one");
         SourceUnavailable => State::source(Reason::SourceUnavailable), "Secret s does not exist", Act("create it");
         AccessDenied => State::source(Reason::AccessDenied), "Secret s does not exist", Act("create it");
         Expired => State::source(Reason::Expired), "Secret s does not exist", Act("create it");
@@ -378,7 +386,7 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
 
 /// What `kubectl apply` prints where a rule of the CRD refuses, and which words of it tell what to write. The API server
 /// puts the field before it.
-const RULES: [(&str, &str); 23] = [
+const RULES: [(&str, &str); 26] = [
     (
         "a label's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be",
         "must be a name",
@@ -412,6 +420,15 @@ const RULES: [(&str, &str); 23] = [
     ),
     ("names and globs of namespaces are made of lower-case letters, digits, -, * and ?", "are made of"),
     ("operators In and NotIn need values; Exists and DoesNotExist take none", "need values"),
+    ("renameGracePeriod must be a duration, as in 1h", "as in 1h"),
+    (
+        "write an IPv6 address in brackets and with its port, as in [fd00::1]:443; the kubelet matches none without a port",
+        "as in [fd00::1]:443",
+    ),
+    (
+        "write renameGracePeriod in h, m, s and ms, as in 24h or 1h30m; there is no unit for a day",
+        "as in 24h or 1h30m",
+    ),
     ("refreshInterval must be at least 1m", "at least 1m"),
     (
         "server must be host[:port][/path], in lower case, without user info and without a trailing slash; a port is at most 65535",

@@ -187,8 +187,11 @@ impl<'a> Planner<'a> {
         if existing.is_some_and(|secret| secret.terminating) {
             return Goal::Waiting;
         }
+        let object = Object::Secret(copy.name.clone());
         let from = existing.map(|secret| &secret.resource_version);
-        if let Some(goal) = self.hold(&Object::Secret(copy.name.clone()), from) {
+        // A policy that makes copies immutable leaves no trace in managedFields: only the refusal shows it.
+        let frozen = self.world.memory.hold(&object).is_some_and(|hold| hold.error == StepError::Immutable);
+        if let Some(goal) = self.hold(&object, from).filter(|_| !frozen) {
             return goal;
         }
         if self.world.memory.is_contested(&Deed::write(&copy), self.now) {
@@ -200,7 +203,9 @@ impl<'a> Planner<'a> {
             ));
         }
         self.push(match existing {
-            Some(secret) if secret.immutable => Step::RecreateSecret { copy, over: Precondition::of(secret) },
+            Some(secret) if secret.immutable || frozen => {
+                Step::RecreateSecret { copy, over: Precondition::of(secret) }
+            }
             _ => Step::ApplySecret { copy, over: existing.map(Precondition::of) },
         })
     }
