@@ -5,6 +5,7 @@
 //!
 //! | file | what it is for |
 //! |---|---|
+//! | [`pull`] | one RegistryCredential in one namespace: what a test changes about it, and what it expects there |
 //! | [`scene`] | what a test holds: namespaces, source Secrets, operators, and a look at the result |
 //! | [`node`] | containerd, runc, the kubelet and private registries beside a control plane, in namespaces of their own |
 //! | [`operator`] | the operator as a child process: start, kill, pause, ready, metrics, logs |
@@ -40,6 +41,7 @@ pub mod pki;
 pub mod plain_http;
 pub mod process;
 pub mod proxy;
+pub mod pull;
 pub mod scene;
 pub mod site;
 pub mod stolen_token;
@@ -51,6 +53,7 @@ pub use error::{Error, Result};
 pub use identity::Identity;
 pub use operator::{Operator, OperatorOptions};
 pub use proxy::Proxy;
+pub use pull::Pull;
 pub use scene::Scene;
 pub use wait::eventually;
 pub use webhook::Webhook;
