@@ -112,16 +112,18 @@ impl Index {
         Some(memory)
     }
 
-    /// Ends every back-off and fight over the target name of a RegistryCredential: its admin asks for a try now.
-    /// Returns the namespaces to requeue.
+    /// Ends every back-off and fight over the target name of a RegistryCredential, and over former ones: its admin asks
+    /// for a try now. Returns the namespaces to requeue.
     pub fn forgive(&mut self, name: &Arc<str>) -> Vec<Arc<str>> {
         let Some(planned) = self.credential(name).map(|entry| entry.planned.clone()) else {
             return Vec::new();
         };
         let concerned = self.concerned(&[Some(&planned)]);
         for namespace in &concerned {
+            let mut names: BTreeSet<_> = self.copies(namespace, &planned).cloned().collect();
+            names.insert(planned.scope.target_name.clone());
             if let Some(memory) = self.memories.get_mut(namespace) {
-                memory.forgive(&planned.scope.target_name);
+                memory.forgive(&names);
             }
         }
         concerned
@@ -381,13 +383,23 @@ impl Index {
     }
 
     fn holds_copy(&self, name: &Arc<str>, version: &Credential) -> bool {
-        let is_copy = |(_, secret): (_, &Secret)| {
+        self.copies(name, version).next().is_some()
+    }
+
+    /// The names of the copies in a namespace.
+    fn copies<'a>(
+        &'a self,
+        namespace: &'a Arc<str>,
+        version: &'a Credential,
+    ) -> impl Iterator<Item = &'a Arc<str>> {
+        let is_copy = |secret: &Secret| {
             let marks = secret.marks.as_ref();
             marks.is_some_and(|marks| {
                 [&marks.credential_uid, &marks.owner_uid].contains(&&Some(version.uid.clone()))
             })
         };
-        self.secrets.iter().flat_map(|(_, shelf)| shelf.in_namespace(name)).any(is_copy)
+        let secrets = self.secrets.iter().flat_map(|(_, shelf)| shelf.in_namespace(namespace));
+        secrets.filter(move |(_, secret)| is_copy(secret)).map(|(name, _)| name)
     }
 
     fn holds_entry(&self, name: &Arc<str>, version: &Credential) -> bool {
@@ -603,16 +615,24 @@ mod tests {
     #[test]
     fn a_namespace_made_again_under_its_name_starts_without_a_memory() {
         let mut index = served();
-        let shop: Arc<str> = Arc::from("shop");
-        let over = Precondition { uid: Arc::from("s1"), resource_version: Arc::from("5") };
-        let removal = Removal { name: name(), over, credential: Arc::from("c1"), credential_name: name() };
-        let plan =
-            Plan { namespace: shop.clone(), steps: vec![Step::DeleteSecret(removal)], ..Plan::default() };
-        let now = Timestamp::UNIX_EPOCH;
-        index.record(&plan, &[Err(StepError::Forbidden)], now);
-        assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_some());
+        refuse_deletion(&mut index, "pull");
+        assert!(is_held_back(&index));
         index.ingest_namespace(put(&namespace("shop", "n9", 9, &json!({"pull": "yes"}))));
-        assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_none());
+        assert!(!is_held_back(&index));
+    }
+
+    /// In `shop`, long ago.
+    fn refuse_deletion(index: &mut Index, secret: &str) {
+        let over = Precondition { uid: Arc::from("s1"), resource_version: Arc::from("5") };
+        let (credential, credential_name) = (Arc::from("c1"), name());
+        let step = Step::DeleteSecret(Removal { name: Arc::from(secret), over, credential, credential_name });
+        let plan = Plan { namespace: Arc::from("shop"), steps: vec![step], ..Plan::default() };
+        index.record(&plan, &[Err(StepError::Forbidden)], Timestamp::UNIX_EPOCH);
+    }
+
+    fn is_held_back(index: &Index) -> bool {
+        let world = index.observe(&Arc::from("shop")).expect("a namespace");
+        world.memory.wake_at(Timestamp::UNIX_EPOCH).is_some()
     }
 
     #[test]
@@ -719,6 +739,19 @@ mod tests {
         look(&mut index, &spec, resolved(), Some(payload("one")));
         let entry = index.credential(&name()).unwrap();
         assert_eq!((entry.is_look_due(), entry.handled_request.as_deref()), (false, Some("noon")));
+    }
+
+    #[test]
+    fn a_request_ends_back_offs_under_former_names_too() {
+        for (name_of_secret, ends) in [("pull", true), ("former", true), ("of another", false)] {
+            let mut index = served();
+            let mut former = secret("s1", 4);
+            former["metadata"]["name"] = json!("former");
+            index.ingest_secret(&COPIES, put(&former));
+            refuse_deletion(&mut index, name_of_secret);
+            assert_eq!(index.forgive(&name()), [Arc::from("shop")]);
+            assert_eq!(is_held_back(&index), !ends, "{name_of_secret}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is remembered of earlier passes over a namespace. It is never stored: losing it costs a few
 //! writes at the most, never an invariant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -75,11 +75,11 @@ impl Memory {
         self.holds.remove(object);
     }
 
-    /// Ends every back-off and fight that concerns a target name: its admin asks for a try now.
-    pub fn forgive(&mut self, target: &str) {
-        self.fights.retain(|fight| **fight.deed.target() != *target);
+    /// Ends every back-off and fight that concerns one of these target names: an admin asks for a try now.
+    pub fn forgive(&mut self, targets: &BTreeSet<Arc<str>>) {
+        self.fights.retain(|fight| !targets.contains(fight.deed.target()));
         self.holds.retain(|object, _| match object {
-            Object::Secret(name) => **name != *target,
+            Object::Secret(name) => !targets.contains(name),
             Object::ServiceAccount(_) => false,
         });
     }
