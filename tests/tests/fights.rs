@@ -116,17 +116,21 @@ fn manager(name: &str) -> PatchParams {
     PatchParams { field_manager: Some(name.to_owned()), ..PatchParams::default() }
 }
 
+/// Somebody who writes something else into a Secret whenever regcred has written it.
+async fn rewrite(pull: &Pull<'_>, scene: &Scene, name: &str) {
+    let secrets = scene.secrets(&pull.namespace);
+    let data = async || pull.secret(name).await.and_then(|secret| secret.data).unwrap_or_default();
+    let change = async || {
+        let body = Patch::Merge(json!({"data": {SECRET_KEY: "e30="}}));
+        secrets.patch(name, &manager("rewriter"), &body).await.unwrap();
+    };
+    whenever(async || data().await.values().any(|value| value.0 != b"{}"), change).await;
+}
+
 #[tokio::test]
 async fn over_a_copy_that_somebody_keeps_changing() {
     let (scene, operator) = started().await;
     let pull = Pull::in_place(&scene, "pull").await;
-    let secrets = scene.secrets(&pull.namespace);
-    let data = async || pull.secret(&pull.name).await.and_then(|secret| secret.data).unwrap_or_default();
-    let change = async || {
-        let body = Patch::Merge(json!({"data": {SECRET_KEY: "e30="}}));
-        secrets.patch(&pull.name, &manager("rewriter"), &body).await.unwrap();
-    };
-    let opponent = whenever(async || data().await.values().any(|value| value.0 != b"{}"), change);
     let fight = Fight {
         scene: &scene,
         operator: &operator,
@@ -136,12 +140,35 @@ async fn over_a_copy_that_somebody_keeps_changing() {
         name: &pull.name,
         who: "the field manager \"rewriter\" keeps changing the Secret",
     };
-    fight.is_ended_by_regcred(opponent).await;
+    fight.is_ended_by_regcred(rewrite(&pull, &scene, &pull.name)).await;
     pull.told("SecretsSynced", "False", "Contested").await;
-    // Another credential is not what was undone, and somebody who asks wants to see a try.
+    // Another credential is not what was undone.
     pull.rotate("rotated").await;
     pull.holds(&pull.name, "rotated").await;
     pull.ready().await;
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn over_a_former_copy_that_somebody_keeps_changing() {
+    let (scene, operator) = started().await;
+    let mut pull = Pull::in_place(&scene, "pull").await;
+    pull.apply(json!({"target": {"name": scene.name("new")}})).await;
+    pull.ready_says("the former Secret").await;
+    let fight = Fight {
+        scene: &scene,
+        operator: &operator,
+        credential: &pull.name,
+        namespace: &pull.namespace,
+        kind: "Secret",
+        name: &pull.name,
+        who: "the field manager \"rewriter\" keeps changing the Secret",
+    };
+    fight.is_ended_by_regcred(rewrite(&pull, &scene, &pull.name)).await;
+    pull.ready().await;
+    pull.request("now").await;
+    pull.holds(&pull.name, "pull").await;
+    pull.ready_says("the former Secret").await;
     scene.finish().await;
 }
 

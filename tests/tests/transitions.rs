@@ -558,6 +558,24 @@ async fn what_happened_while_nobody_was_looking_leaves_no_entry_when_all_is_dele
     scene.finish().await;
 }
 
+#[tokio::test]
+async fn entries_without_a_secret_go_too_when_nobody_was_looking() {
+    let (scene, operator) = started().await;
+    let mut pull = Pull::prepared(&scene, "pull").await;
+    pull.break_source().await;
+    pull.apply(json!({})).await;
+    pull.lists("default", &[&ours(&pull.name)]).await;
+    operator.kill();
+    pull.deselect().await;
+    pull.apply(named(&scene.name("new"))).await;
+    scene.delete_credential(&pull.name).await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    pull.ended().await;
+    pull.lists("default", &[]).await;
+    pull.lists(CHART, &[&pull.name]).await;
+    scene.finish().await;
+}
+
 #[test]
 fn the_page_names_tests_and_cases_that_exist_and_every_test_here() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
