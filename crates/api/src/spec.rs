@@ -273,12 +273,12 @@ pub enum ServiceAccountsFrom {
     /// Those that `matchNames` or `selector` name.
     #[default]
     Selected,
-    /// None: Pods name the Secret themselves, and regcred leaves ServiceAccounts alone.
+    /// None: Pods name the Secret themselves, and no entry of regcred's is on a ServiceAccount.
     None,
 }
 
-/// Which ServiceAccounts name the Secret. An entry of that name on a ServiceAccount of the same
-/// namespace that is not selected is removed, except with `from: None`.
+/// Which ServiceAccounts name the Secret. Others of the same namespace lose the entry if regcred put
+/// it there (annotation `regcred.dev/attached`); an entry that somebody else put there stays.
 #[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[x_kube(
     crates(kube_core = "::kube_core"),
