@@ -39,6 +39,32 @@ pub async fn meddle(world: World, mut budget: usize, probability: f64, until: Du
     }
 }
 
+/// Undoes every write of one copy until people are done: edits it where it is there, and puts it back where it was
+/// deleted. Does not count as a disturbance: the operator has to find out by itself that this does not end.
+pub async fn fight(world: World, key: Key, until: Duration) {
+    let mut seen = 0;
+    while world.server.started().elapsed() < until {
+        world.server.changed().notified().await;
+        let written = world.trace.written(seen);
+        seen += written.len();
+        if written.contains(&key) && world.server.started().elapsed() < until {
+            sleep(pause()).await;
+            let done = world.server.write(|store, now| undo(store, &key, now));
+            world.trace.note("fighter", &format!("{key}: {}", done.unwrap_or("nothing to do")));
+        }
+    }
+}
+
+fn undo(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+    if store.get(key).is_some() { spoil(store, key, now) } else { restore(store, key, now) }
+}
+
+fn spoil(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+    let mut secret = (**store.get(key)?).clone();
+    secret["data"][SECRET_KEY] = json!(STANDARD.encode(r#"{"auths":{}}"#));
+    store.update(key, secret, &writer(), now).is_ok().then_some("edited")
+}
+
 async fn strike(world: World, key: Key) {
     sleep(pause()).await;
     let done = world.server.write(|store, now| act(store, &key, now));
@@ -61,9 +87,7 @@ fn act(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
 
 fn act_on_secret(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
     if fastrand::u8(0..3) == 0 {
-        let mut secret = (**store.get(key)?).clone();
-        secret["data"][SECRET_KEY] = json!(STANDARD.encode(r#"{"auths":{}}"#));
-        return store.update(key, secret, &writer(), now).is_ok().then_some("edited");
+        return spoil(store, key, now);
     }
     store.delete(key, None, now).is_ok().then_some("deleted")
 }

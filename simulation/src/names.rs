@@ -10,6 +10,10 @@ pub const ACCOUNTS: [&str; 2] = ["default", "builder"];
 pub const CREDENTIALS: [&str; 3] = ["alpha", "beta", "gamma"];
 /// Secrets in the source namespace.
 pub const SOURCES: [&str; 2] = ["bot-a", "bot-b"];
+/// Secrets in the source namespace that hold a whole docker configuration.
+pub const CONFIGS: [&str; 1] = ["hub"];
+/// The server in such a configuration; `quay.io` may be in `registries` as well.
+pub const CONFIG_SERVER: &str = "quay.io";
 /// Every name that a copy can have.
 pub const TARGETS: [&str; 5] = ["alpha", "beta", "gamma", "pull", "push"];
 /// The label by which namespaces are selected.

@@ -12,12 +12,19 @@ use crate::guard::{entries, is_marked, marked};
 use crate::names::{HOME, INVALID_INTERVAL, LABEL, TARGETS};
 use crate::server::{Key, Kind, Object, Store, is_terminating};
 
+/// Of a deletion that takes long and says nothing.
+pub const UNTOLD: &str = "and status does not say why";
+
 /// Everything that is not as it should be.
-pub fn problems(store: &Store) -> Vec<String> {
-    let view = View::new(store);
+///
+/// `refused`: the namespace in which a webhook refuses every write for good. What is wrong there must be told in status.
+pub fn problems(store: &Store, refused: Option<&str>) -> Vec<String> {
+    let view = View::new(store, refused);
     let mut problems = view.deletions();
     for namespace in &view.namespaces {
-        view.check_namespace(namespace, &mut problems);
+        let mut found = Vec::new();
+        view.check_namespace(namespace, &mut found);
+        problems.extend(view.unnamed(namespace, found));
     }
     for credential in &view.credentials {
         view.check_status(credential, &mut problems);
@@ -25,8 +32,16 @@ pub fn problems(store: &Store) -> Vec<String> {
     problems
 }
 
+/// Whether some status tells of something that is not in place.
+pub fn tells_of_failures(store: &Store) -> bool {
+    let all = store.list(Kind::RegistryCredential, None).into_iter();
+    let mut failures = all.map(|object| object["status"]["failures"].as_array().map_or(0, Vec::len));
+    failures.any(|count| count > 0)
+}
+
 struct View<'a> {
     store: &'a Store,
+    refused: Option<&'a str>,
     /// Not being deleted, the older first.
     credentials: Vec<Object>,
     /// Not being deleted.
@@ -41,21 +56,40 @@ struct Place<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(store: &'a Store) -> Self {
+    fn new(store: &'a Store, refused: Option<&'a str>) -> Self {
         let alive = |kind| {
             let all = store.list(kind, None).into_iter();
             all.filter(|object| !is_terminating(object)).collect::<Vec<_>>()
         };
         let mut credentials = alive(Kind::RegistryCredential);
         credentials.sort_by_key(|object| (text(object, "creationTimestamp"), text(object, "name")));
-        Self { store, credentials, namespaces: alive(Kind::Namespace) }
+        Self { store, refused, credentials, namespaces: alive(Kind::Namespace) }
     }
 
     fn deletions(&self) -> Vec<String> {
         let all = self.store.list(Kind::RegistryCredential, None).into_iter();
-        let left = all.filter(|object| is_terminating(object));
-        left.map(|object| format!("RegistryCredential {} is still being deleted", text(&object, "name")))
-            .collect()
+        let left = all.filter(|object| is_terminating(object) && !self.says_what_refuses(object));
+        let told = |object: &Object| {
+            let failures = object["status"]["failures"].as_array();
+            if failures.is_some_and(|failures| !failures.is_empty()) { "and status says why" } else { UNTOLD }
+        };
+        left.map(|object| {
+            format!("RegistryCredential {} is still being deleted, {}", text(&object, "name"), told(&object))
+        })
+        .collect()
+    }
+
+    /// What is wrong in a namespace, unless a webhook refuses there and some status says so.
+    fn unnamed(&self, namespace: &Value, found: Vec<String>) -> Vec<String> {
+        let refused = self.refused.is_some_and(|name| namespace["metadata"]["name"] == name);
+        let all = self.store.list(Kind::RegistryCredential, None);
+        let named = all.iter().any(|credential| self.says_what_refuses(credential));
+        if refused && named { Vec::new() } else { found }
+    }
+
+    fn says_what_refuses(&self, credential: &Value) -> bool {
+        let mut failures = credential["status"]["failures"].as_array().into_iter().flatten();
+        self.refused.is_some_and(|name| failures.any(|failure| failure["namespace"] == name))
     }
 
     /// The credential that has each target name in a namespace.
@@ -159,16 +193,33 @@ impl<'a> View<'a> {
     }
 
     fn is_copy(&self, secret: &Value) -> bool {
-        is_marked(secret) && self.credentials.iter().any(|credential| is_copy_of(secret, credential))
+        let owned = || self.credentials.iter().any(|credential| is_copy_of(secret, credential));
+        is_marked(secret) && (owned() || self.is_restored(secret))
+    }
+
+    /// Whether a Secret has the label of a credential, and a UID that none has.
+    fn is_restored(&self, secret: &Value) -> bool {
+        let label = &secret["metadata"]["labels"][names::CREDENTIAL_LABEL];
+        let uid = &secret["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION];
+        let named = self.credentials.iter().any(|credential| {
+            credential["metadata"]["name"] == *label && target(credential) == secret["metadata"]["name"]
+        });
+        let alive = self.store.list(Kind::RegistryCredential, None);
+        named && uid.is_string() && alive.iter().all(|credential| credential["metadata"]["uid"] != *uid)
     }
 
     /// What the sources of a credential give, by server; `None` if one gives nothing.
     fn given(&self, credential: &Value) -> Option<BTreeMap<String, String>> {
-        let registries = credential["spec"]["registries"].as_array()?;
-        registries
-            .iter()
-            .map(|registry| Some((registry["server"].as_str()?.to_owned(), self.login(registry)?)))
-            .collect()
+        let mut given = BTreeMap::new();
+        for reference in credential["spec"]["dockerConfigSecretRefs"].as_array().into_iter().flatten() {
+            let name = reference["name"].as_str()?;
+            let source = self.store.get(&Key::new(Kind::Secret, HOME, name))?;
+            given.extend(Some(content(source)).filter(|content| !content.is_empty())?);
+        }
+        for registry in credential["spec"]["registries"].as_array().into_iter().flatten() {
+            given.insert(registry["server"].as_str()?.to_owned(), self.login(registry)?);
+        }
+        Some(given)
     }
 
     fn login(&self, registry: &Value) -> Option<String> {
@@ -191,6 +242,13 @@ impl<'a> View<'a> {
         if status["namespaces"]["matched"] != matched {
             let told = &status["namespaces"]["matched"];
             problems.push(format!("status of {name} tells of {told} namespaces, and there are {matched}"));
+        }
+        let asked = &credential["metadata"]["annotations"][names::REQUESTED_AT_ANNOTATION];
+        if asked.is_string() && status["lastHandledRequest"] != *asked {
+            problems.push(format!("status of {name} does not repeat the request {asked}"));
+        }
+        if self.says_what_refuses(credential) {
+            return;
         }
         let ready = self.is_served(credential);
         let told = condition(status, "Ready");

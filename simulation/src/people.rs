@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use tokio::time::sleep_until;
 
 use crate::guard::{entries, is_marked};
-use crate::names::{ACCOUNTS, CREDENTIALS, HOME, INVALID_INTERVAL, LABEL, NAMESPACES, SOURCES, TARGETS};
+use crate::names::{
+    ACCOUNTS, CONFIG_SERVER, CONFIGS, CREDENTIALS, HOME, INVALID_INTERVAL, LABEL, NAMESPACES, SOURCES,
+    TARGETS,
+};
 use crate::server::{Key, Kind, Object, Refusal, Server, Store, Writer};
 use crate::trace::Trace;
 
@@ -46,6 +49,8 @@ pub enum Action {
     DeleteSource(&'static str),
     /// Writes a source that cannot be used.
     BreakSource(&'static str),
+    /// Writes a source that holds a whole docker configuration, with this password.
+    WriteConfig(&'static str, u32),
     /// Deletes whatever Secret has this name.
     DeleteSecret(&'static str, &'static str),
     /// Edits the data of a Secret.
@@ -116,6 +121,9 @@ fn opening(rng: &mut Rng, scope: Scope) -> Script {
     for source in SOURCES {
         at(rng, Action::WriteSource(source, 0));
     }
+    for config in CONFIGS {
+        at(rng, Action::WriteConfig(config, 0));
+    }
     for credential in &CREDENTIALS[..scope.credentials] {
         let spec = spec(rng);
         at(rng, Action::Apply(credential, spec));
@@ -130,7 +138,7 @@ fn action(rng: &mut Rng, scope: Scope) -> Action {
     let target = TARGETS[rng.usize(0..TARGETS.len())];
     let credential = CREDENTIALS[rng.usize(0..scope.credentials)];
     let source = SOURCES[rng.usize(0..SOURCES.len())];
-    match rng.u8(0..37) {
+    match rng.u8(0..39) {
         0 | 1 => Action::MakeNamespace(namespace, true),
         2 => Action::DeleteNamespace(namespace),
         3..=5 => Action::Label(namespace, rng.bool()),
@@ -153,6 +161,8 @@ fn action(rng: &mut Rng, scope: Scope) -> Action {
         33 => Action::TakeMark(namespace, account),
         34 => Action::EditUid(namespace, target),
         35 => Action::Restore(namespace),
+        36 => Action::WriteConfig(CONFIGS[0], rng.u32(1..100)),
+        37 => Action::DeleteSource(CONFIGS[0]),
         29 | 30 => Action::Refuse(namespace, rng.bool()),
         _ => Action::Compact,
     }
@@ -167,6 +177,9 @@ fn spec(rng: &mut Rng) -> Value {
     let mut spec = json!({"registries": [registry(rng, "ghcr.io")], "namespaces": namespaces});
     if rng.u8(0..3) == 0 {
         spec["registries"] = json!([registry(rng, "ghcr.io"), registry(rng, "quay.io")]);
+    }
+    if rng.u8(0..5) == 0 {
+        spec["dockerConfigSecretRefs"] = json!([{"name": CONFIGS[0]}]);
     }
     if rng.u8(0..4) == 0 {
         spec["deletionPolicy"] = json!("Retain");
@@ -219,9 +232,10 @@ fn act(server: &Server, store: &mut Store, now: Timestamp, action: &Action) -> D
         | Action::TakeMark(..)
         | Action::Strip(..) => act_on_account(store, now, action),
         Action::Apply(..) | Action::Delete(..) | Action::Refresh(..) => act_on_credential(store, now, action),
-        Action::WriteSource(..) | Action::DeleteSource(_) | Action::BreakSource(_) => {
-            act_on_source(store, now, action)
-        }
+        Action::WriteSource(..)
+        | Action::WriteConfig(..)
+        | Action::DeleteSource(_)
+        | Action::BreakSource(_) => act_on_source(store, now, action),
         Action::Refuse(namespace, true) => {
             server.refusing().insert((*namespace).to_owned());
             Ok(())
@@ -304,6 +318,7 @@ fn act_on_source(store: &mut Store, now: Timestamp, action: &Action) -> Done {
         Action::WriteSource(name, password) => {
             put(store, now, &key(name), &source(name, &format!("p{password}")))
         }
+        Action::WriteConfig(name, password) => put(store, now, &key(name), &config(&format!("p{password}"))),
         Action::BreakSource(name) => put(store, now, &key(name), &source("", "p")),
         Action::DeleteSource(name) => store.delete(&key(name), None, now).map(drop),
         _ => Ok(()),
@@ -313,6 +328,12 @@ fn act_on_source(store: &mut Store, now: Timestamp, action: &Action) -> Done {
 fn source(user: &str, password: &str) -> Value {
     let data = json!({"username": STANDARD.encode(user), "password": STANDARD.encode(password)});
     json!({"metadata": {}, "type": "kubernetes.io/basic-auth", "data": data})
+}
+
+fn config(password: &str) -> Value {
+    let config = json!({"auths": {CONFIG_SERVER: {"auth": STANDARD.encode(format!("u:{password}"))}}});
+    let data = json!({marks::SECRET_KEY: STANDARD.encode(config.to_string())});
+    json!({"metadata": {}, "type": marks::SECRET_TYPE, "data": data})
 }
 
 fn act_on_secret(store: &mut Store, now: Timestamp, action: &Action) -> Done {
@@ -328,13 +349,12 @@ fn act_on_secret(store: &mut Store, now: Timestamp, action: &Action) -> Done {
         Action::EditUid(namespace, name) => edit(store, now, &key(namespace, name), |secret| {
             secret["metadata"]["annotations"][marks::CREDENTIAL_UID_ANNOTATION] = json!("edited");
         }),
-        Action::Restore(namespace) => TARGETS
-            .iter()
-            .filter(|name| store.get(&key(namespace, name)).is_some_and(|own| is_marked(own)))
-            .cloned()
-            .collect::<Vec<_>>()
-            .into_iter()
-            .try_for_each(|name| restore(store, now, &key(namespace, name))),
+        Action::Restore(namespace) => {
+            let copies = TARGETS.iter().map(|name| key(namespace, name));
+            let is_copy = |key: &Key| store.get(key).is_some_and(|secret| is_marked(secret));
+            let copies: Vec<Key> = copies.filter(is_copy).collect();
+            copies.iter().try_for_each(|copy| restore(store, now, copy))
+        }
         Action::MakeForeign(namespace, name, docker) => {
             let kind = if *docker { marks::SECRET_TYPE } else { "Opaque" };
             let data = json!({marks::SECRET_KEY: STANDARD.encode(r#"{"auths":{}}"#)});

@@ -63,6 +63,8 @@ pub struct World {
     pub trace: Trace,
     /// Every replica is killed and started again with this. It wakes in a fixed order, as a `watch` does not.
     pub recall: Arc<Notify>,
+    /// The namespace in which a webhook refuses every write for good.
+    pub refused: Option<&'static str>,
 }
 
 impl World {}

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::faults::{Sky, Weather};
-use crate::names::HOME;
+use crate::names::{CREDENTIALS, HOME, NAMESPACES};
 use crate::people::{Action, Scope, Script};
 use crate::replica::{End, Outage, Setup, World};
 use crate::server::{Key, Kind, Server, Traits, Writer};
@@ -53,6 +53,10 @@ pub struct Plan {
     meddling: usize,
     /// Whether everything is started once more at rest.
     again: bool,
+    /// Where a webhook refuses from some time on, and does not stop.
+    refused: Option<&'static str>,
+    /// The copy of which every write is undone.
+    fought: Option<Key>,
     script: Script,
 }
 
@@ -87,8 +91,15 @@ fn plan(seed: u64) -> Plan {
     let meddling = [0, 0, 3, 8][rng.usize(0..4)];
     let traits = Traits { streaming_lists: rng.u8(0..4) != 0, page: rng.usize(1..4) };
     let again = rng.bool();
-    let script = people::script(&mut rng, scope);
-    Plan { traits, sky, replicas, meddling, again, script }
+    let somewhere = |rng: &mut Rng| NAMESPACES[rng.usize(0..scope.namespaces)];
+    let refused = (rng.u8(0..6) == 0).then(|| somewhere(&mut rng));
+    let fought = (rng.u8(0..6) == 0)
+        .then(|| Key::new(Kind::Secret, somewhere(&mut rng), CREDENTIALS[rng.usize(0..scope.credentials)]));
+    let mut script = people::script(&mut rng, scope);
+    let begin = Duration::from_secs(rng.u64(0..50));
+    script.extend(refused.map(|namespace| (begin, Action::Refuse(namespace, true))));
+    script.sort_by_key(|(at, _)| *at);
+    Plan { traits, sky, replicas, meddling, again: again && refused.is_none(), refused, fought, script }
 }
 
 fn sky(rng: &mut Rng) -> Sky {
@@ -111,7 +122,13 @@ fn outages(rng: &mut Rng) -> Vec<Outage> {
 async fn live(plan: Plan) -> Outcome {
     let trace = Trace::new();
     let server = Server::new(plan.traits);
-    let world = World { server, weather: Weather::new(plan.sky), trace, recall: Arc::default() };
+    let world = World {
+        server,
+        weather: Weather::new(plan.sky),
+        trace,
+        recall: Arc::default(),
+        refused: plan.refused,
+    };
     world.trace.note("run", &format!("{:?}, {:?}", plan.traits, plan.sky));
     furnish(&world.server);
     let refusals = plan.script.iter().any(|(_, action)| matches!(action, Action::Refuse(..)));
@@ -122,10 +139,14 @@ async fn live(plan: Plan) -> Outcome {
     }
     tokio::task::spawn_local(cluster::run(world.server.clone(), world.trace.clone()));
     tokio::task::spawn_local(meddler::meddle(world.clone(), plan.meddling, MEDDLING, REST));
+    if let Some(key) = plan.fought {
+        tokio::task::spawn_local(meddler::fight(world.clone(), key, REST));
+    }
     tokio::task::spawn_local(people::play(world.server.clone(), world.trace.clone(), plan.script));
     sleep(REST).await;
     world.weather.clear();
     world.server.refusing().clear();
+    world.server.refusing().extend(plan.refused.map(str::to_owned));
     if plan.sky.is_foul() {
         // What hangs or is silent now comes to its end.
         sleep(AFTERMATH).await;
@@ -161,6 +182,10 @@ fn too_many_writes(trace: &Trace) -> Option<String> {
 /// Starts every replica again where all is as it should be. That is no reason to write anything, in whatever order
 /// lists come in.
 async fn start_again(world: &World) -> Option<String> {
+    if oracle::tells_of_failures(&world.server.store()) {
+        // A new process remembers no back-off, and tries at once.
+        return None;
+    }
     world.trace.note("run", "every replica is killed and starts again");
     let before = world.trace.requests();
     world.weather.turn(Sky { slow: 0.3, ..Sky::default() });
@@ -169,7 +194,7 @@ async fn start_again(world: &World) -> Option<String> {
     world.weather.clear();
     sleep(SILENCE).await;
     let requests = world.trace.requests() - before;
-    let problems = oracle::problems(&world.server.store());
+    let problems = oracle::problems(&world.server.store(), world.refused);
     let wrong = requests > 0 || !problems.is_empty();
     wrong.then(|| format!("a start at rest made {requests} writes and left {problems:?}"))
 }
@@ -178,9 +203,9 @@ async fn start_again(world: &World) -> Option<String> {
 async fn settle(world: &World, patient: bool) -> Vec<String> {
     let rest = Instant::now();
     loop {
-        let problems = oracle::problems(&world.server.store());
+        let problems = oracle::problems(&world.server.store(), world.refused);
         let elapsed = rest.elapsed();
-        let deleting = problems.iter().any(|problem| problem.contains("being deleted"));
+        let deleting = problems.iter().any(|problem| problem.ends_with(oracle::UNTOLD));
         let late = deleting && !patient && elapsed > DELETION;
         let restless = world.trace.last_write().elapsed() < SILENCE;
         if problems.is_empty() && !restless {

@@ -45,6 +45,14 @@ pub(crate) struct Change {
     pub(crate) after: Option<Arc<Credential>>,
 }
 
+impl Change {
+    /// Whether the object is being deleted from now on.
+    pub(crate) fn begins_deletion(&self) -> bool {
+        let deleting = |version: &Option<Arc<Credential>>| version.as_ref().is_some_and(|own| own.deleting);
+        deleting(&self.after) && !deleting(&self.before)
+    }
+}
+
 /// All RegistryCredentials.
 #[derive(Debug, Default)]
 pub struct Credentials {

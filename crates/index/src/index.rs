@@ -311,6 +311,10 @@ impl Index {
                     return Vec::new();
                 };
                 let change = self.credentials.apply(&name, version, decode::credential(body), origin);
+                if change.as_ref().is_some_and(Change::begins_deletion) {
+                    // Whoever deletes it wants to see now that everything of it can be removed.
+                    self.forgive(&name);
+                }
                 change.map(|change| self.credential_change(name, &change)).into_iter().collect()
             }
             Event::Deleted(received) => {
@@ -633,6 +637,23 @@ mod tests {
     fn is_held_back(index: &Index) -> bool {
         let world = index.observe(&Arc::from("shop")).expect("a namespace");
         world.memory.wake_at(Timestamp::UNIX_EPOCH).is_some()
+    }
+
+    #[test]
+    fn a_deletion_is_tried_at_once_whatever_was_held_back_before() {
+        let mut index = served();
+        let shop: Arc<str> = Arc::from("shop");
+        let over = Precondition { uid: Arc::from("s1"), resource_version: Arc::from("5") };
+        let removal = Removal { name: name(), over, credential: Arc::from("c1"), credential_name: name() };
+        let plan =
+            Plan { namespace: shop.clone(), steps: vec![Step::DeleteSecret(removal)], ..Plan::default() };
+        let now = Timestamp::UNIX_EPOCH;
+        index.record(&plan, &[Err(StepError::Forbidden)], now);
+        assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_some());
+        let mut deleted = credential("c1", 9, 1, &json!({}));
+        deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        index.ingest_credential(put(&deleted));
+        assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_none());
     }
 
     #[test]

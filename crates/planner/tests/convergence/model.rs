@@ -53,6 +53,9 @@ pub(crate) struct StoredCredential {
     pub(crate) finalized: bool,
 }
 
+/// Entries that are no target name, in their order, and all that we did not put there.
+type TheirEntries = (Vec<String>, BTreeSet<Arc<str>>);
+
 /// What others do.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
@@ -192,6 +195,38 @@ impl Cluster {
     /// Others do something. What does not apply here does nothing.
     pub(crate) fn change(&mut self, change: &Change) {
         let version = self.next();
+        self.change_secret(change, version);
+        self.change_account(change, version);
+        match change {
+            Change::Rename(at) => self.edit_credential(*at, |c| {
+                let renamed = TARGETS[usize::from(c.target() == TARGETS[0])];
+                c.spec.target.name = Some(renamed.to_owned());
+            }),
+            Change::SpoilSpec(at) => self.edit_credential(*at, |c| {
+                let valid = c.spec.refresh_interval != "1s";
+                if valid { "1s" } else { "1h" }.clone_into(&mut c.spec.refresh_interval);
+            }),
+            Change::FlipLabel => self.labelled = !self.labelled,
+            Change::Rotate(at) => {
+                self.edit_credential(*at, |c| c.content = Some(format!("rotated-{version}")));
+            }
+            Change::LoseSource(at) => self.edit_credential(*at, |c| {
+                c.content = None;
+            }),
+            Change::DeleteCredential(at) => self.edit_credential(*at, |c| {
+                c.deleting = true;
+            }),
+            Change::Suspend(at) => self.edit_credential(*at, |c| {
+                c.spec.suspend = !c.spec.suspend;
+            }),
+            Change::Finalize(at) => self.edit_credential(*at, |c| {
+                c.finalized = true;
+            }),
+            _ => {}
+        }
+    }
+
+    fn change_secret(&mut self, change: &Change, version: u64) {
         match change {
             Change::DeleteSecret(at) => drop(self.secrets.remove(TARGETS[at % 2])),
             Change::EditData(at) => self.edit_secret(*at, |secret| {
@@ -218,12 +253,6 @@ impl Cluster {
                 let name = Arc::from(TARGETS[target % 2]);
                 self.secrets.entry(name).or_insert_with(|| StoredSecret::foreign(version, *wrong_type));
             }
-            Change::AddEntry { account, entry } => self.edit_account(*account, |account| {
-                account
-                    .list
-                    .insert(0, Arc::from([ENTRIES, [TARGETS[0], TARGETS[1], "own-a"]].concat()[entry % 6]));
-            }),
-            Change::TakeMark(at) => self.edit_account(*at, |account| account.marked.clear()),
             Change::EditUid(at) => self.edit_secret(*at, |secret| {
                 if let Some(marks) = &mut secret.marks {
                     marks.annotations.remove(names::CREDENTIAL_UID_ANNOTATION);
@@ -240,14 +269,18 @@ impl Cluster {
                     secret.owns_data = false;
                 }
             }),
-            Change::Rename(at) => self.edit_credential(*at, |c| {
-                let renamed = TARGETS[usize::from(c.target() == TARGETS[0])];
-                c.spec.target.name = Some(renamed.to_owned());
+            _ => {}
+        }
+    }
+
+    fn change_account(&mut self, change: &Change, version: u64) {
+        match change {
+            Change::AddEntry { account, entry } => self.edit_account(*account, |account| {
+                account
+                    .list
+                    .insert(0, Arc::from([ENTRIES, [TARGETS[0], TARGETS[1], "own-a"]].concat()[entry % 6]));
             }),
-            Change::SpoilSpec(at) => self.edit_credential(*at, |c| {
-                let valid = c.spec.refresh_interval != "1s";
-                c.spec.refresh_interval = if valid { "1s" } else { "1h" }.to_owned();
-            }),
+            Change::TakeMark(at) => self.edit_account(*at, |account| account.marked.clear()),
             Change::OptOut(at) => self.edit_account(*at, |account| {
                 account.excluded = !account.excluded;
             }),
@@ -262,22 +295,7 @@ impl Cluster {
                 };
                 self.accounts.entry(Arc::from(ACCOUNTS[at % 3])).or_insert(fresh);
             }
-            Change::FlipLabel => self.labelled = !self.labelled,
-            Change::Rotate(at) => {
-                self.edit_credential(*at, |c| c.content = Some(format!("rotated-{version}")));
-            }
-            Change::LoseSource(at) => self.edit_credential(*at, |c| {
-                c.content = None;
-            }),
-            Change::DeleteCredential(at) => self.edit_credential(*at, |c| {
-                c.deleting = true;
-            }),
-            Change::Suspend(at) => self.edit_credential(*at, |c| {
-                c.spec.suspend = !c.spec.suspend;
-            }),
-            Change::Finalize(at) => self.edit_credential(*at, |c| {
-                c.finalized = true;
-            }),
+            _ => {}
         }
     }
 
@@ -339,7 +357,7 @@ impl Cluster {
 
     /// Secrets without our marks, entries that are no target name, in their order, and all others that we did not
     /// put there.
-    pub(crate) fn foreign(&self) -> (Vec<String>, Vec<(Vec<String>, BTreeSet<Arc<str>>)>) {
+    pub(crate) fn foreign(&self) -> (Vec<String>, Vec<TheirEntries>) {
         let secrets = self.secrets.iter().filter(|(_, secret)| secret.marks.is_none());
         let adopters = |name: &str| self.credentials.iter().any(|credential| credential.may_adopt(name));
         let secrets =
