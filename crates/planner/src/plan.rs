@@ -217,7 +217,9 @@ impl<'a> Planner<'a> {
         if self.is_superseded(name, credential) {
             since = since.or(Some(self.now));
         }
-        if let Some(until) = since.and_then(|since| kept_until(credential, since)) {
+        // Where its time is over it waits for the present one, which announces itself.
+        let until = since.and_then(|since| kept_until(credential, since));
+        if let Some(until) = until.filter(|until| *until > self.now) {
             self.wake_at(until);
         }
         let goal = match &credential.copy {
@@ -397,7 +399,7 @@ fn superseded_at(secret: &Secret) -> Option<Timestamp> {
     secret.marks.as_ref()?.annotations.get(names::SUPERSEDED_AT_ANNOTATION)?.parse().ok()
 }
 
-/// When a copy that is superseded since then may go; `None`: never was there such a time, so at once.
+/// When a copy that is superseded since then may go; `None` where no clock tells such a time.
 fn kept_until(credential: &Credential, since: Timestamp) -> Option<Timestamp> {
     let grace = SignedDuration::try_from(credential.active_spec()?.rename_grace).ok()?;
     since.checked_add(grace).ok()

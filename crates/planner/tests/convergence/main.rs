@@ -34,7 +34,9 @@ impl Operator {
     }
 
     fn plan(&self, cluster: &Cluster) -> Plan {
-        plan(&cluster.observe(self.memory.clone()), self.now())
+        let plan = plan(&cluster.observe(self.memory.clone()), self.now());
+        assert!(plan.wake_at.is_none_or(|at| at > self.now()), "a look that is due at once never rests");
+        plan
     }
 
     /// One pass that stops after `limit` steps, as a crash would make it. Returns how many steps there were.
