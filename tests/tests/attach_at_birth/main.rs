@@ -301,6 +301,8 @@ async fn writers_that_own_the_list_keep_our_entry_and_no_fight_costs_a_write() {
         if list == ["held"] { Ok(()) } else { Err(format!("{list:?}")) }
     })
     .await;
+    // The audit log has the operator's own write by then.
+    scene.wait_condition("held", "ServiceAccountsAttached", "True", "AllAttached").await;
     let writers = [Writer::MergePatch, Writer::ServerSideApply, Writer::Put];
     let accounts = scene.service_accounts("held");
     let mark = scene.control_plane().audit().mark();
