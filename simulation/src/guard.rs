@@ -84,8 +84,9 @@ fn wrong_with_secret(
         return Some("the copy under a former name was deleted, and there was none under the present one");
     }
     let forced = request.uri().query().is_some_and(|query| query.contains("force=true"));
-    let from = &body["metadata"]["resourceVersion"];
-    (forced && !from.is_string()).then_some("written over without resourceVersion")
+    let from = &body["metadata"];
+    let guarded = from["uid"].is_string() && from["resourceVersion"].is_string();
+    (forced && !guarded).then_some("written over without uid and resourceVersion")
 }
 
 fn wrong_with_account(body: &Value, before: Option<&Object>, after: Option<&Object>) -> Option<&'static str> {

@@ -134,6 +134,8 @@ fn manifest(copy: &SecretCopy, over: Option<&Precondition>) -> Value {
         }]);
     }
     if let Some(over) = over {
+        // Without the UID an apply makes a Secret anew that somebody has just deleted, whatever the version says.
+        metadata["uid"] = json!(&*over.uid);
         metadata["resourceVersion"] = json!(&*over.resource_version);
     }
     json!({
