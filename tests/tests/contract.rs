@@ -126,7 +126,7 @@ async fn servers_are_taken_as_people_write_them() {
     let names = [
         "localhost:5000/team/app",
         "reg.example/v1/team",
-        "ghcr.io:99999",
+        "ghcr.io:65535",
         "[fd00::1]:443",
         "[::1]:5000/a/b",
     ];
