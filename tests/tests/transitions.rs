@@ -41,7 +41,7 @@ async fn a_rename_brings_the_new_before_it_takes_the_former_and_keeps_its_secret
     pull.apply(named(&new)).await;
     pull.lists("default", &[&ours(&new)]).await;
     pull.lists(CHART, &[&old, &ours(&new)]).await;
-    pull.ready_says(&format!("the former Secret {old} stays in 1 for now")).await;
+    pull.ready_says(&format!("former Secrets stay for now: {old} in 1")).await;
     assert!(pull.annotation(&old, "superseded-at").await.is_some());
     let order = [
         "patch serviceaccounts/chart".to_owned(),
@@ -59,7 +59,7 @@ async fn a_rename_brings_the_new_before_it_takes_the_former_and_keeps_its_secret
     pull.apply(json!({"target": null})).await;
     pull.lists("default", &[&ours(&old)]).await;
     pull.lists(CHART, &[&old]).await;
-    pull.ready_says(&format!("the former Secret {new} stays in 1 for now")).await;
+    pull.ready_says(&format!("former Secrets stay for now: {new} in 1")).await;
     assert_eq!(pull.uid(&old).await, before, "renamed back in place");
     assert_eq!(pull.annotation(&old, "superseded-at").await, None);
     scene.finish().await;
@@ -86,7 +86,7 @@ async fn a_rename_to_a_name_that_a_foreign_secret_holds_leaves_all_in_place_unti
     pull.holds(&new, "rotated").await;
     pull.lists("default", &[&ours(&new)]).await;
     pull.lists(CHART, &[&old, &ours(&new)]).await;
-    pull.ready_says(&format!("the former Secret {old} stays in 1 for now")).await;
+    pull.ready_says(&format!("former Secrets stay for now: {old} in 1")).await;
     scene.finish().await;
 }
 
@@ -111,7 +111,7 @@ async fn a_rename_without_a_source_leaves_the_former_secret_and_entry_until_it_g
     pull.holds(&new, "back").await;
     pull.holds(&old, "back").await;
     pull.lists("default", &[&ours(&new)]).await;
-    pull.ready_says(&format!("the former Secret {old} stays in 1 for now")).await;
+    pull.ready_says(&format!("former Secrets stay for now: {old} in 1")).await;
     scene.finish().await;
 }
 
@@ -272,7 +272,7 @@ async fn a_rename_while_suspended_comes_about_when_it_is_resumed() {
     pull.apply(json!({"suspend": null})).await;
     pull.lists("default", &[&ours(&witness.name), &ours(&new)]).await;
     pull.lists(CHART, &[&old, &ours(&witness.name), &ours(&new)]).await;
-    pull.ready_says(&format!("the former Secret {old} stays in 1 for now")).await;
+    pull.ready_says(&format!("former Secrets stay for now: {old} in 1")).await;
     scene.finish().await;
 }
 

@@ -19,7 +19,7 @@ use crate::intern::Interner;
 use crate::metadata::{FieldSet, Metadata};
 use crate::received::Body;
 
-/// How many names of an annotation count: a ServiceAccount never has as many of ours.
+/// How many names of an annotation count that are not on the list.
 const MAX_MARKED: usize = 64;
 /// The longest name of a Secret.
 const LONGEST_NAME: usize = 253;
@@ -153,7 +153,7 @@ pub(crate) fn service_account(body: ServiceAccountBody, interner: &mut Interner)
     let list = body.image_pull_secrets.unwrap_or_default();
     ServiceAccount {
         image_pull_secrets: list.iter().map(|entry| interner.string(&entry.name)).collect(),
-        marked: marked(&metadata, interner),
+        marked: marked(&metadata, &list, interner),
         uid: Arc::from(metadata.uid.as_str()),
         resource_version: Arc::from(metadata.resource_version.as_str()),
         excluded: metadata.is_excluded(),
@@ -206,11 +206,14 @@ pub(crate) fn credential(body: CredentialBody) -> CredentialObject {
     }
 }
 
-/// The names in the annotation that says which entries are ours. Anybody may write it, so only the first few count.
-fn marked(metadata: &Metadata, interner: &mut Interner) -> Vec<Arc<str>> {
+/// The names in the annotation that says which entries are ours. Anybody may write it, so of names that are not on the
+/// list only the first few count.
+fn marked(metadata: &Metadata, list: &[Reference], interner: &mut Interner) -> Vec<Arc<str>> {
     let text = metadata.annotation(names::ATTACHED_ANNOTATION).unwrap_or_default();
     let names = text.split(',').map(str::trim).filter(|name| (1..=LONGEST_NAME).contains(&name.len()));
-    let names: BTreeSet<&str> = names.take(MAX_MARKED).collect();
+    let listed: BTreeSet<&str> = list.iter().map(|entry| entry.name.as_str()).collect();
+    let (listed, others): (BTreeSet<&str>, BTreeSet<&str>) = names.partition(|name| listed.contains(name));
+    let names: BTreeSet<&str> = others.into_iter().take(MAX_MARKED).chain(listed).collect();
     names.into_iter().map(|name| interner.string(name)).collect()
 }
 
@@ -273,6 +276,11 @@ fn last_other_writer(metadata: &Metadata, owns: impl Fn(&FieldSet) -> bool) -> O
     writer.or_else(|| others().max_by_key(|entry| &entry.time))?.manager.as_deref()
 }
 
+/// A name or UID, unless it is longer than any.
+fn short(text: Option<&str>) -> Option<Arc<str>> {
+    text.filter(|text| text.len() <= LONGEST_NAME).map(Arc::from)
+}
+
 fn marks(metadata: &Metadata, owned: &OwnedFields) -> Option<Marks> {
     let owner_uid = metadata.owners().find_map(|owner| {
         let group = owner.api_version.split('/').next();
@@ -280,12 +288,12 @@ fn marks(metadata: &Metadata, owned: &OwnedFields) -> Option<Marks> {
         ours.then(|| Uid::from(owner.uid.as_str()))
     });
     let marks = Marks {
-        credential_uid: metadata.annotation(names::CREDENTIAL_UID_ANNOTATION).map(Arc::from),
+        credential_uid: short(metadata.annotation(names::CREDENTIAL_UID_ANNOTATION)),
         credential_name: metadata.label(names::CREDENTIAL_LABEL).map(Arc::from),
         labels: metadata.labels_named(&owned.labels),
         annotations: metadata.annotations_named(&owned.annotations),
         owner_uid,
-        retained_from: metadata.annotation(names::RETAINED_FROM_ANNOTATION).map(Arc::from),
+        retained_from: short(metadata.annotation(names::RETAINED_FROM_ANNOTATION)),
     };
     let is_marked = marks.credential_uid.is_some()
         || marks.owner_uid.is_some()
@@ -425,6 +433,9 @@ mod tests {
         assert!(marked("").is_empty() && marked(&"x".repeat(254)).is_empty());
         let many: Vec<_> = (0..10_000).map(|number| number.to_string()).collect();
         assert_eq!(marked(&many.join(",")).len(), 64);
+        let metadata = json!({"name": "default", "annotations": {"regcred.dev/attached": many.join(",")}});
+        let list: Vec<_> = many[..100].iter().map(|name| json!({"name": name})).collect();
+        assert_eq!(account(&metadata, &json!(list)).marked.len(), 164, "what is on the list is known anyway");
     }
 
     #[test]

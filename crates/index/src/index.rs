@@ -203,9 +203,12 @@ impl Index {
             Event::Deleted(received) => {
                 let (key, version) = self.key(&received);
                 self.service_accounts.delete(&key, version);
-                vec![key.0]
+                vec![self.forget_hold(key, Object::ServiceAccount)]
             }
-            Event::ListEnds => namespaces_of(self.service_accounts.finish()),
+            Event::ListEnds => {
+                let gone = self.service_accounts.finish();
+                gone.into_iter().map(|(key, _)| self.forget_hold(key, Object::ServiceAccount)).collect()
+            }
         }
     }
 
@@ -229,11 +232,11 @@ impl Index {
             Event::Deleted(received) => {
                 let (key, version) = self.key(&received);
                 self.secrets_mut(scope).delete(&key, version);
-                vec![self.forget_hold(key)]
+                vec![self.forget_hold(key, Object::Secret)]
             }
             Event::ListEnds => {
                 let gone = self.secrets_mut(scope).finish();
-                gone.into_iter().map(|(key, _)| self.forget_hold(key)).collect()
+                gone.into_iter().map(|(key, _)| self.forget_hold(key, Object::Secret)).collect()
             }
         }
     }
@@ -248,9 +251,9 @@ impl Index {
     }
 
     /// What was in the way does not exist any more.
-    fn forget_hold(&mut self, (namespace, name): Key) -> Arc<str> {
+    fn forget_hold(&mut self, (namespace, name): Key, object: fn(Arc<str>) -> Object) -> Arc<str> {
         if let Some(memory) = self.memories.get_mut(&namespace) {
-            memory.forget_hold(&Object::Secret(name));
+            memory.forget_hold(&object(name));
         }
         namespace
     }
@@ -376,9 +379,13 @@ impl Index {
     }
 
     fn is_selected(&self, name: &Arc<str>, versions: &[Option<&Credential>]) -> bool {
-        let mut specs = versions.iter().flatten().filter_map(|version| version.spec.as_ref().ok());
+        let selects = |version: &Credential, namespace: &Namespace| match &version.spec {
+            Ok(spec) => spec.namespaces.selects(namespace),
+            // It keeps its claim.
+            Err(_) => version.scope.covers(namespace),
+        };
         let namespace = self.namespace(name);
-        namespace.is_some_and(|namespace| specs.any(|spec| spec.namespaces.selects(&namespace)))
+        namespace.is_some_and(|namespace| versions.iter().flatten().any(|own| selects(own, &namespace)))
     }
 
     fn holds_work(&self, name: &Arc<str>, versions: &[Option<&Credential>]) -> bool {
@@ -408,7 +415,10 @@ impl Index {
 
     fn holds_entry(&self, name: &Arc<str>, version: &Credential) -> bool {
         let mut accounts = self.service_accounts.in_namespace(name);
-        accounts.any(|(_, account)| account.marks(&version.scope.target_name))
+        // While one is idle, marked entries that are nobody's stay.
+        accounts.any(|(_, account)| {
+            account.marks(&version.scope.target_name) || (version.is_idle() && !account.marked.is_empty())
+        })
     }
 
     /// The target names of all RegistryCredentials.
@@ -490,7 +500,7 @@ fn draws_on(credential: &Credential, secret: &str) -> bool {
 mod tests {
     use regcred_api::Reason;
     use regcred_dockerconfig::SecretBytes;
-    use regcred_planner::{Payload, Removal, SourceState, Step, Validated};
+    use regcred_planner::{ListPatch, Payload, Removal, SourceState, Step, Validated};
     use serde_json::{Value, json};
 
     use super::*;
@@ -653,6 +663,55 @@ mod tests {
         let mut deleted = credential("c1", 9, 1, &json!({}));
         deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         index.ingest_credential(put(&deleted));
+        assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_none());
+    }
+
+    #[test]
+    fn the_end_of_an_idle_credential_concerns_what_it_held_back() {
+        let account = |marked: &str| {
+            json!({"metadata": {
+                "namespace": "other", "name": "default", "uid": "a1", "resourceVersion": "7",
+                "annotations": {"regcred.dev/attached": marked},
+            }})
+        };
+        let concerned = |spec: &Value, account: &Value| {
+            let mut index = served();
+            index.ingest_service_account(put(account));
+            index.ingest_credential(put(&credential("c1", 8, 2, spec)));
+            let end = Event::Deleted(received(&credential("c1", 9, 2, spec)));
+            index.ingest_credential(end)[0].concerned.clone()
+        };
+        let (shop, other): (Arc<str>, Arc<str>) = (Arc::from("shop"), Arc::from("other"));
+        assert_eq!(concerned(&json!({}), &account("orphan")), [shop.clone()]);
+        assert_eq!(concerned(&json!({"suspend": true}), &account("orphan")), [other.clone(), shop.clone()]);
+        // An invalid spec kept the name from rivals, wherever it selects.
+        assert_eq!(concerned(&json!({"registries": []}), &account("")), [shop]);
+    }
+
+    #[test]
+    fn a_serviceaccount_that_was_deleted_leaves_no_back_off() {
+        let mut index = served();
+        let shop: Arc<str> = Arc::from("shop");
+        let patch = ListPatch {
+            name: Arc::from("ci"),
+            uid: Arc::from("a1"),
+            resource_version: Arc::from("5"),
+            list: Vec::new(),
+            attach: BTreeSet::new(),
+            detach: BTreeSet::new(),
+            unmark: BTreeSet::new(),
+            marked: BTreeSet::new(),
+        };
+        let steps = vec![Step::PatchServiceAccount(patch)];
+        let now = Timestamp::UNIX_EPOCH;
+        index.record(
+            &Plan { namespace: shop.clone(), steps, ..Plan::default() },
+            &[Err(StepError::Gone)],
+            now,
+        );
+        let account =
+            json!({"metadata": {"namespace": "shop", "name": "ci", "uid": "a1", "resourceVersion": "9"}});
+        index.ingest_service_account(Event::Deleted(received(&account)));
         assert!(index.observe(&shop).unwrap().memory.wake_at(now).is_none());
     }
 

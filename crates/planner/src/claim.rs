@@ -97,7 +97,7 @@ impl<'a> Claims<'a> {
                 continue;
             }
             if let Some(credential) = world.owner_of(secret) {
-                self.by_name.insert(name.clone(), leftover_secret(world, credential, secret));
+                self.by_name.insert(name.clone(), leftover_secret(world, credential, name, secret));
             }
         }
     }
@@ -168,19 +168,30 @@ fn obstacle(world: &World, credential: &Credential, spec: &Validated) -> Option<
 /// Whether the Secret of this name is what a credential is read from. A copy may be that, too, and stays a copy; a
 /// source that was deleted is not made again from what it once gave.
 fn is_source(world: &World, spec: &Validated, name: &str) -> bool {
+    match world.secrets.get(name) {
+        Some(secret) => world.owner_of(secret).is_none() && is_read(world, name),
+        None => world.namespace.is_own && spec.reads(name),
+    }
+}
+
+/// Whether some credential is read from the Secret of this name here.
+fn is_read(world: &World, name: &str) -> bool {
     let reads = |credential: &Arc<Credential>| credential.spec.as_ref().is_ok_and(|spec| spec.reads(name));
-    world.namespace.is_own
-        && match world.secrets.get(name) {
-            Some(secret) => world.owner_of(secret).is_none() && world.credentials.iter().any(reads),
-            None => spec.reads(name),
-        }
+    world.namespace.is_own && world.credentials.iter().any(reads)
 }
 
 /// A copy in a namespace that its credential no longer selects, or under its former target name.
-fn leftover_secret<'a>(world: &'a World, credential: &'a Arc<Credential>, secret: &'a Secret) -> Claim<'a> {
+fn leftover_secret<'a>(
+    world: &'a World,
+    credential: &'a Arc<Credential>,
+    name: &str,
+    secret: &'a Secret,
+) -> Claim<'a> {
     let selecting = credential.active_spec().filter(|spec| spec.namespaces.selects(&world.namespace));
     let (entries, secret) = match selecting {
-        _ if secret.wrong_type || credential.is_idle() => (Entries::Untouched, Fate::Untouched),
+        _ if secret.wrong_type || credential.is_idle() || is_read(world, name) => {
+            (Entries::Untouched, Fate::Untouched)
+        }
         Some(_) => (Entries::Superseded(credential), Fate::Keep(secret)),
         None => (leftover_entries(credential), Fate::Remove(secret)),
     };

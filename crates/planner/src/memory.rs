@@ -18,6 +18,9 @@ const FIGHT_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// The longest pause for what is contested.
 const FIGHT_MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 
+/// How long after its end a back-off counts for the next: nothing that exists waits as long for a try.
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(2);
+
 /// The memory of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -52,6 +55,7 @@ impl Memory {
     /// Remembers what became of a plan. `results` are those of `plan.steps`, in their order.
     pub fn record(&mut self, plan: &Plan, results: &[Result<(), StepError>], now: Timestamp) {
         self.fights.retain(|fight| !fight.is_over(now));
+        self.holds.retain(|_, hold| hold.retry_at + FORGOTTEN_AFTER > now);
         for (step, result) in plan.steps.iter().zip(results) {
             match result {
                 Ok(()) | Err(StepError::Undone) => {

@@ -70,7 +70,8 @@ impl<'a> Planner<'a> {
     fn plan_list(&mut self, name: &Arc<str>, account: &ServiceAccount, change: ListChange) {
         if let Some(goal) = self.hold(&Object::ServiceAccount(name.clone()), Some(&account.resource_version))
         {
-            for target in &change.detach {
+            let unmark = change.unmark.iter().filter(|target| account.lists(target));
+            for target in change.detach.iter().chain(unmark) {
                 self.note_still_named(target, name, &goal);
             }
             self.lists.insert(name.clone(), goal);
@@ -115,7 +116,14 @@ impl<'a> Planner<'a> {
             let stuck = (name.clone(), contested(message));
             self.still_named.entry(target).or_default().push(stuck);
         }
-        change.unmark.retain(|target| !detach(target));
+        for target in change.unmark.extract_if(.., |target| detach(target)) {
+            if account.lists(&target) {
+                let message = format!(
+                    "{who} keeps putting the mark of {target} back; let it leave regcred.dev/attached alone"
+                );
+                self.still_named.entry(target).or_default().push((name.clone(), contested(message)));
+            }
+        }
         change
     }
 
@@ -213,12 +221,10 @@ impl<'a> Planner<'a> {
     /// A copy under a former target name stays right as long as it stays. Once the present one is in place and no
     /// ServiceAccount needs the former one any more, it says since when.
     fn plan_kept(&mut self, name: &Arc<str>, credential: &Credential, secret: &Secret) {
-        let mut since = superseded_at(secret);
-        if self.is_superseded(name, credential) {
-            since = since.or(Some(self.now));
-        }
+        let told = superseded_at(secret);
+        let since = told.or_else(|| self.is_superseded(name, credential).then_some(self.now));
         // Where its time is over it waits for the present one, which announces itself.
-        let until = since.and_then(|since| kept_until(credential, since));
+        let until = told.and_then(|since| kept_until(credential, since));
         if let Some(until) = until.filter(|until| *until > self.now) {
             self.wake_at(until);
         }

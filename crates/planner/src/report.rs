@@ -223,11 +223,13 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     Some(Verdict::new(kind, ConditionStatus::False, reason, of))
 }
 
-/// Which former target names still have a Secret somewhere, as in `, the former Secret old stays in 3 for now`.
+/// Which former target names still have a Secret somewhere, as in `, former Secrets stay for now: old in 3`.
 fn kept(tally: &Tally) -> String {
-    let former = tally.kept.iter();
-    let told = former.map(|(name, count)| format!(", the former Secret {name} stays in {count} for now"));
-    told.collect::<Vec<_>>().concat()
+    let former: Vec<_> = tally.kept.iter().map(|(name, count)| format!("{name} in {count}")).collect();
+    if former.is_empty() {
+        return String::new();
+    }
+    format!(", former Secrets stay for now: {}", listed(former.iter()))
 }
 
 fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use regcred_api::Reason;
+use regcred_api::{Reason, names};
 
 use crate::copy::SecretCopy;
 use crate::error::StepError;
@@ -219,7 +219,7 @@ impl Step {
             (
                 Self::DeleteSecret(removal) | Self::ReleaseSecret(removal),
                 Self::PatchServiceAccount(patch),
-            ) => patch.detach.contains(&removal.name),
+            ) => patch.detach.contains(&removal.name) || patch.unmark.contains(&removal.name),
             _ => false,
         }
     }
@@ -228,8 +228,12 @@ impl Step {
 impl Deed {
     /// A copy of this content is written.
     pub fn write(copy: &SecretCopy) -> Self {
+        // The time is another at each try; that there is one makes a content of its own.
+        let is_time = |key: &str| key == names::SUPERSEDED_AT_ANNOTATION;
+        let annotations: Vec<_> =
+            copy.annotations.iter().map(|(key, value)| (key, (!is_time(key)).then_some(value))).collect();
         let mut hasher = DefaultHasher::new();
-        (&copy.labels, &copy.annotations, copy.owned).hash(&mut hasher);
+        (&copy.labels, annotations, copy.owned).hash(&mut hasher);
         Self::Write { secret: copy.name.clone(), content: hasher.finish() }
     }
 

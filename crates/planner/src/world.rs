@@ -97,8 +97,13 @@ impl World {
     /// `deletionPolicy: Retain`.
     pub fn may_become_copy(&self, secret: &Secret, credential: &Credential) -> bool {
         let named = |name: &Option<Arc<str>>| name.as_ref() == Some(&credential.name);
+        // Nobody collects what a credential with Retain left behind that ended while another had its name.
+        let is_unowned =
+            |marks: &Marks| secret.owns_data && marks.credential_uid.is_some() && marks.owner_uid.is_none();
         let restored_or_retained = |marks: &Marks| {
-            (named(&marks.credential_name) && marks.credential_uid.is_some()) || named(&marks.retained_from)
+            (named(&marks.credential_name) && marks.credential_uid.is_some())
+                || named(&marks.retained_from)
+                || is_unowned(marks)
         };
         self.owner_of(secret).is_some() || secret.marks.as_deref().is_some_and(restored_or_retained)
     }

@@ -221,6 +221,6 @@ mod tests {
             assert!(!error.contains(hidden), "{error}");
         }
         let error = secret("Opaque", &[("user", hidden)]).whole("bot").err().unwrap().to_string();
-        assert!(error.contains("Secret bot is of type Opaque; dockerConfigSecretRefs takes"), "{error}");
+        assert!(error.contains("Secret bot is of type Opaque; give dockerConfigSecretRefs"), "{error}");
     }
 }

@@ -242,6 +242,9 @@ fn every_fight_ends_in_a_pause_that_grows() {
     fight("making a copy again", deselected(), |cluster| {
         cluster.put_back_secret("t0", &copy);
     });
+    let mut renamed = settled();
+    renamed.change(&model::Change::Rename(0));
+    fight("taking off when a former copy was superseded", renamed, |cluster| cluster.take_time("t0"));
     fight("putting an entry back", deselected(), |cluster| cluster.put_back_account("default", &account));
 }
 

@@ -337,6 +337,17 @@ impl Cluster {
         self.secrets.entry(Arc::from(name)).or_insert(again);
     }
 
+    /// Somebody takes off a copy since when it is superseded.
+    pub(crate) fn take_time(&mut self, secret: &str) {
+        let version = self.next();
+        if let Some(secret) = self.secrets.get_mut(secret)
+            && let Some(marks) = &mut secret.marks
+            && marks.annotations.remove(names::SUPERSEDED_AT_ANNOTATION).is_some()
+        {
+            secret.version = version;
+        }
+    }
+
     /// Somebody writes a ServiceAccount as it was.
     pub(crate) fn put_back_account(&mut self, name: &str, as_it_was: &StoredAccount) {
         let version = self.next();
