@@ -476,10 +476,6 @@ impl SecretReader for Index {
     }
 }
 
-fn namespaces_of<T>(gone: Vec<(Key, T)>) -> Vec<Arc<str>> {
-    gone.into_iter().map(|((namespace, _), _)| namespace).collect()
-}
-
 /// Whether a change leaves everything as it is in the namespaces.
 fn same_work(before: &Credential, after: &Credential) -> bool {
     let same_spec = match (&before.spec, &after.spec) {
