@@ -678,8 +678,8 @@ mod tests {
             index.ingest_credential(end)[0].concerned.clone()
         };
         let (shop, other): (Arc<str>, Arc<str>) = (Arc::from("shop"), Arc::from("other"));
-        assert_eq!(concerned(&json!({}), &account("orphan")), [shop.clone()]);
-        assert_eq!(concerned(&json!({"suspend": true}), &account("orphan")), [other.clone(), shop.clone()]);
+        assert_eq!(concerned(&json!({}), &account("orphan")), std::slice::from_ref(&shop));
+        assert_eq!(concerned(&json!({"suspend": true}), &account("orphan")), [other, shop.clone()]);
         // An invalid spec kept the name from rivals, wherever it selects.
         assert_eq!(concerned(&json!({"registries": []}), &account("")), [shop]);
     }
