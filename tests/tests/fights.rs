@@ -154,7 +154,7 @@ async fn over_a_former_copy_that_somebody_keeps_changing() {
     let (scene, operator) = started().await;
     let mut pull = Pull::in_place(&scene, "pull").await;
     pull.apply(json!({"target": {"name": scene.name("new")}})).await;
-    pull.ready_says("the former Secret").await;
+    pull.ready_says("former Secrets stay").await;
     let fight = Fight {
         scene: &scene,
         operator: &operator,
@@ -168,7 +168,7 @@ async fn over_a_former_copy_that_somebody_keeps_changing() {
     pull.ready().await;
     pull.request("now").await;
     pull.holds(&pull.name, "pull").await;
-    pull.ready_says("the former Secret").await;
+    pull.ready_says("former Secrets stay").await;
     scene.finish().await;
 }
 
