@@ -100,8 +100,8 @@ fn wrong_with_account(body: &Value, before: Option<&Object>, after: Option<&Obje
     (distinct(&kept) != distinct(&theirs)).then_some("entries of others changed")
 }
 
-/// A ServiceAccount of a credential that was renamed keeps the former entry until it has the present one, and the
-/// former copy stays until there is another: whether a copy of the credential other than this one was ever there.
+/// Whether this is the copy of a credential that goes by another name now, and the namespace never had another copy of
+/// it: a rename must leave it.
 fn takes_the_last_copy(store: &Store, key: &Key, copy: &Value) -> bool {
     let uid = &copy["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION];
     let all = store.list(Kind::RegistryCredential, None).into_iter();

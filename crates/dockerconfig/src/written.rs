@@ -414,4 +414,14 @@ mod tests {
             WrittenConfig::parse_dockerconfigjson(with("{}").as_bytes()).unwrap().whole().unwrap().left_out;
         assert_eq!(left_out, [Server::parse("quay.io").unwrap()]);
     }
+
+    #[test]
+    fn a_password_in_a_key_is_shown_nowhere() {
+        for key in [format!("https://user:{HIDDEN}@ghcr.io"), format!("user:{HIDDEN}@ghcr.io/team")] {
+            let odd = format!(r#"{{"auths":{{"{key}":{{"auth":"%"}},"quay.io":{{"auth":"dTpw"}}}}}}"#);
+            let told =
+                [whole(JSON, &odd), login_for(JSON, &odd, "ghcr.io").map_err(|error| error.to_string())];
+            assert!(told.iter().all(|told| !format!("{told:?}").contains(HIDDEN)), "{told:?}");
+        }
+    }
 }

@@ -73,9 +73,8 @@ pub struct CredentialBody {
 impl ServiceAccountBody {
     /// Whether the list has this name, as an entry of ours.
     pub fn keeps(&self, name: &str) -> bool {
-        let marked = self.metadata.annotation(names::ATTACHED_ANNOTATION).unwrap_or_default();
         self.image_pull_secrets.iter().flatten().any(|entry| entry.name == name)
-            && marked.split(',').any(|own| own.trim() == name)
+            && attached(&self.metadata).any(|own| own == name)
     }
 }
 
@@ -206,11 +205,16 @@ pub(crate) fn credential(body: CredentialBody) -> CredentialObject {
     }
 }
 
-/// The names in the annotation that says which entries are ours. Anybody may write it, so of names that are not on the
+/// The names in the annotation that says which entries are ours.
+fn attached(metadata: &Metadata) -> impl Iterator<Item = &str> {
+    let text = metadata.annotation(names::ATTACHED_ANNOTATION).unwrap_or_default();
+    text.split(',').map(str::trim).filter(|name| (1..=LONGEST_NAME).contains(&name.len()))
+}
+
+/// Those of them that count. Anybody may write it, so of names that are not on the
 /// list only the first few count.
 fn marked(metadata: &Metadata, list: &[Reference], interner: &mut Interner) -> Vec<Arc<str>> {
-    let text = metadata.annotation(names::ATTACHED_ANNOTATION).unwrap_or_default();
-    let names = text.split(',').map(str::trim).filter(|name| (1..=LONGEST_NAME).contains(&name.len()));
+    let names = attached(metadata);
     let listed: BTreeSet<&str> = list.iter().map(|entry| entry.name.as_str()).collect();
     let (listed, others): (BTreeSet<&str>, BTreeSet<&str>) = names.partition(|name| listed.contains(name));
     let names: BTreeSet<&str> = others.into_iter().take(MAX_MARKED).chain(listed).collect();

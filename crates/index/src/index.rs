@@ -404,10 +404,8 @@ impl Index {
         version: &'a Credential,
     ) -> impl Iterator<Item = &'a Arc<str>> {
         let is_copy = |secret: &Secret| {
-            let marks = secret.marks.as_ref();
-            marks.is_some_and(|marks| {
-                [&marks.credential_uid, &marks.owner_uid].contains(&&Some(version.uid.clone()))
-            })
+            let uids = secret.marks.iter().flat_map(|marks| [&marks.credential_uid, &marks.owner_uid]);
+            uids.flatten().any(|uid| *uid == version.uid)
         };
         let secrets = self.secrets.iter().flat_map(|(_, shelf)| shelf.in_namespace(namespace));
         secrets.filter(move |(_, secret)| is_copy(secret)).map(|(name, _)| name)

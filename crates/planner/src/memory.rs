@@ -106,8 +106,10 @@ impl Memory {
             fight.again(now);
             return;
         }
-        // A vector would begin with room for four.
-        self.fights.reserve_exact(1);
+        if self.fights.is_empty() {
+            // A vector would begin with room for four.
+            self.fights.reserve_exact(1);
+        }
         self.fights.push(Fight { deed, first: now, last: now, writes: 1 });
     }
 

@@ -104,7 +104,9 @@ fn report(context: &Context, namespace: &Arc<str>, reports: Vec<PairReport>) -> 
     let changed = {
         let mut ledger = context.ledger();
         let changed = ledger.replace(namespace, reports);
-        context.metrics.contested(ledger.contested());
+        if !changed.is_empty() {
+            context.metrics.contested(ledger.contested());
+        }
         changed
     };
     if changed.is_empty() {
