@@ -22,7 +22,7 @@ demo *ARGS:
 
 # Run the operator in simulated clusters: --seeds N tries many, --seed N shows one
 simulate *ARGS:
-    cargo run --quiet --package regcred-simulation -- {{ARGS}}
+    cargo run --quiet --profile simulate --package regcred-simulation -- {{ARGS}}
 
 # Ask the kubelet's own code what it finds with a source and with its copy, for many generated ones: about a minute
 keyring CASES="100000":

@@ -30,5 +30,5 @@ mod server;
 mod trace;
 
 pub use run::{Outcome, run};
-pub use search::{account, search};
+pub use search::{account, search, verdict};
 pub use server::{Server, Traits};

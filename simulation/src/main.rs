@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use regcred_simulation::{account, run, search};
+use regcred_simulation::{account, run, search, verdict};
 use tokio::time::Instant;
 
 fn main() -> ExitCode {
@@ -30,17 +31,14 @@ fn show(seed: u64) -> ExitCode {
 
 fn look(from: u64, count: u64) -> ExitCode {
     let start = Instant::now();
-    let failed = search(from..from + count);
-    for (seed, outcome) in &failed {
-        outcome.problems.iter().for_each(|problem| say(&format!("seed {seed}: {problem}")));
-    }
-    let took = start.elapsed().as_secs_f64();
-    say(&format!("{} of {count} seeds from {from} went wrong; {took:.0} s", failed.len()));
-    if let Some((seed, _)) = failed.first() {
-        say(&format!("again: just simulate --seed {seed}"));
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    let wrong = AtomicU64::new(0);
+    search(from..from + count, |seed, outcome| {
+        wrong.fetch_add(1, Ordering::Relaxed);
+        say(&verdict(seed, &outcome));
+    });
+    let (wrong, took) = (wrong.into_inner(), start.elapsed().as_secs_f64());
+    say(&format!("{wrong} of {count} seeds from {from} went wrong; {took:.0} s"));
+    if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Nobody is left to tell if this cannot be written.

@@ -169,7 +169,7 @@ impl<'a> View<'a> {
         if owner.is_some() && !is_kept {
             problems.push(format!("Secret {namespace}/{target} is left over"));
         }
-        if is_kept || self.credentials.iter().any(|credential| is_idle(credential)) {
+        if is_kept || self.is_untold(namespace, target) || self.credentials.iter().any(|own| is_idle(own)) {
             return;
         }
         for account in self.store.list(Kind::ServiceAccount, Some(namespace)) {
@@ -180,16 +180,26 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether a copy may stay under this former name: the present one is not in place, or has not been for long.
-    fn is_former(&self, namespace: &str, target: &str, owner: &Value) -> bool {
+    /// Whether an entry of this name may stay where a webhook refuses to take it off: nobody has the name any more, so no
+    /// status can tell of it.
+    fn is_untold(&self, namespace: &str, name: &str) -> bool {
+        let all = self.store.list(Kind::RegistryCredential, None);
+        self.refused == Some(namespace) && all.iter().all(|credential| target(credential) != name)
+    }
+
+    /// Whether a copy may stay under this former name: the present one is not in place, has not been for long, or nobody can
+    /// write since when, which takes the content, and so a source.
+    fn is_former(&self, namespace: &str, name: &str, owner: &Value) -> bool {
         let selected =
             self.namespaces.iter().any(|own| text(own, "name") == namespace && selects(owner, own));
-        let present = self.secret(namespace, self::target(owner));
+        let present = self.secret(namespace, target(owner));
         let in_place = present.is_some_and(|secret| {
             is_copy_of(secret, owner) && self.given(owner).is_none_or(|given| content(secret) == given)
         });
         let lasting = owner["spec"]["target"]["renameGracePeriod"].is_null();
-        selected && self::target(owner) != target && (!in_place || lasting)
+        let dated = self.secret(namespace, name).is_some_and(|secret| says_since_when(secret));
+        let undatable = self.given(owner).is_none() && !dated;
+        selected && target(owner) != name && (!in_place || lasting || undatable)
     }
 
     fn is_copy(&self, secret: &Value) -> bool {
@@ -197,7 +207,7 @@ impl<'a> View<'a> {
         is_marked(secret) && (owned() || self.is_restored(secret))
     }
 
-    /// Whether a Secret has the label of a credential, and a UID that none has.
+    /// Whether a Secret has the label of a credential with this target name, and a UID that none has.
     fn is_restored(&self, secret: &Value) -> bool {
         let label = &secret["metadata"]["labels"][names::CREDENTIAL_LABEL];
         let uid = &secret["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION];
@@ -296,6 +306,14 @@ pub fn target(credential: &Value) -> &str {
 fn is_copy_of(secret: &Value, credential: &Value) -> bool {
     let uid = &credential["metadata"]["uid"];
     secret["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION] == *uid
+}
+
+/// Whether regcred wrote on a copy since when it is superseded.
+fn says_since_when(secret: &Value) -> bool {
+    let ours = secret["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let field = format!("f:{}", names::SUPERSEDED_AT_ANNOTATION);
+    let mut ours = ours.filter(|entry| entry["manager"] == names::FIELD_MANAGER);
+    ours.any(|entry| entry["fieldsV1"]["f:metadata"]["f:annotations"][&field].is_object())
 }
 
 /// Whether a namespace gets a copy.

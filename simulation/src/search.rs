@@ -2,25 +2,20 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use crate::run::{Outcome, run};
 
-/// Runs every seed of a range, each core one at a time. Those that went wrong, in order.
-pub fn search(seeds: std::ops::Range<u64>) -> Vec<(u64, Outcome)> {
-    let (next, failed) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
+/// Runs every seed of a range, each core one at a time, and tells of each that went wrong as soon as it did.
+pub fn search(seeds: std::ops::Range<u64>, found: impl Fn(u64, Outcome) + Sync) {
+    let next = AtomicU64::new(seeds.start);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..cores {
-            scope.spawn(|| work(&next, seeds.end, &failed));
+            scope.spawn(|| work(&next, seeds.end, &found));
         }
     });
-    let mut failed = failed.into_inner();
-    failed.sort_by_key(|(seed, _)| *seed);
-    failed
 }
 
-fn work(next: &AtomicU64, end: u64, failed: &Mutex<Vec<(u64, Outcome)>>) {
+fn work(next: &AtomicU64, end: u64, found: &impl Fn(u64, Outcome)) {
     loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed >= end {
@@ -28,15 +23,20 @@ fn work(next: &AtomicU64, end: u64, failed: &Mutex<Vec<(u64, Outcome)>>) {
         }
         let outcome = run(seed);
         if !outcome.problems.is_empty() {
-            failed.lock().push((seed, outcome));
+            found(seed, outcome);
         }
     }
 }
 
-/// The account of a seed that went wrong, with the command that shows it again.
+/// The account of a seed: what happened, what was wrong, and the command that shows it again.
 pub fn account(seed: u64, outcome: &Outcome) -> String {
-    let mut lines = outcome.trace.clone();
-    lines.extend(outcome.problems.iter().map(|problem| format!("seed {seed}: {problem}")));
-    lines.push(format!("again: just simulate --seed {seed}"));
-    lines.join("\n")
+    let trace = outcome.trace.iter().cloned();
+    trace.chain([verdict(seed, outcome)]).collect::<Vec<_>>().join("\n")
+}
+
+/// What was wrong with a seed, and the command that shows it again.
+pub fn verdict(seed: u64, outcome: &Outcome) -> String {
+    let problems = outcome.problems.iter().map(|problem| format!("seed {seed}: {problem}"));
+    let end = if outcome.problems.is_empty() { "nothing was wrong" } else { "again" };
+    problems.chain([format!("{end}: just simulate --seed {seed}")]).collect::<Vec<_>>().join("\n")
 }

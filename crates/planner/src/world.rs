@@ -93,15 +93,20 @@ impl World {
     }
 
     /// Whether a Secret that holds the credential's target name may become its copy: it is the copy of some
-    /// credential, was restored with the UID of a former one of this name, or was left by one by
-    /// `deletionPolicy: Retain`.
+    /// credential, was restored with the UID of a former one and the label of one that has this target name, or was
+    /// left by one by `deletionPolicy: Retain`.
     pub fn may_become_copy(&self, secret: &Secret, credential: &Credential) -> bool {
         let named = |name: &Option<Arc<str>>| name.as_ref() == Some(&credential.name);
         // Nobody collects what a credential with Retain left behind that ended while another had its name.
         let is_unowned =
             |marks: &Marks| secret.owns_data && marks.credential_uid.is_some() && marks.owner_uid.is_none();
+        // After a restore from a backup another credential may be the older one than before.
+        let is_rival = |name: &Arc<str>| {
+            let target = &credential.scope.target_name;
+            self.credentials.iter().any(|rival| rival.name == *name && rival.scope.target_name == *target)
+        };
         let restored_or_retained = |marks: &Marks| {
-            (named(&marks.credential_name) && marks.credential_uid.is_some())
+            (marks.credential_name.as_ref().is_some_and(is_rival) && marks.credential_uid.is_some())
                 || named(&marks.retained_from)
                 || is_unowned(marks)
         };
