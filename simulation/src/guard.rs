@@ -107,17 +107,27 @@ fn takes_the_last_copy(store: &Store, key: &Key, copy: &Value) -> bool {
     let all = store.list(Kind::RegistryCredential, None).into_iter();
     let owner = all.into_iter().find(|credential| credential["metadata"]["uid"] == *uid);
     let renamed = owner.is_some_and(|owner| {
-        let target = oracle::target(&owner);
-        let namespace = store.get(&Key::new(Kind::Namespace, "", &key.namespace));
-        target != key.name
+        oracle::target(&owner) != key.name
             && !is_terminating(&owner)
-            && namespace.is_some_and(|namespace| oracle::selects(&owner, namespace))
+            && is_surely_selected(store, &owner, key)
     });
     let another = TARGETS.iter().filter(|name| **name != key.name).any(|name| {
         let last = store.last(&Key::new(Kind::Secret, &key.namespace, name));
         last.is_some_and(|last| last["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION] == *uid)
     });
     renamed && !another
+}
+
+/// Whether a credential selects the namespace of a Secret, also to somebody who has not heard of the last change of
+/// either: the watches of two kinds race.
+fn is_surely_selected(store: &Store, credential: &Object, secret: &Key) -> bool {
+    let namespace = Key::new(Kind::Namespace, "", &secret.namespace);
+    let credential = Key::new(Kind::RegistryCredential, "", &oracle::text(credential, "name"));
+    let namespaces = store.last_two(&namespace, |object| &object["metadata"]["labels"]);
+    let credentials = store.last_two(&credential, |object| &object["spec"]);
+    let selects =
+        |credential: &Object| namespaces.iter().all(|namespace| oracle::selects(credential, namespace));
+    !namespaces.is_empty() && credentials.iter().all(|credential| selects(credential))
 }
 
 /// Whether anything on a Secret says that it is a copy.

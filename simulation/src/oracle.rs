@@ -133,6 +133,9 @@ impl<'a> View<'a> {
                 problems
                     .push(format!("Secret {namespace}/{target} holds {held:?} and should hold {wanted:?}"));
             }
+            if secret.is_some_and(|secret| secret["immutable"] == true) {
+                problems.push(format!("Secret {namespace}/{target} can never be changed"));
+            }
             if secret.is_some_and(|secret| !is_copy_of(secret, credential)) {
                 problems
                     .push(format!("Secret {namespace}/{target} is not marked as the copy of its credential"));
@@ -162,9 +165,11 @@ impl<'a> View<'a> {
     }
 
     fn check_unwanted(&self, namespace: &str, target: &str, problems: &mut Vec<String>) {
-        let owner = self
-            .secret(namespace, target)
-            .and_then(|secret| self.credentials.iter().find(|credential| is_copy_of(secret, credential)));
+        let owner = self.secret(namespace, target).and_then(|secret| {
+            let belongs =
+                |credential: &&Object| is_copy_of(secret, credential) || is_owned_by(secret, credential);
+            self.credentials.iter().find(belongs)
+        });
         let is_kept = owner.is_some_and(|owner| is_idle(owner) || self.is_former(namespace, target, owner));
         if owner.is_some() && !is_kept {
             problems.push(format!("Secret {namespace}/{target} is left over"));
@@ -280,7 +285,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn text(object: &Value, member: &str) -> String {
+/// A member of the metadata.
+pub fn text(object: &Value, member: &str) -> String {
     object["metadata"][member].as_str().unwrap_or_default().to_owned()
 }
 
@@ -314,6 +320,11 @@ fn says_since_when(secret: &Value) -> bool {
     let field = format!("f:{}", names::SUPERSEDED_AT_ANNOTATION);
     let mut ours = ours.filter(|entry| entry["manager"] == names::FIELD_MANAGER);
     ours.any(|entry| entry["fieldsV1"]["f:metadata"]["f:annotations"][&field].is_object())
+}
+
+fn is_owned_by(secret: &Value, credential: &Value) -> bool {
+    let mut owners = secret["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    owners.any(|owner| owner["uid"] == credential["metadata"]["uid"])
 }
 
 /// Whether a namespace gets a copy.

@@ -26,6 +26,8 @@ pub struct Shelf<T> {
     items: BTreeMap<Key, Item<T>>,
     epoch: u32,
     complete: bool,
+    /// A list began and has not ended.
+    listing: bool,
     /// The newest version that the watch delivered.
     newest: Version,
 }
@@ -49,33 +51,41 @@ pub(crate) fn cluster_key(name: &Arc<str>) -> Key {
 
 impl<T> Default for Shelf<T> {
     fn default() -> Self {
-        Self { items: BTreeMap::new(), epoch: 0, complete: false, newest: 0 }
+        Self { items: BTreeMap::new(), epoch: 0, complete: false, listing: false, newest: 0 }
     }
 }
 
 impl<T> Shelf<T> {
     /// Ingests an object. Returns false if the one on the shelf is as new or newer: a watch may lag
     /// behind our own writes. The answer to such a write counts for nothing once the watch is past
-    /// it: it delivers in the order of versions, so it has delivered this one, and perhaps its deletion.
+    /// it: it delivers in the order of versions, so it has delivered this one, and perhaps its deletion. During a list
+    /// nobody can tell, so the answer counts until the list ends, and then only if that mentioned the object: what was
+    /// written later is yet to be delivered.
     pub fn apply(&mut self, key: Key, version: Version, value: T, origin: Origin) -> bool {
         match origin {
             Origin::Watch => self.newest = self.newest.max(version),
             Origin::OwnWrite if version != 0 && version <= self.newest => return false,
             Origin::OwnWrite => {}
         }
-        self.put(key, version, value)
+        let mentioned = origin == Origin::Watch || !self.listing;
+        self.put(key, version, value, mentioned)
     }
 
-    fn put(&mut self, key: Key, version: Version, value: T) -> bool {
-        let epoch = self.epoch;
-        if let Some(item) = self.items.get_mut(&key) {
+    /// `mentioned`: the list that goes on, or the last one, is known to have it.
+    fn put(&mut self, key: Key, version: Version, value: T, mentioned: bool) -> bool {
+        let known = self.items.get(&key);
+        let newer = known.is_none_or(|item| version == 0 || item.version < version);
+        let epoch = match known {
+            _ if mentioned => self.epoch,
+            Some(item) => item.epoch,
+            None => self.epoch.wrapping_sub(1),
+        };
+        if newer {
+            self.items.insert(key, Item { value, version, epoch });
+        } else if let Some(item) = self.items.get_mut(&key) {
             item.epoch = epoch;
-            if version != 0 && item.version >= version {
-                return false;
-            }
         }
-        self.items.insert(key, Item { value, version, epoch });
-        true
+        newer
     }
 
     /// Ingests a deletion. Returns the object, unless one of that name on the shelf is newer.
@@ -89,6 +99,7 @@ impl<T> Shelf<T> {
     /// say: they start over when etcd was restored from a backup.
     pub fn begin(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
+        self.listing = true;
         self.newest = 0;
         for item in self.items.values_mut() {
             item.version = 0;
@@ -106,6 +117,7 @@ impl<T> Shelf<T> {
     /// A list is complete: what it did not mention no longer exists, and is returned.
     pub fn finish(&mut self) -> Vec<(Key, T)> {
         self.complete = true;
+        self.listing = false;
         let epoch = self.epoch;
         self.items
             .extract_if(.., |_, item| item.epoch != epoch)
@@ -157,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relist_sweeps_what_vanished_during_a_gap_and_keeps_what_we_wrote_meanwhile() {
+    fn a_relist_sweeps_what_vanished_during_a_gap() {
         let mut shelf = Shelf::default();
         shelf.begin();
         shelf.apply(key("old"), 1, "old", Origin::Watch);
@@ -165,9 +177,20 @@ mod tests {
         assert!(shelf.finish().is_empty());
         shelf.begin();
         shelf.apply(key("kept"), 2, "kept", Origin::Watch);
-        shelf.apply(key("ours"), 5, "written during the list", Origin::OwnWrite);
         assert_eq!(shelf.finish(), [(key("old"), "old")]);
-        assert_eq!(shelf.iter().count(), 2);
+        assert_eq!(shelf.iter().count(), 1);
+    }
+
+    #[test]
+    fn an_answer_during_a_list_counts_only_for_what_the_list_mentions() {
+        let mut shelf = Shelf::default();
+        shelf.apply(key("updated"), 3, "before", Origin::Watch);
+        shelf.begin();
+        shelf.apply(key("updated"), 3, "before", Origin::Watch);
+        shelf.apply(key("updated"), 5, "after", Origin::OwnWrite);
+        shelf.apply(key("deleted since"), 4, "a late answer", Origin::OwnWrite);
+        assert_eq!(shelf.finish(), [(key("deleted since"), "a late answer")]);
+        assert_eq!(shelf.get(&key("updated")), Some(&"after"));
     }
 
     #[test]

@@ -74,6 +74,15 @@ impl Store {
         self.log.iter().rev().find(|change| change.key == *key).map(|change| &change.after)
     }
 
+    /// An object as it is, and as it last was with another value of this member.
+    pub fn last_two(&self, key: &Key, member: impl Fn(&Object) -> &Value) -> Vec<&Object> {
+        let mut versions =
+            self.log.iter().rev().filter(|change| change.key == *key).map(|change| &change.after);
+        let Some(last) = versions.next() else { return Vec::new() };
+        let before = versions.find(|version| member(version) != member(last));
+        std::iter::once(last).chain(before).collect()
+    }
+
     /// An object.
     pub fn get(&self, key: &Key) -> Option<&Object> {
         self.objects.get(key)
