@@ -115,7 +115,8 @@ fn takes_the_last_copy(store: &Store, key: &Key, copy: &Value) -> bool {
         let last = store.last(&Key::new(Kind::Secret, &key.namespace, name));
         last.is_some_and(|last| last["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION] == *uid)
     });
-    renamed && !another
+    // One that is immutable is made again at once.
+    renamed && !another && copy["immutable"] != true
 }
 
 /// Whether a credential selects the namespace of a Secret, also to somebody who has not heard of the last change of
