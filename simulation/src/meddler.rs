@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use regcred_api::names::SECRET_KEY;
+use regcred_api::names::{FIELD_MANAGER, SECRET_KEY};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -49,25 +49,28 @@ pub async fn fight(world: World, key: Key, until: Duration) {
         seen += written.len();
         if written.contains(&key) && world.server.started().elapsed() < until {
             sleep(pause()).await;
-            let done = world.server.write(|store, now| undo(store, &key, now));
+            let done = world.server.write(|store, now| undo(store, &key, now, world.forged));
             world.trace.note("fighter", &format!("{key}: {}", done.unwrap_or("nothing to do")));
         }
     }
 }
 
-fn undo(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
-    if store.get(key).is_some() { spoil(store, key, now) } else { restore(store, key, now) }
+fn undo(store: &mut Store, key: &Key, now: Timestamp, forged: bool) -> Option<&'static str> {
+    if store.get(key).is_some() { spoil(store, key, now, forged) } else { restore(store, key, now) }
 }
 
-fn spoil(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+fn spoil(store: &mut Store, key: &Key, now: Timestamp, forged: bool) -> Option<&'static str> {
     let mut secret = (**store.get(key)?).clone();
     secret["data"][SECRET_KEY] = json!(STANDARD.encode(r#"{"auths":{}}"#));
+    if forged && fastrand::bool() {
+        return store.update(key, secret, &forger(), now).is_ok().then_some("forged");
+    }
     store.update(key, secret, &writer(), now).is_ok().then_some("edited")
 }
 
 async fn strike(world: World, key: Key) {
     sleep(pause()).await;
-    let done = world.server.write(|store, now| act(store, &key, now));
+    let done = world.server.write(|store, now| act(store, &key, now, world.forged));
     world.trace.disturbed("meddler", &format!("{key}: {}", done.unwrap_or("nothing to do")));
 }
 
@@ -76,18 +79,18 @@ fn pause() -> Duration {
     Duration::from_millis(millis)
 }
 
-fn act(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+fn act(store: &mut Store, key: &Key, now: Timestamp, forged: bool) -> Option<&'static str> {
     match (key.kind, store.get(key).is_some()) {
-        (Kind::Secret, true) => act_on_secret(store, key, now),
+        (Kind::Secret, true) => act_on_secret(store, key, now, forged),
         (Kind::Secret, false) => restore(store, key, now),
         (Kind::ServiceAccount, true) => act_on_account(store, key, now),
         _ => None,
     }
 }
 
-fn act_on_secret(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+fn act_on_secret(store: &mut Store, key: &Key, now: Timestamp, forged: bool) -> Option<&'static str> {
     if fastrand::u8(0..3) == 0 {
-        return spoil(store, key, now);
+        return spoil(store, key, now, forged);
     }
     store.delete(key, None, now).is_ok().then_some("deleted")
 }
@@ -111,6 +114,11 @@ fn act_on_account(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'stat
         _ => account["metadata"]["annotations"] = json!({"touched": fastrand::u32(..).to_string()}),
     }
     store.update(key, account, &writer(), now).is_ok().then_some("edited")
+}
+
+/// Somebody who applies under the name of the operator's field manager.
+fn forger() -> Writer {
+    Writer { manager: FIELD_MANAGER.to_owned(), operation: "Apply", status: false }
 }
 
 fn writer() -> Writer {

@@ -166,12 +166,16 @@ impl<'a> View<'a> {
 
     fn check_unwanted(&self, namespace: &str, target: &str, problems: &mut Vec<String>) {
         let owner = self.secret(namespace, target).and_then(|secret| {
-            let belongs =
-                |credential: &&Object| is_copy_of(secret, credential) || is_owned_by(secret, credential);
+            let belongs = |credential: &&Object| {
+                let labelled =
+                    secret["metadata"]["labels"][names::CREDENTIAL_LABEL] == credential["metadata"]["name"];
+                is_copy_of(secret, credential) || is_owned_by(secret, credential) || labelled
+            };
             self.credentials.iter().find(belongs)
         });
+        let in_full = self.secret(namespace, target).is_some_and(is_copy_in_full);
         let is_kept = owner.is_some_and(|owner| is_idle(owner) || self.is_former(namespace, target, owner));
-        if owner.is_some() && !is_kept {
+        if owner.is_some() && in_full && !is_kept {
             problems.push(format!("Secret {namespace}/{target} is left over"));
         }
         if is_kept || self.is_untold(namespace, target) || self.credentials.iter().any(|own| is_idle(own)) {
@@ -314,12 +318,28 @@ fn is_copy_of(secret: &Value, credential: &Value) -> bool {
     secret["metadata"]["annotations"][names::CREDENTIAL_UID_ANNOTATION] == *uid
 }
 
+/// What regcred's field manager owns of a Secret.
+fn owned(secret: &Value) -> impl Iterator<Item = &Value> {
+    let all = secret["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let ours = all.filter(|entry| entry["manager"] == names::FIELD_MANAGER && entry["operation"] == "Apply");
+    ours.map(|entry| &entry["fieldsV1"])
+}
+
 /// Whether regcred wrote on a copy since when it is superseded.
 fn says_since_when(secret: &Value) -> bool {
-    let ours = secret["metadata"]["managedFields"].as_array().into_iter().flatten();
     let field = format!("f:{}", names::SUPERSEDED_AT_ANNOTATION);
-    let mut ours = ours.filter(|entry| entry["manager"] == names::FIELD_MANAGER);
-    ours.any(|entry| entry["fieldsV1"]["f:metadata"]["f:annotations"][&field].is_object())
+    owned(secret).any(|fields| fields["f:metadata"]["f:annotations"][&field].is_object())
+}
+
+/// Whether nothing speaks against a Secret being the copy of the credential that its annotation names.
+fn is_copy_in_full(secret: &Object) -> bool {
+    let metadata = &secret["metadata"];
+    let uid = &metadata["annotations"][names::CREDENTIAL_UID_ANNOTATION];
+    let mut owners = metadata["ownerReferences"].as_array().into_iter().flatten();
+    let field = format!("f:{}", names::SECRET_KEY);
+    metadata["labels"][names::CREDENTIAL_LABEL].is_string()
+        && owners.all(|owner| owner["uid"] == *uid)
+        && owned(secret).any(|fields| fields["f:data"][&field].is_object())
 }
 
 fn is_owned_by(secret: &Value, credential: &Value) -> bool {

@@ -26,6 +26,8 @@ pub struct Setup {
     pub listed: bool,
     /// Namespaces worked on at once.
     pub concurrency: usize,
+    /// In how long every copy is looked at again.
+    pub verification_period: Duration,
     /// When it is killed or told to stop, and how long it stays away.
     pub outages: Vec<Outage>,
 }
@@ -65,6 +67,8 @@ pub struct World {
     pub recall: Arc<Notify>,
     /// The namespace in which a webhook refuses every write for good.
     pub refused: Option<&'static str>,
+    /// Whether somebody applies other data in the operator's name: a new process finds that only as it looks again.
+    pub forged: bool,
 }
 
 impl World {}
@@ -192,6 +196,7 @@ fn options(world: &World, setup: &Setup, number: u32) -> Options {
         concurrency: setup.concurrency,
         lease: setup.lease,
         identity: identity(setup, number),
+        verification_period: setup.verification_period,
         clock: Clock::new(move || time_at(started.elapsed())),
     }
 }

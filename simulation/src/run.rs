@@ -83,14 +83,17 @@ fn plan(seed: u64) -> Plan {
     let names = if two { &["replica-0", "replica-1"][..] } else { &["replica-0"] };
     let restless = rng.bool();
     let concurrency = rng.usize(1..6);
+    // One who looks again soon asks for writes at rest that change nothing.
+    let again = rng.bool();
+    let hours = if again { 24 } else { [24, 1][rng.usize(0..2)] };
     let setup = |name, rng: &mut Rng| {
         let outages = if restless { outages(rng) } else { Vec::new() };
-        Setup { name, lease, listed, concurrency, outages }
+        let verification_period = Duration::from_hours(hours);
+        Setup { name, lease, listed, concurrency, verification_period, outages }
     };
     let replicas = names.iter().map(|name| setup(name, &mut rng)).collect();
     let meddling = [0, 0, 3, 8][rng.usize(0..4)];
     let traits = Traits { streaming_lists: rng.u8(0..4) != 0, page: rng.usize(1..4) };
-    let again = rng.bool();
     let somewhere = |rng: &mut Rng| NAMESPACES[rng.usize(0..scope.namespaces)];
     let refused = (rng.u8(0..6) == 0).then(|| somewhere(&mut rng));
     let fought = (rng.u8(0..6) == 0)
@@ -128,6 +131,7 @@ async fn live(plan: Plan) -> Outcome {
         trace,
         recall: Arc::default(),
         refused: plan.refused,
+        forged: plan.replicas.iter().all(|setup| setup.verification_period < PATIENCE),
     };
     world.trace.note("run", &format!("{:?}, {:?}", plan.traits, plan.sky));
     furnish(&world.server);

@@ -1,6 +1,7 @@
 //! What the loops share, made in one place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -32,6 +33,8 @@ pub struct Options {
     pub lease: bool,
     /// Name of this replica in the lease and in events.
     pub identity: String,
+    /// In how long every copy is looked at again, although nothing speaks against it.
+    pub verification_period: Duration,
     /// The clock of the system, but in a simulation.
     pub clock: Clock,
 }

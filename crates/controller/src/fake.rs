@@ -2,6 +2,7 @@
 //! `tests/`; here a test says what it answers, under paused time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -29,6 +30,7 @@ where
         concurrency: 1,
         lease: true,
         identity: identity.to_owned(),
+        verification_period: Duration::from_hours(24),
         clock: paused(),
     };
     Context::new(clients, options, Metrics::default(), Stage::default())

@@ -128,6 +128,7 @@ fn spawn_workers(context: &Arc<Context>, key: &Arc<FingerprintKey>) -> JoinSet<(
     for _ in 0..context.options.concurrency {
         workers.spawn(loops::namespace::work(context.clone()));
     }
+    workers.spawn(loops::verification::work(context.clone()));
     let failures = Arc::default();
     for _ in 0..CREDENTIAL_WORKERS {
         workers.spawn(loops::credential::work(context.clone(), Arc::clone(&failures)));

@@ -105,6 +105,7 @@ fn name(step: &Step) -> &'static str {
     match step {
         Step::PatchServiceAccount(_) => "PatchServiceAccount",
         Step::ApplySecret { .. } => "ApplySecret",
+        Step::VerifySecret { .. } => "VerifySecret",
         Step::RecreateSecret { .. } => "RecreateSecret",
         Step::DeleteSecret(_) => "DeleteSecret",
         Step::ReleaseSecret(_) => "ReleaseSecret",

@@ -45,6 +45,11 @@ impl Queues {
         self.namespaces.push(name, Lane::Urgent);
     }
 
+    /// The copies in a namespace are to be looked at again. Nobody waits for that.
+    pub(crate) fn verification(&self, namespace: Arc<str>) {
+        self.namespaces.push(namespace, Lane::Bulk);
+    }
+
     /// A RegistryCredential changed, and something is to be done in these namespaces.
     pub(crate) fn credential(&self, name: &Arc<str>, concerned: Vec<Arc<str>>) {
         self.new_copies(name, concerned);

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1 as core;
 use regcred_api::{DeletionPolicy, NamespaceSelection, RegistryCredentialSpec};
 use regcred_api::{RegistryCredential, RegistryCredentialStatus, names};
 use regcred_dockerconfig::SecretBytes;
-use regcred_planner::{InvalidSpec, Marks, Scope, Secret, ServiceAccount, StringMap, Uid};
+use regcred_planner::{InvalidSpec, Marks, Scope, Secret, ServiceAccount, StringMap, Trust, Uid};
 use regcred_sources::SourceSecret;
 use serde::Deserialize;
 use serde_json::Value;
@@ -166,15 +166,19 @@ pub(crate) fn service_account(body: ServiceAccountBody, interner: &mut Interner)
 pub(crate) fn secret(body: &SecretBody, wrong_type: bool, interner: &mut Interner) -> Secret {
     let metadata = &body.metadata;
     let owned = OwnedFields::of(metadata);
+    let marks = marks(metadata, &owned).map(|marks| interner.marks(marks));
     Secret {
         uid: Arc::from(metadata.uid.as_str()),
         resource_version: Arc::from(metadata.resource_version.as_str()),
         terminating: metadata.is_being_deleted(),
+        held_by: metadata.first_finalizer().map(|name| interner.string(name)),
         wrong_type,
         immutable: fields_of(metadata).any(|fields| fields.immutable.is_some()),
         owns_data: owned.data,
         manager: data_manager(metadata).filter(|_| !owned.data).map(|manager| interner.string(manager)),
-        marks: marks(metadata, &owned).map(|marks| interner.marks(marks)),
+        copy_of: marks.as_ref().and_then(|marks| marks.in_full(owned.data).cloned()),
+        trust: Trust::default(),
+        marks,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use regcred_planner::{
     Credential, Memory, Namespace, Object, Plan, Precondition, Secret, ServiceAccount, Settings, StepError,
-    Uid, World,
+    Trust, Uid, World,
 };
 use regcred_sources::{SecretReader, SourceSecret};
 
@@ -139,6 +139,11 @@ impl Index {
     /// better. Returns the RegistryCredentials whose sources are to be looked at.
     pub fn start_over(&mut self) -> Vec<Arc<str>> {
         self.memories.clear();
+        let secrets = self.secrets.iter_mut().flat_map(|(_, shelf)| shelf.iter_mut());
+        for (_, secret) in secrets.filter(|(_, secret)| secret.trust == Trust::Doubtful) {
+            // Another replica wrote it.
+            secret.trust = Trust::Assumed;
+        }
         self.credentials.forget_sources()
     }
 
@@ -226,7 +231,9 @@ impl Index {
                     return Vec::new();
                 };
                 let secret = decode::secret(&body, scope.wrong_type, &mut self.interner);
-                let applied = self.secrets_mut(scope).apply(key.clone(), version, secret, origin);
+                let shelf = self.secrets_mut(scope);
+                let secret = with_history(secret, shelf, &key, origin);
+                let applied = shelf.apply(key.clone(), version, secret, origin);
                 applied.then_some(key.0).into_iter().collect()
             }
             Event::Deleted(received) => {
@@ -245,8 +252,32 @@ impl Index {
     pub fn ingest_written_secret(&mut self, written: Received<SecretBody>) {
         let scope =
             self.secrets.iter().map(|(scope, _)| scope).find(|scope| scope.covers_copy(written.name()));
-        if let Some(scope) = scope.cloned() {
-            self.ingest_secret(&scope, Event::Put(written, Origin::OwnWrite));
+        let Some(scope) = scope.cloned() else { return };
+        let ((key, _), written_version) = (self.key(&written), written.resource_version().to_owned());
+        self.ingest_secret(&scope, Event::Put(written, Origin::OwnWrite));
+        // Its event may have come before.
+        let observed = self.secrets_mut(&scope).get_mut(&key);
+        if let Some(secret) = observed.filter(|secret| *secret.resource_version == *written_version) {
+            secret.trust = Trust::Confirmed;
+        }
+    }
+
+    /// The names of all namespaces, in order.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.namespaces.iter().map(|((_, name), _)| name)
+    }
+
+    /// The first namespace by name after this one; after the last one the first.
+    pub fn namespace_after(&self, name: &str) -> Option<Arc<str>> {
+        self.namespaces().find(|next| ***next > *name).or_else(|| self.namespaces().next()).cloned()
+    }
+
+    /// It is time to look at every copy in a namespace again.
+    pub fn doubt_secrets_in(&mut self, namespace: &Arc<str>) {
+        for (_, shelf) in &mut self.secrets {
+            for secret in shelf.in_namespace_mut(namespace) {
+                secret.trust = Trust::Doubtful;
+            }
         }
     }
 
@@ -488,6 +519,19 @@ fn same_work(before: &Credential, after: &Credential) -> bool {
 /// Whether a credential takes anything from this Secret of the source namespace.
 fn draws_on(credential: &Credential, secret: &str) -> bool {
     credential.spec.as_ref().is_ok_and(|spec| spec.reads(secret))
+}
+
+/// A Secret with what its earlier versions tell: whose copy it was, and whether somebody wrote it since we did.
+fn with_history(secret: Secret, shelf: &Shelf<Secret>, key: &Key, origin: Origin) -> Secret {
+    let before = shelf.get(key).filter(|before| before.uid == secret.uid);
+    let trust = match before {
+        _ if origin == Origin::OwnWrite => Trust::Confirmed,
+        Some(before) if before.resource_version == secret.resource_version => before.trust,
+        None if !shelf.is_complete() => Trust::Assumed,
+        _ => Trust::Doubtful,
+    };
+    let earlier = || before.filter(|_| secret.marks.is_some()).and_then(|before| before.copy_of.clone());
+    Secret { copy_of: secret.copy_of.clone().or_else(earlier), trust, ..secret }
 }
 
 #[cfg(test)]
@@ -759,6 +803,72 @@ mod tests {
             index.ingest_secret(&COPIES, put(&successor));
             index.note_deleted_secret(&shop, "pull", &deleted);
             assert!(!is_terminating(&index), "{successor}");
+        }
+    }
+
+    fn trust(index: &Index) -> Trust {
+        index.observe(&Arc::from("shop")).unwrap().secrets["pull"].trust
+    }
+
+    #[test]
+    fn what_others_wrote_since_our_own_write_is_doubtful_until_we_write_again() {
+        let mut index = served();
+        index.ingest_secret(&COPIES, Event::ListEnds);
+        index.ingest_secret(&COPIES, put(&secret("s1", 5)));
+        assert_eq!(trust(&index), Trust::Doubtful, "made by somebody while we watched");
+        index.ingest_written_secret(received(&secret("s1", 6)));
+        assert_eq!(trust(&index), Trust::Confirmed);
+        index.ingest_secret(&COPIES, put(&secret("s1", 6)));
+        assert_eq!(trust(&index), Trust::Confirmed, "the event of our own write");
+        index.ingest_secret(&COPIES, put(&secret("s1", 7)));
+        assert_eq!(trust(&index), Trust::Doubtful);
+        index.ingest_secret(&COPIES, put(&secret("s1", 8)));
+        index.ingest_written_secret(received(&secret("s1", 8)));
+        assert_eq!(trust(&index), Trust::Confirmed, "the answer came after its event");
+    }
+
+    #[test]
+    fn a_list_doubts_what_changed_during_a_gap_and_a_first_list_nothing() {
+        let mut index = served();
+        index.ingest_secret(&COPIES, Event::ListBegins);
+        index.ingest_secret(&COPIES, put(&secret("s1", 5)));
+        assert_eq!(trust(&index), Trust::Assumed);
+        index.ingest_secret(&COPIES, Event::ListEnds);
+        index.ingest_written_secret(received(&secret("s1", 6)));
+        for (version, expected) in [(6, Trust::Confirmed), (9, Trust::Doubtful)] {
+            index.ingest_secret(&COPIES, Event::ListBegins);
+            index.ingest_secret(&COPIES, put(&secret("s1", version)));
+            index.ingest_secret(&COPIES, Event::ListEnds);
+            assert_eq!(trust(&index), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn one_who_begins_to_lead_does_not_doubt_what_the_last_leader_wrote() {
+        let mut index = served();
+        index.ingest_secret(&COPIES, Event::ListEnds);
+        index.ingest_secret(&COPIES, put(&secret("s1", 5)));
+        index.start_over();
+        assert_eq!(trust(&index), Trust::Assumed);
+        index.doubt_secrets_in(&Arc::from("shop"));
+        assert_eq!(trust(&index), Trust::Doubtful);
+    }
+
+    #[test]
+    fn a_copy_that_was_seen_in_full_stays_known_under_edited_marks() {
+        let copy_of =
+            |index: &Index| index.observe(&Arc::from("shop")).unwrap().secrets["pull"].copy_of.clone();
+        let mut whole = secret("s1", 5);
+        whole["metadata"]["labels"] = json!({"regcred.dev/credential": "pull"});
+        whole["metadata"]["managedFields"] = json!([{
+            "manager": "regcred", "operation": "Apply", "fieldsV1": {"f:data": {"f:.dockerconfigjson": {}}},
+        }]);
+        for (uid, known) in [("s1", true), ("s2", false)] {
+            let mut index = served();
+            index.ingest_secret(&COPIES, put(&whole));
+            assert_eq!(copy_of(&index).as_deref(), Some("c1"));
+            index.ingest_secret(&COPIES, put(&secret(uid, 6)));
+            assert_eq!(copy_of(&index).is_some(), known, "{uid}");
         }
     }
 

@@ -9,6 +9,9 @@ use regcred_api::names;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+/// The longest qualified name: 253 characters of a domain, a slash, 63 of a name.
+const LONGEST_FINALIZER: usize = 317;
+
 /// Labels or annotations.
 pub(crate) type Strings = BTreeMap<String, String>;
 
@@ -104,6 +107,12 @@ impl Metadata {
 
     pub(crate) fn take_finalizers(&mut self) -> Vec<String> {
         self.finalizers.take().unwrap_or_default()
+    }
+
+    /// The first finalizer, unless it is longer than any may be.
+    pub(crate) fn first_finalizer(&self) -> Option<&str> {
+        let first = self.finalizers.as_ref()?.first()?;
+        (first.len() <= LONGEST_FINALIZER).then_some(first)
     }
 
     /// The labels among these keys.

@@ -150,6 +150,13 @@ impl<T> Shelf<T> {
         self.items.iter_mut().map(|(key, item)| (key, &mut item.value))
     }
 
+    /// The objects of a namespace, to be changed.
+    pub fn in_namespace_mut(&mut self, namespace: &Arc<str>) -> impl Iterator<Item = &mut T> {
+        let first = (namespace.clone(), Arc::from(""));
+        let items = self.items.range_mut(first..).take_while(move |(key, _)| key.0 == *namespace);
+        items.map(|(_, item)| &mut item.value)
+    }
+
     /// The objects of a namespace, by name.
     pub fn in_namespace(&self, namespace: &Arc<str>) -> impl Iterator<Item = (&Arc<str>, &T)> {
         let first = (namespace.clone(), Arc::from(""));

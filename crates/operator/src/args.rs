@@ -43,6 +43,10 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "REGCRED_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) concurrency: u16,
 
+    /// Hours in which every copy is applied again, one after the other, in case that somebody changed it without a trace
+    #[arg(long, env = "REGCRED_VERIFICATION_HOURS", value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=720))]
+    pub(crate) verification_hours: u16,
+
     /// Work without a lease: only for a single replica
     #[arg(long, env = "REGCRED_NO_LEASE")]
     pub(crate) no_lease: bool,

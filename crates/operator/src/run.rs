@@ -78,6 +78,7 @@ fn options(args: RunArgs) -> Options {
         concurrency: args.concurrency.into(),
         lease: !args.no_lease,
         identity: identity(),
+        verification_period: Duration::from_hours(args.verification_hours.into()),
         clock: Clock::default(),
     }
 }

@@ -48,6 +48,8 @@ pub enum Fate<'a> {
     Keep(&'a Secret),
     /// Nothing, for now.
     Untouched,
+    /// Nothing: it has a mark of the credential and is not its copy.
+    Mistaken,
     /// It cannot be written.
     Refused(StepError),
     /// It is deleted or released, as it is no longer desired.
@@ -188,12 +190,15 @@ fn leftover_secret<'a>(
     secret: &'a Secret,
 ) -> Claim<'a> {
     let selecting = credential.active_spec().filter(|spec| spec.namespaces.selects(&world.namespace));
+    // Whoever may write a Secret may write a mark on it, which must not let us delete it.
+    let is_ours = secret.copy_of.as_ref() == Some(&credential.uid);
+    let if_ours = |fate| if is_ours { fate } else { Fate::Mistaken };
     let (entries, secret) = match selecting {
         _ if secret.wrong_type || credential.is_idle() || is_read(world, name) => {
             (Entries::Untouched, Fate::Untouched)
         }
-        Some(_) => (Entries::Superseded(credential), Fate::Keep(secret)),
-        None => (leftover_entries(credential), Fate::Remove(secret)),
+        Some(_) => (Entries::Superseded(credential), if_ours(Fate::Keep(secret))),
+        None => (leftover_entries(credential), if_ours(Fate::Remove(secret))),
     };
     Claim { credential, entries, secret }
 }

@@ -7,7 +7,7 @@ use regcred_api::{NamespaceCounts, Reason, ServiceAccountCounts};
 
 use crate::observed::Uid;
 use crate::outcome::{Fault, PairReport, State};
-use crate::step::Object;
+use crate::step::{Object, Role};
 
 /// The last report of each namespace, and the sums over them.
 #[derive(Debug, Default)]
@@ -118,12 +118,16 @@ impl Contested {
 
 impl Tally {
     fn add(&mut self, namespace: &Arc<str>, report: &PairReport) {
-        if report.departing {
-            self.departing.insert(namespace.clone());
-        } else {
-            self.namespaces.matched += 1;
-            self.namespaces.synced += usize::from(report.secret == State::Synced);
-            self.namespaces.failed += usize::from(report.secret == State::Failed);
+        match report.role {
+            Role::Wanted => {
+                self.namespaces.matched += 1;
+                self.namespaces.synced += usize::from(report.secret == State::Synced);
+                self.namespaces.failed += usize::from(report.secret == State::Failed);
+            }
+            Role::Departing => {
+                self.departing.insert(namespace.clone());
+            }
+            Role::Mistaken => {}
         }
         self.service_accounts.matched += report.accounts.matched;
         self.service_accounts.attached += report.accounts.attached;
@@ -138,12 +142,16 @@ impl Tally {
     }
 
     fn subtract(&mut self, namespace: &Arc<str>, report: &PairReport) {
-        if report.departing {
-            self.departing.remove(namespace);
-        } else {
-            self.namespaces.matched -= 1;
-            self.namespaces.synced -= usize::from(report.secret == State::Synced);
-            self.namespaces.failed -= usize::from(report.secret == State::Failed);
+        match report.role {
+            Role::Wanted => {
+                self.namespaces.matched -= 1;
+                self.namespaces.synced -= usize::from(report.secret == State::Synced);
+                self.namespaces.failed -= usize::from(report.secret == State::Failed);
+            }
+            Role::Departing => {
+                self.departing.remove(namespace);
+            }
+            Role::Mistaken => {}
         }
         self.service_accounts.matched -= report.accounts.matched;
         self.service_accounts.attached -= report.accounts.attached;

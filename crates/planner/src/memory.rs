@@ -61,6 +61,9 @@ impl Memory {
                 Ok(()) | Err(StepError::Undone) => {
                     self.holds.remove(&step.object());
                     step.deeds().into_iter().for_each(|deed| self.did(deed, now));
+                    if let (Step::VerifySecret { copy, .. }, Err(_)) = (step, result) {
+                        self.did(Deed::write(copy), now);
+                    }
                 }
                 // It is planned again once what it depends on succeeds.
                 Err(StepError::Blocked) => {}

@@ -53,8 +53,10 @@ pub struct Secret {
     pub uid: Uid,
     /// The version that a write is planned from.
     pub resource_version: Arc<str>,
-    /// It is being deleted and only waits for a finalizer.
+    /// It is being deleted.
     pub terminating: bool,
+    /// The finalizer that it then waits for.
+    pub held_by: Option<Arc<str>>,
     /// Its type is not `kubernetes.io/dockerconfigjson`.
     pub wrong_type: bool,
     /// Somebody set `immutable`, so its data cannot be changed any more.
@@ -65,6 +67,23 @@ pub struct Secret {
     pub manager: Option<Arc<str>>,
     /// What marks it as regcred's, if anything does.
     pub marks: Option<Arc<Marks>>,
+    /// UID of the RegistryCredential whose copy it is in full, or was when it was observed before.
+    pub copy_of: Option<Uid>,
+    /// How sure it is that its data is what its metadata say.
+    pub trust: Trust,
+}
+
+/// How sure it is that a Secret holds what its metadata say. Whoever applies under the name of regcred's field manager
+/// leaves no other trace than a new version.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Trust {
+    /// This version is the answer to our own write.
+    Confirmed,
+    /// It was so when it was first observed: by an earlier process, or by another replica.
+    #[default]
+    Assumed,
+    /// Somebody wrote it since, or it is time to look.
+    Doubtful,
 }
 
 /// What regcred wrote on a Secret. Labels and annotations are those that its field manager still
@@ -83,6 +102,16 @@ pub struct Marks {
     pub owner_uid: Option<Uid>,
     /// Name of the RegistryCredential that left it by `deletionPolicy: Retain`.
     pub retained_from: Option<Arc<str>>,
+}
+
+impl Marks {
+    /// UID of the RegistryCredential whose copy a Secret with these marks is, if nothing speaks against it.
+    ///
+    /// `owns_data`: regcred's field manager owns the data.
+    pub fn in_full(&self, owns_data: bool) -> Option<&Uid> {
+        let uid = self.credential_uid.as_ref().filter(|_| owns_data && self.credential_name.is_some());
+        uid.filter(|uid| self.owner_uid.as_ref().is_none_or(|owner| owner == *uid))
+    }
 }
 
 impl ServiceAccount {

@@ -8,7 +8,7 @@ use regcred_api::Reason;
 use crate::error::StepError;
 use crate::memory::Memory;
 use crate::observed::Uid;
-use crate::step::{Goal, Object, Pair, Plan};
+use crate::step::{Goal, Object, Pair, Plan, Role};
 use regcred_api::Class;
 
 /// One credential in one namespace after a pass.
@@ -16,8 +16,8 @@ use regcred_api::Class;
 pub struct PairReport {
     /// UID of the credential.
     pub credential: Uid,
-    /// The credential only has something to be removed here.
-    pub departing: bool,
+    /// What the credential has to do with the namespace.
+    pub role: Role,
     /// State of the Secret.
     pub secret: State,
     /// Selected ServiceAccounts, counted by state.
@@ -88,20 +88,20 @@ impl Judge<'_> {
         let mut failures = Vec::new();
         let object = Object::Secret(pair.target.clone());
         let secret = self.state(&pair.secret, &object, &mut failures);
-        if pair.departing && secret == State::Synced {
+        if pair.role == Role::Departing && secret == State::Synced {
             return None;
         }
         let accounts = self.accounts(pair, &mut failures);
         for (name, goal) in &pair.stuck {
             self.state(goal, &Object::ServiceAccount(name.clone()), &mut failures);
         }
-        if secret == State::Failed {
+        if let Some(refused) = failures.iter().find(|(object, _)| object.is_secret()).and_then(name_refused) {
             // The Secret's own failure says it already.
-            failures.retain(|(object, fault)| object.is_secret() || fault.reason == Reason::Contested);
+            failures.retain(|(object, fault)| object.is_secret() || fault.reason != refused);
         }
         Some(PairReport {
             credential: pair.credential.clone(),
-            departing: pair.departing,
+            role: pair.role,
             secret,
             accounts,
             kept: (pair.secret == Goal::Kept).then(|| pair.target.clone()),
@@ -152,6 +152,12 @@ impl Judge<'_> {
     fn since(&self, object: &Object) -> Timestamp {
         self.memory.hold(object).map_or(self.now, |hold| hold.since)
     }
+}
+
+/// Why the credential cannot have the target name, if that is what stands in the way.
+fn name_refused((_, fault): &(Object, Fault)) -> Option<Reason> {
+    let of_name = matches!(fault.reason, Reason::NameConflict | Reason::TypeMismatch | Reason::TargetClaimed);
+    of_name.then_some(fault.reason)
 }
 
 /// A conflict, or an object that was just deleted, needs no report: the next pass settles it.

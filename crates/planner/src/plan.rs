@@ -14,13 +14,17 @@ use regcred_api::{DeletionPolicy, Reason, names};
 use crate::claim::{Claim, Claims, Entries, Fate};
 use crate::copy::SecretCopy;
 use crate::error::StepError;
-use crate::observed::{Secret, ServiceAccount};
+use crate::observed::{Secret, ServiceAccount, Trust};
 use crate::service_account::ListChange;
-use crate::step::{Deed, Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Step};
+use crate::step::{Deed, Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Role, Step};
 use crate::world::{Credential, World};
 
 /// How much of a field manager's name a message quotes.
 const OPPONENT_LENGTH: usize = 40;
+
+/// What is said of a Secret that somebody gave a mark of a credential.
+const MISTAKEN: &str = "Secret carries marks of this RegistryCredential and is not its copy in full, so it is left \
+                        alone; delete it, or take the label and annotations of regcred.dev off it";
 
 /// What is to be done in this namespace at this time.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
@@ -140,6 +144,7 @@ impl<'a> Planner<'a> {
                     removals.push((name, claim, secret));
                 }
                 Fate::Keep(secret) => self.plan_kept(name, claim.credential, secret),
+                Fate::Mistaken => self.plan_mistaken(name, claim.credential),
                 Fate::Ensure | Fate::Untouched | Fate::Refused(_) => self.plan_wanted(name, claim),
             }
         }
@@ -152,7 +157,9 @@ impl<'a> Planner<'a> {
         let secret = match claim.secret {
             Fate::Ensure => self.plan_copy(name, claim.credential),
             Fate::Refused(error) => self.plan_refused(name, claim.credential, error),
-            Fate::Untouched | Fate::Keep(_) | Fate::Remove(_) => self.untouched(name, claim.credential),
+            Fate::Untouched | Fate::Keep(_) | Fate::Mistaken | Fate::Remove(_) => {
+                self.untouched(name, claim.credential)
+            }
         };
         if self.is_desired(name, claim.credential) {
             let accounts = self.accounts(name, claim);
@@ -170,13 +177,28 @@ impl<'a> Planner<'a> {
         accounts: Vec<(Arc<str>, Goal)>,
     ) {
         let (credential, target, stuck) = (credential.uid.clone(), name.clone(), self.stuck(name));
-        self.plan.pairs.push(Pair { credential, target, departing: false, secret, accounts, stuck });
+        self.plan.pairs.push(Pair { credential, target, role: Role::Wanted, secret, accounts, stuck });
     }
 
     fn push_departing(&mut self, name: &Arc<str>, credential: &Credential, secret: Goal) {
+        self.push_other(name, credential, Role::Departing, secret);
+    }
+
+    fn push_other(&mut self, name: &Arc<str>, credential: &Credential, role: Role, secret: Goal) {
         let (credential, target, stuck) = (credential.uid.clone(), name.clone(), self.stuck(name));
-        let accounts = Vec::new();
-        self.plan.pairs.push(Pair { credential, target, departing: true, secret, accounts, stuck });
+        self.plan.pairs.push(Pair { credential, target, role, secret, accounts: Vec::new(), stuck });
+    }
+
+    /// A Secret that somebody gave a mark of this credential is left alone and told of, one in each namespace. While the
+    /// credential is being deleted nobody asks for more.
+    fn plan_mistaken(&mut self, name: &Arc<str>, credential: &Credential) {
+        let is_told = |pair: &Pair| pair.role == Role::Mistaken && pair.credential == credential.uid;
+        if self.is_still_named(name) {
+            self.push_departing(name, credential, Goal::Waiting);
+        } else if !credential.deleting && !self.plan.pairs.iter().any(is_told) {
+            let goal = Goal::Refused { reason: Reason::NameConflict, message: MISTAKEN.to_owned() };
+            self.push_other(name, credential, Role::Mistaken, goal);
+        }
     }
 
     fn plan_copy(&mut self, name: &Arc<str>, credential: &Credential) -> Goal {
@@ -189,11 +211,11 @@ impl<'a> Planner<'a> {
     /// Makes the Secret of the copy's name this copy.
     fn ensure(&mut self, copy: Arc<SecretCopy>) -> Goal {
         let existing = self.world.secrets.get(&copy.name);
-        if existing.is_some_and(|secret| copy.matches(secret)) {
-            return Goal::InPlace;
+        if let Some(secret) = existing.filter(|secret| secret.terminating) {
+            return waiting_for_end(secret);
         }
-        if existing.is_some_and(|secret| secret.terminating) {
-            return Goal::Waiting;
+        if let Some(secret) = existing.filter(|secret| copy.matches(secret)) {
+            return self.verify(copy, secret);
         }
         let object = Object::Secret(copy.name.clone());
         let from = existing.map(|secret| &secret.resource_version);
@@ -203,12 +225,7 @@ impl<'a> Planner<'a> {
             return goal;
         }
         if self.world.memory.is_contested(&Deed::write(&copy), self.now) {
-            let who = opponent(existing.and_then(|secret| secret.manager.as_deref()));
-            let what = if existing.is_some() { "changing" } else { "deleting" };
-            return contested(format!(
-                "{who} keeps {what} the Secret; make it leave the Secrets with the label regcred.dev/credential \
-                 alone, or exclude the namespace"
-            ));
+            return contested_copy(existing);
         }
         self.push(match existing {
             Some(secret) if secret.immutable || frozen => {
@@ -216,6 +233,24 @@ impl<'a> Planner<'a> {
             }
             _ => Step::ApplySecret { copy, over: existing.map(Precondition::of) },
         })
+    }
+
+    /// What shows on this Secret is as the copy has it. If somebody wrote it since our own write, writing it again tells
+    /// whether its data is, too: that changes nothing where it is.
+    fn verify(&mut self, copy: Arc<SecretCopy>, secret: &Secret) -> Goal {
+        let (memory, deed) = (&self.world.memory, Deed::Verify { secret: copy.name.clone() });
+        if secret.trust != Trust::Doubtful {
+            return Goal::InPlace;
+        }
+        if memory.is_contested(&Deed::write(&copy), self.now) {
+            return contested_copy(Some(secret));
+        }
+        if memory.is_contested(&deed, self.now) {
+            return Goal::InPlace;
+        }
+        let object = Object::Secret(copy.name.clone());
+        let held = self.hold(&object, Some(&secret.resource_version));
+        held.unwrap_or_else(|| self.push(Step::VerifySecret { copy, over: Precondition::of(secret) }))
     }
 
     /// A copy under a former target name stays right as long as it stays. Once the present one is in place and no
@@ -277,18 +312,25 @@ impl<'a> Planner<'a> {
     /// An existing copy whose data nobody edited counts as in place, although nothing is written now.
     fn untouched(&self, name: &Arc<str>, credential: &Credential) -> Goal {
         let serves = |secret: &Secret| {
-            secret.owns_data && self.world.owner_of(secret).is_some_and(|owner| owner.uid == credential.uid)
+            let owned = self.world.owner_of(secret).is_some_and(|owner| owner.uid == credential.uid);
+            secret.owns_data && !secret.terminating && owned
         };
         if self.world.secrets.get(name).is_some_and(serves) { Goal::InPlace } else { Goal::Waiting }
     }
 
     fn plan_removal(&mut self, name: &Arc<str>, claim: &Claim<'a>, secret: &Secret) {
+        if secret.terminating && claim.credential.deleting && !self.is_still_named(name) {
+            // It ends once others let it, and that is nothing to wait for.
+            return;
+        }
         let object = Object::Secret(name.clone());
         let deed = Deed::Remove { secret: name.clone() };
         let goal = if let Some(goal) = self.hold(&object, Some(&secret.resource_version)) {
             goal
-        } else if secret.terminating || self.still_named.contains_key(name) {
+        } else if self.still_named.contains_key(name) {
             Goal::Waiting
+        } else if secret.terminating {
+            waiting_for_end(secret)
         } else if self.world.memory.is_contested(&deed, self.now) {
             let who = opponent(secret.manager.as_deref());
             contested(format!("{who} keeps making the Secret again; take it out of what makes it"))
@@ -361,7 +403,7 @@ impl<'a> Planner<'a> {
             self.plan.pairs.push(Pair {
                 credential: loser.uid.clone(),
                 target: spec.target_name.clone(),
-                departing: false,
+                role: Role::Wanted,
                 secret: refused,
                 accounts,
                 stuck: Vec::new(),
@@ -392,12 +434,36 @@ fn contested(message: String) -> Goal {
     Goal::Refused { reason: Reason::Contested, message }
 }
 
-/// Who undoes what we write, as far as Kubernetes knows. A field manager's name is free text of its user, so only what
-/// usual names are made of is passed on.
+/// Somebody keeps undoing what is written to a Secret.
+fn contested_copy(existing: Option<&Secret>) -> Goal {
+    let who = opponent(existing.and_then(|secret| secret.manager.as_deref()));
+    let what = if existing.is_some() { "changing" } else { "deleting" };
+    contested(format!(
+        "{who} keeps {what} the Secret; make it leave the Secrets with the label regcred.dev/credential alone, or \
+         exclude the namespace"
+    ))
+}
+
+/// A Secret that is being deleted is made again once it is gone.
+fn waiting_for_end(secret: &Secret) -> Goal {
+    let Some(finalizer) = &secret.held_by else { return Goal::Waiting };
+    contested(format!(
+        "{} keeps the deleted Secret; have it taken off, so that the Secret can end",
+        quoted(finalizer).map_or_else(|| "a finalizer".to_owned(), |name| format!("the finalizer {name}"))
+    ))
+}
+
+/// Who undoes what we write, as far as Kubernetes knows.
 fn opponent(manager: Option<&str>) -> String {
+    let name = manager.and_then(quoted);
+    name.map_or_else(|| "somebody".to_owned(), |name| format!("the field manager {name}"))
+}
+
+/// A name that is free text of some user, in quotes: only what usual names are made of is passed on.
+fn quoted(name: &str) -> Option<String> {
     let usual = |c: &char| c.is_ascii_alphanumeric() || "._/-".contains(*c);
-    let name: String = manager.unwrap_or_default().chars().filter(usual).take(OPPONENT_LENGTH).collect();
-    if name.is_empty() { "somebody".to_owned() } else { format!("the field manager \"{name}\"") }
+    let name: String = name.chars().filter(usual).take(OPPONENT_LENGTH).collect();
+    (!name.is_empty()).then(|| format!("\"{name}\""))
 }
 
 /// Since when a copy under a former name is superseded, if we said so on it.

@@ -274,13 +274,18 @@ fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
     } else if source.is_none() || observed.in_progress || failed(secrets) || failed(accounts) {
         ready(ConditionStatus::False, Reason::Progressing, &progress(observed))
     } else if tally.namespaces.matched == 0 {
-        ready(
-            ConditionStatus::True,
-            Reason::NoNamespaceSelected,
-            "0 namespaces are selected; widen spec.namespaces, or label the namespaces that it asks for",
-        )
+        ready(ConditionStatus::True, Reason::NoNamespaceSelected, none_selected(observed.credential))
     } else {
         ready(ConditionStatus::True, Reason::Succeeded, &message(secrets))
+    }
+}
+
+fn none_selected(credential: &Credential) -> &'static str {
+    if credential.active_spec().is_some_and(|spec| spec.namespaces.asks_for_nothing()) {
+        "0 namespaces are selected, because spec.namespaces asks for none: an empty selector selects nothing; write \
+         from: All, matchNames or matchLabels"
+    } else {
+        "0 namespaces are selected; widen spec.namespaces, or label the namespaces that it asks for"
     }
 }
 

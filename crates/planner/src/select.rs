@@ -63,6 +63,11 @@ impl NamespaceFilter {
         })
     }
 
+    /// Whether it selects nothing in any cluster.
+    pub fn asks_for_nothing(&self) -> bool {
+        !self.all && self.chosen.names.is_empty() && self.chosen.selector.0.is_empty()
+    }
+
     /// Whether this namespace gets the Secret.
     pub fn selects(&self, namespace: &Namespace) -> bool {
         if namespace.terminating || namespace.excluded || self.chosen.excludes(&namespace.name) {

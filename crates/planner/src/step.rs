@@ -39,6 +39,13 @@ pub enum Step {
         /// The Secret to be overwritten, with force; `None`: no Secret is known, so without force.
         over: Option<Precondition>,
     },
+    /// Server-side apply of what is there already, if nobody changed it without a trace.
+    VerifySecret {
+        /// What to write.
+        copy: Arc<SecretCopy>,
+        /// The Secret that was observed.
+        over: Precondition,
+    },
     /// Delete and apply: the only way past `immutable: true`.
     RecreateSecret {
         /// What to write.
@@ -57,6 +64,8 @@ pub enum Step {
 pub(crate) enum Deed {
     /// A copy of this content is written; the content is the digest of all that shows on the Secret without its data.
     Write { secret: Arc<str>, content: u64 },
+    /// A copy is written to see whether it holds what it says.
+    Verify { secret: Arc<str> },
     /// A copy is deleted or released.
     Remove { secret: Arc<str> },
     /// A name is put on a ServiceAccount.
@@ -135,14 +144,25 @@ pub struct Pair {
     pub credential: Uid,
     /// Target name.
     pub target: Arc<str>,
-    /// It only has something to be removed here.
-    pub departing: bool,
+    /// What it has to do with that name.
+    pub role: Role,
     /// The goal of the Secret.
     pub secret: Goal,
     /// The goal of each selected ServiceAccount.
     pub accounts: Vec<(Arc<str>, Goal)>,
     /// The goal of each ServiceAccount that cannot be rid of the name now.
     pub stuck: Vec<(Arc<str>, Goal)>,
+}
+
+/// What a credential has to do with a target name in a namespace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// It wants a copy here.
+    Wanted,
+    /// It only has something to be removed here.
+    Departing,
+    /// A Secret carries a mark of it and is not its copy.
+    Mistaken,
 }
 
 /// What a plan means for one object.
@@ -177,9 +197,9 @@ impl Step {
     pub fn object(&self) -> Object {
         match self {
             Self::PatchServiceAccount(patch) => Object::ServiceAccount(patch.name.clone()),
-            Self::ApplySecret { copy, .. } | Self::RecreateSecret { copy, .. } => {
-                Object::Secret(copy.name.clone())
-            }
+            Self::ApplySecret { copy, .. }
+            | Self::VerifySecret { copy, .. }
+            | Self::RecreateSecret { copy, .. } => Object::Secret(copy.name.clone()),
             Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
                 Object::Secret(removal.name.clone())
             }
@@ -191,7 +211,9 @@ impl Step {
         match self {
             Self::PatchServiceAccount(patch) => Some(&patch.resource_version),
             Self::ApplySecret { over, .. } => over.as_ref().map(|over| &over.resource_version),
-            Self::RecreateSecret { over, .. } => Some(&over.resource_version),
+            Self::VerifySecret { over, .. } | Self::RecreateSecret { over, .. } => {
+                Some(&over.resource_version)
+            }
             Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
                 Some(&removal.over.resource_version)
             }
@@ -207,6 +229,7 @@ impl Step {
                 attached.chain(detached.map(|name| Deed::detach(&patch.uid, name))).collect()
             }
             Self::ApplySecret { copy, .. } | Self::RecreateSecret { copy, .. } => vec![Deed::write(copy)],
+            Self::VerifySecret { copy, .. } => vec![Deed::Verify { secret: copy.name.clone() }],
             Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
                 vec![Deed::Remove { secret: removal.name.clone() }]
             }
@@ -266,7 +289,7 @@ impl Deed {
     /// The target name that it is about.
     pub fn target(&self) -> &Arc<str> {
         match self {
-            Self::Write { secret, .. } | Self::Remove { secret } => secret,
+            Self::Write { secret, .. } | Self::Verify { secret } | Self::Remove { secret } => secret,
             Self::Attach { name, .. } | Self::Detach { name, .. } => name,
         }
     }

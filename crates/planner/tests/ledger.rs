@@ -11,7 +11,7 @@ use fixture::at;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use regcred_api::Reason;
-use regcred_planner::{AccountCounts, Fault, Ledger, Object, PairReport, State};
+use regcred_planner::{AccountCounts, Fault, Ledger, Object, PairReport, Role, State};
 
 const CREDENTIALS: [&str; 3] = ["uid-a", "uid-b", "uid-c"];
 const NAMESPACES: [&str; 3] = ["n1", "n2", "n3"];
@@ -23,7 +23,7 @@ fn fault(reason: Reason, since: i64) -> Fault {
 fn conflict(credential: &str, target: &str, since: i64) -> PairReport {
     PairReport {
         credential: Arc::from(credential),
-        departing: false,
+        role: Role::Wanted,
         secret: State::Failed,
         accounts: AccountCounts::default(),
         kept: None,
@@ -41,7 +41,7 @@ fn report() -> impl Strategy<Value = PairReport> {
             });
             PairReport {
                 credential: Arc::from(credential),
-                departing,
+                role: if departing { Role::Departing } else { Role::Wanted },
                 secret,
                 accounts: AccountCounts { matched: attached + failed, attached, failed, contested: failed },
                 kept: None,

@@ -41,6 +41,7 @@ impl Writer<'_> {
         let result = match step {
             Step::PatchServiceAccount(patch) => self.patch_service_account(patch).await,
             Step::ApplySecret { copy, over } => self.apply_secret(copy, over.as_ref()).await,
+            Step::VerifySecret { copy, over } => self.verify_secret(copy, over).await,
             Step::RecreateSecret { copy, over } => match self.delete_secret(&copy.name, over).await {
                 Ok(()) => self.apply_secret(copy, None).await,
                 refused => refused,
@@ -68,22 +69,31 @@ impl Writer<'_> {
 
     async fn apply_secret(&self, copy: &SecretCopy, over: Option<&Precondition>) -> Result<(), StepError> {
         let params = PatchParams { force: over.is_some(), ..as_manager() };
-        self.patch_secret(&copy.name, &params, Patch::Apply(manifest(copy, over))).await
+        self.patch_secret(&copy.name, &params, Patch::Apply(manifest(copy, over))).await.map(drop)
+    }
+
+    /// An apply of what is there already makes no new version.
+    async fn verify_secret(&self, copy: &SecretCopy, over: &Precondition) -> Result<(), StepError> {
+        let (params, body) = (as_manager().force(), Patch::Apply(manifest(copy, Some(over))));
+        let version = self.patch_secret(&copy.name, &params, body).await?;
+        if version == *over.resource_version { Ok(()) } else { Err(StepError::Undone) }
     }
 
     async fn release_secret(&self, removal: &Removal) -> Result<(), StepError> {
-        self.patch_secret(&removal.name, &as_manager(), Patch::Strategic(unmark(removal))).await
+        self.patch_secret(&removal.name, &as_manager(), Patch::Strategic(unmark(removal))).await.map(drop)
     }
 
+    /// Returns the version of the Secret that the answer has.
     async fn patch_secret(
         &self,
         name: &str,
         params: &PatchParams,
         body: Patch<Value>,
-    ) -> Result<(), StepError> {
+    ) -> Result<String, StepError> {
         let written = answer(self.secrets().patch(name, params, &body)).await?;
+        let version = written.resource_version().to_owned();
         watch::ingest_written_secret(self.context, written);
-        Ok(())
+        Ok(version)
     }
 
     async fn delete_secret(&self, name: &str, over: &Precondition) -> Result<(), StepError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::api::Patch;
 use regcred_api::names;
 use regcred_index::CredentialObject;
-use regcred_planner::{Credential, plan};
+use regcred_planner::{Credential, Role, plan};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -73,7 +73,7 @@ fn holds_anything(context: &Context, planned: &Credential) -> bool {
         let world = context.index().observe(namespace);
         world.is_some_and(|world| {
             let pairs = plan(&world, now).pairs;
-            pairs.iter().any(|pair| pair.departing && pair.credential == planned.uid)
+            pairs.iter().any(|pair| pair.role == Role::Departing && pair.credential == planned.uid)
         })
     })
 }

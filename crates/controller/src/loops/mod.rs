@@ -8,6 +8,7 @@
 //! | [`apply`] | | one request for each step: the only writer of Secrets and ServiceAccounts |
 //! | [`status`] | RegistryCredential | the only writer of status |
 //! | [`failures`] | | writes of status and finalizers that failed, and when each is tried again |
+//! | [`verification`] | | the walk in which every copy is looked at again |
 //! | [`event`] | | the events of a status's transitions |
 
 mod apply;
@@ -17,6 +18,7 @@ mod failures;
 pub(crate) mod namespace;
 pub(crate) mod source;
 pub(crate) mod status;
+pub(crate) mod verification;
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use regcred_planner::{
     Credential, Gate, ListPatch, Marks, Memory, Namespace, Plan, Precondition, Removal, Secret, SecretCopy,
-    ServiceAccount, Settings, Step, StepError, World,
+    ServiceAccount, Settings, Step, StepError, Trust, World,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -96,7 +96,13 @@ struct SecretCase {
     data_edited: bool,
     immutable: bool,
     terminating: bool,
+    /// The finalizer that it waits for.
+    held_by: Option<String>,
     wrong_type: bool,
+    /// It was seen as a copy in full before somebody changed its marks.
+    known: bool,
+    /// Somebody wrote it since our own last write.
+    doubtful: bool,
     version: u64,
 }
 
@@ -115,7 +121,10 @@ impl Default for SecretCase {
             data_edited: false,
             immutable: false,
             terminating: false,
+            held_by: None,
             wrong_type: false,
+            known: false,
+            doubtful: false,
             version: 1,
         }
     }
@@ -224,14 +233,23 @@ impl Case {
             .retained_from
             .as_deref()
             .map(|name| Marks { retained_from: Some(Arc::from(name)), ..Marks::default() });
+        let owns_data = ours.is_some() && !case.data_edited;
+        let credential = || Some(self.copy(case.copy_of.as_ref()?, None).credential_uid.clone());
         Secret {
             uid: Arc::from("uid-secret"),
             resource_version: Arc::from(case.version.to_string()),
             terminating: case.terminating,
+            held_by: case.held_by.as_deref().map(Arc::from),
             wrong_type: case.wrong_type,
             immutable: case.immutable,
-            owns_data: ours.is_some() && !case.data_edited,
+            owns_data,
             manager: case.manager.as_deref().map(Arc::from),
+            copy_of: match &ours {
+                _ if case.known => credential(),
+                Some(marks) => marks.in_full(owns_data).cloned(),
+                None => None,
+            },
+            trust: if case.doubtful { Trust::Doubtful } else { Trust::Confirmed },
             marks: ours.or(retained).map(Arc::new),
         }
     }
@@ -375,6 +393,10 @@ fn step(world: &World, done: &str) -> Step {
     };
     match done.split(' ').collect::<Vec<_>>()[..] {
         ["apply", name] => Step::ApplySecret { copy: copy(name), over: None },
+        ["verify", name] => {
+            let over = Precondition { uid: Arc::from("uid-secret"), resource_version: Arc::from("1") };
+            Step::VerifySecret { copy: copy(name), over }
+        }
         ["delete", name] => Step::DeleteSecret(removal(name)),
         ["attach", name, "to", account] => patch(account, &[name], &[]),
         ["detach", name, "from", account] => patch(account, &[], &[name]),

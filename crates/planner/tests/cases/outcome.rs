@@ -74,6 +74,9 @@ fn sentence(step: &Step) -> String {
         Step::ApplySecret { copy, over: Some(over) } => {
             format!("apply {object} of {} over version {}", copy.credential_name, over.resource_version)
         }
+        Step::VerifySecret { copy, over } => {
+            format!("verify {object} of {} at version {}", copy.credential_name, over.resource_version)
+        }
         Step::RecreateSecret { copy, .. } => format!("delete and apply {object} of {}", copy.credential_name),
         Step::DeleteSecret(_) => format!("delete {object}"),
         Step::ReleaseSecret(_) => format!("release {object}: remove the marks, keep the data"),

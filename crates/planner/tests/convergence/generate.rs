@@ -107,6 +107,7 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
         (0_usize..2).prop_map(Change::EditData),
         (0_usize..2).prop_map(Change::TakeLabel),
         (0_usize..2).prop_map(Change::TakeAnnotation),
+        (0_usize..2).prop_map(Change::Forge),
         (0_usize..2).prop_map(Change::Freeze),
         (0_usize..2, any::<bool>())
             .prop_map(|(target, wrong_type)| Change::CreateForeign { target, wrong_type }),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use regcred_api::{DeletionPolicy, RegistryCredentialSpec, names};
 use regcred_planner::{
     Credential, Marks, Memory, Namespace, Precondition, Secret, SecretCopy, ServiceAccount, Step, StepError,
-    World,
+    Trust, World,
 };
 
 use crate::fixture;
@@ -32,6 +32,9 @@ pub(crate) struct StoredSecret {
     pub(crate) immutable: bool,
     pub(crate) owns_data: bool,
     pub(crate) marks: Option<Marks>,
+    /// UID of the credential as whose copy it was observed.
+    pub(crate) copy_of: Option<Arc<str>>,
+    pub(crate) trust: Trust,
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +66,7 @@ pub(crate) enum Change {
     EditData(usize),
     TakeLabel(usize),
     TakeAnnotation(usize),
+    Forge(usize),
     Freeze(usize),
     CreateForeign { target: usize, wrong_type: bool },
     AddEntry { account: usize, entry: usize },
@@ -125,6 +129,7 @@ impl Cluster {
                 account.marked.clone_from(&patch.marked);
             }
             Step::ApplySecret { copy, over } => self.apply(copy, over.as_ref(), version)?,
+            Step::VerifySecret { copy, over } => return self.verify(copy, over, version),
             Step::RecreateSecret { copy, over } => {
                 self.delete(&copy.name, over)?;
                 self.apply(copy, None, version)?;
@@ -180,10 +185,24 @@ impl Cluster {
             wrong_type: false,
             immutable: false,
             owns_data: true,
+            copy_of: marks.credential_uid.clone(),
             marks: Some(marks),
+            trust: Trust::Confirmed,
         };
         self.secrets.insert(name, secret);
         Ok(())
+    }
+
+    /// Writes nothing where the content is right.
+    fn verify(&mut self, copy: &SecretCopy, over: &Precondition, version: u64) -> Result<(), StepError> {
+        let secret = self.secrets.get_mut(&copy.name).ok_or(StepError::Conflict)?;
+        secret.meets(over)?;
+        if secret.content.as_bytes() == copy.payload.content.expose() {
+            secret.trust = Trust::Confirmed;
+            return Ok(());
+        }
+        self.apply(copy, Some(over), version)?;
+        Err(StepError::Undone)
     }
 
     fn delete(&mut self, name: &str, over: &Precondition) -> Result<(), StepError> {
@@ -253,6 +272,7 @@ impl Cluster {
                 let name = Arc::from(TARGETS[target % 2]);
                 self.secrets.entry(name).or_insert_with(|| StoredSecret::foreign(version, *wrong_type));
             }
+            Change::Forge(at) => self.edit_secret(*at, |secret| "forged".clone_into(&mut secret.content)),
             Change::EditUid(at) => self.edit_secret(*at, |secret| {
                 if let Some(marks) = &mut secret.marks {
                     marks.annotations.remove(names::CREDENTIAL_UID_ANNOTATION);
@@ -303,7 +323,7 @@ impl Cluster {
         let version = self.version;
         if let Some(secret) = self.secrets.get_mut(TARGETS[at % 2]) {
             edit(secret);
-            secret.version = version;
+            (secret.version, secret.trust) = (version, Trust::Doubtful);
         }
     }
 
@@ -430,6 +450,8 @@ impl StoredSecret {
             immutable: false,
             owns_data: false,
             marks: None,
+            copy_of: None,
+            trust: Trust::Doubtful,
         }
     }
 
@@ -441,6 +463,8 @@ impl StoredSecret {
             immutable: self.immutable,
             owns_data: self.owns_data,
             marks: self.marks.clone().map(Arc::new),
+            copy_of: self.copy_of.clone(),
+            trust: self.trust,
             ..fixture::foreign_secret()
         }
     }
