@@ -1,14 +1,14 @@
 //! What is remembered of earlier passes over a namespace. It is never stored: losing it costs a few
 //! writes at the most, never an invariant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::StepError;
-use crate::step::{Deed, Object, Plan, Step};
+use crate::step::{Act, Deed, Object, Plan, Step, Subject};
 use regcred_api::Class;
 
 /// Writes of one thing within [`FIGHT_WINDOW`], each undone by somebody else, after which it is contested.
@@ -21,18 +21,22 @@ const FIGHT_MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// How long after its end a back-off counts for the next: nothing that exists waits as long for a try.
 const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(2);
 
+/// How many things are remembered as written. A tenant may make ever new Secrets that are removed again.
+const MAX_FIGHTS: usize = 4096;
+
 /// The memory of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// A map would take a kilobyte for the two entries that most namespaces have.
-    fights: Vec<Fight>,
+    /// A tree would take a kilobyte for the two entries that most namespaces have.
+    fights: HashMap<Subject, Fight>,
     holds: BTreeMap<Object, Hold>,
 }
 
-/// Something that was written, and how often again: it is a fight once others keep undoing it.
+/// What was done last to one thing, and how often again: it is a fight once others keep undoing it. Doing something
+/// else to it ends that.
 #[derive(Clone, Debug)]
 struct Fight {
-    deed: Deed,
+    act: Act,
     first: Timestamp,
     last: Timestamp,
     writes: u32,
@@ -54,7 +58,7 @@ pub(crate) struct Hold {
 impl Memory {
     /// Remembers what became of a plan. `results` are those of `plan.steps`, in their order.
     pub fn record(&mut self, plan: &Plan, results: &[Result<(), StepError>], now: Timestamp) {
-        self.fights.retain(|fight| !fight.is_over(now));
+        self.fights.retain(|_, fight| !fight.is_over(now));
         self.holds.retain(|_, hold| hold.retry_at + FORGOTTEN_AFTER > now);
         for (step, result) in plan.steps.iter().zip(results) {
             match result {
@@ -84,7 +88,7 @@ impl Memory {
 
     /// Ends every back-off and fight that concerns one of these target names: an admin asks for a try now.
     pub fn forgive(&mut self, targets: &BTreeSet<Arc<str>>) {
-        self.fights.retain(|fight| !targets.contains(fight.deed.target()));
+        self.fights.retain(|subject, _| !targets.contains(subject.target()));
         self.holds.retain(|object, _| match object {
             Object::Secret(name) => !targets.contains(name),
             Object::ServiceAccount(_) => false,
@@ -93,27 +97,32 @@ impl Memory {
 
     /// Whether this was done again and again, each time undone by somebody else, and is not to be done now.
     pub(crate) fn is_contested(&self, deed: &Deed, now: Timestamp) -> bool {
-        self.fights.iter().any(|fight| fight.deed == *deed && fight.next().is_some_and(|next| next > now))
+        let fight = self.fights.get(&deed.subject).filter(|fight| fight.act == deed.act);
+        fight.and_then(Fight::next).is_some_and(|next| next > now)
     }
 
     /// When the next back-off or pause ends, after `now`.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let holds = self.holds.values().map(|hold| hold.retry_at);
-        let fights = self.fights.iter().filter_map(Fight::next);
+        let fights = self.fights.values().filter_map(Fight::next);
         holds.chain(fights).filter(|at| *at > now).min()
     }
 
-    fn did(&mut self, deed: Deed, now: Timestamp) {
-        self.fights.retain(|fight| !deed.reverses(&fight.deed));
-        if let Some(fight) = self.fights.iter_mut().find(|fight| fight.deed == deed) {
-            fight.again(now);
-            return;
+    fn did(&mut self, Deed { subject, act }: Deed, now: Timestamp) {
+        if let Some(fight) = self.fights.get_mut(&subject).filter(|fight| fight.act == act) {
+            return fight.again(now);
         }
-        if self.fights.is_empty() {
-            // A vector would begin with room for four.
-            self.fights.reserve_exact(1);
+        if self.fights.len() >= MAX_FIGHTS {
+            self.forget_older_half();
         }
-        self.fights.push(Fight { deed, first: now, last: now, writes: 1 });
+        self.fights.insert(subject, Fight { act, first: now, last: now, writes: 1 });
+    }
+
+    fn forget_older_half(&mut self) {
+        let mut times: Vec<_> = self.fights.values().map(|fight| fight.last).collect();
+        let (_, median, _) = times.select_nth_unstable(MAX_FIGHTS / 2);
+        let median = *median;
+        self.fights.retain(|_, fight| fight.last > median);
     }
 
     fn failed(&mut self, namespace: &str, step: &Step, error: StepError, now: Timestamp) {
@@ -191,4 +200,40 @@ fn jitter(namespace: &str, attempts: u32, millis: i64) -> i64 {
     (namespace, attempts).hash(&mut hasher);
     let share = i64::try_from(hasher.finish() % 256).unwrap_or(0);
     millis * share / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::{Precondition, Removal};
+
+    fn removal(name: &str) -> Step {
+        let over = Precondition { uid: Arc::from("s1"), resource_version: Arc::from("1") };
+        let credential: Arc<str> = Arc::from("c1");
+        Step::DeleteSecret(Removal {
+            name: Arc::from(name),
+            over,
+            credential_name: credential.clone(),
+            credential,
+        })
+    }
+
+    fn record(memory: &mut Memory, names: impl Iterator<Item = String>, now: Timestamp) {
+        let steps: Vec<_> = names.map(|name| removal(&name)).collect();
+        let results = vec![Ok(()); steps.len()];
+        memory.record(&Plan { steps, ..Plan::default() }, &results, now);
+    }
+
+    #[test]
+    fn a_tenant_who_makes_ever_new_secrets_does_not_grow_the_memory() {
+        let mut memory = Memory::default();
+        let second = |second| Timestamp::from_second(second).unwrap();
+        for round in 0..20 {
+            let names = (0..1000).map(|number| format!("{round}-{number}"));
+            record(&mut memory, names.chain(["contested".to_owned()]), second(round));
+        }
+        assert!(memory.fights.len() <= MAX_FIGHTS, "{}", memory.fights.len());
+        let deed = Deed::remove(&Arc::from("contested"));
+        assert!(memory.is_contested(&deed, second(20)), "what goes on is remembered");
+    }
 }

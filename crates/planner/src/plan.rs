@@ -238,7 +238,7 @@ impl<'a> Planner<'a> {
     /// What shows on this Secret is as the copy has it. If somebody wrote it since our own write, writing it again tells
     /// whether its data is, too: that changes nothing where it is.
     fn verify(&mut self, copy: Arc<SecretCopy>, secret: &Secret) -> Goal {
-        let (memory, deed) = (&self.world.memory, Deed::Verify { secret: copy.name.clone() });
+        let (memory, deed) = (&self.world.memory, Deed::look(&copy.name));
         if secret.trust != Trust::Doubtful {
             return Goal::InPlace;
         }
@@ -324,7 +324,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let object = Object::Secret(name.clone());
-        let deed = Deed::Remove { secret: name.clone() };
+        let deed = Deed::remove(name);
         let goal = if let Some(goal) = self.hold(&object, Some(&secret.resource_version)) {
             goal
         } else if self.still_named.contains_key(name) {

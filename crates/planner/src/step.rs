@@ -59,19 +59,33 @@ pub enum Step {
     ReleaseSecret(Removal),
 }
 
-/// What a step does to one object, as far as somebody else may undo it: the key of fights.
+/// What a step does to one thing, as far as somebody else may undo it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Deed {
-    /// A copy of this content is written; the content is the digest of all that shows on the Secret without its data.
-    Write { secret: Arc<str>, content: u64 },
-    /// A copy is written to see whether it holds what it says.
-    Verify { secret: Arc<str> },
-    /// A copy is deleted or released.
-    Remove { secret: Arc<str> },
-    /// A name is put on a ServiceAccount.
-    Attach { account: Uid, name: Arc<str> },
-    /// A name, or our mark for it, is taken off a ServiceAccount.
-    Detach { account: Uid, name: Arc<str> },
+pub(crate) struct Deed {
+    /// To what.
+    pub subject: Subject,
+    /// What.
+    pub act: Act,
+}
+
+/// What somebody else may undo changes of: the key of fights.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Subject {
+    /// A Secret of this name.
+    Secret(Arc<str>),
+    /// What a Secret of this name holds, at which we look by writing it.
+    Content(Arc<str>),
+    /// This name on a ServiceAccount, or our mark for it.
+    Entry { account: Uid, name: Arc<str> },
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Act {
+    /// It is written with this content: the digest of all that shows of it without reading data.
+    Write(u64),
+    /// It is removed.
+    Remove,
 }
 
 /// What a write is planned from; it fails if the object is no longer that.
@@ -229,9 +243,9 @@ impl Step {
                 attached.chain(detached.map(|name| Deed::detach(&patch.uid, name))).collect()
             }
             Self::ApplySecret { copy, .. } | Self::RecreateSecret { copy, .. } => vec![Deed::write(copy)],
-            Self::VerifySecret { copy, .. } => vec![Deed::Verify { secret: copy.name.clone() }],
+            Self::VerifySecret { copy, .. } => vec![Deed::look(&copy.name)],
             Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
-                vec![Deed::Remove { secret: removal.name.clone() }]
+                vec![Deed::remove(&removal.name)]
             }
         }
     }
@@ -257,40 +271,39 @@ impl Deed {
             copy.annotations.iter().map(|(key, value)| (key, (!is_time(key)).then_some(value))).collect();
         let mut hasher = DefaultHasher::new();
         (&copy.labels, annotations, copy.owned).hash(&mut hasher);
-        Self::Write { secret: copy.name.clone(), content: hasher.finish() }
+        Self { subject: Subject::Secret(copy.name.clone()), act: Act::Write(hasher.finish()) }
+    }
+
+    /// A copy is written to see whether it holds what it says.
+    pub fn look(secret: &Arc<str>) -> Self {
+        Self { subject: Subject::Content(secret.clone()), act: Act::Write(0) }
+    }
+
+    /// A copy is deleted or released.
+    pub fn remove(secret: &Arc<str>) -> Self {
+        Self { subject: Subject::Secret(secret.clone()), act: Act::Remove }
     }
 
     /// A name is put on a ServiceAccount.
     pub fn attach(account: &Uid, name: &Arc<str>) -> Self {
-        Self::Attach { account: account.clone(), name: name.clone() }
+        Self { subject: Subject::entry(account, name), act: Act::Write(0) }
     }
 
     /// A name, or our mark for it, is taken off a ServiceAccount.
     pub fn detach(account: &Uid, name: &Arc<str>) -> Self {
-        Self::Detach { account: account.clone(), name: name.clone() }
+        Self { subject: Subject::entry(account, name), act: Act::Remove }
     }
+}
 
-    /// Whether doing this ends what was done before, so that doing that again is no repetition.
-    pub fn reverses(&self, earlier: &Self) -> bool {
-        match (self, earlier) {
-            (Self::Write { secret: one, .. }, Self::Remove { secret: other })
-            | (Self::Remove { secret: one }, Self::Write { secret: other, .. }) => one == other,
-            (Self::Write { secret: one, content: c }, Self::Write { secret: other, content }) => {
-                one == other && c != content
-            }
-            (Self::Attach { account, name }, Self::Detach { account: a, name: n })
-            | (Self::Detach { account, name }, Self::Attach { account: a, name: n }) => {
-                (account, name) == (a, n)
-            }
-            _ => false,
-        }
+impl Subject {
+    fn entry(account: &Uid, name: &Arc<str>) -> Self {
+        Self::Entry { account: account.clone(), name: name.clone() }
     }
 
     /// The target name that it is about.
     pub fn target(&self) -> &Arc<str> {
         match self {
-            Self::Write { secret, .. } | Self::Verify { secret } | Self::Remove { secret } => secret,
-            Self::Attach { name, .. } | Self::Detach { name, .. } => name,
+            Self::Secret(name) | Self::Content(name) | Self::Entry { name, .. } => name,
         }
     }
 }
