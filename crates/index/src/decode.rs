@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1 as core;
 use regcred_api::{DeletionPolicy, NamespaceSelection, RegistryCredentialSpec};
 use regcred_api::{RegistryCredential, RegistryCredentialStatus, names};
 use regcred_dockerconfig::SecretBytes;
-use regcred_planner::{InvalidSpec, Marks, Scope, Secret, ServiceAccount, StringMap, Trust, Uid};
+use regcred_planner::{InvalidSpec, MAX_ENTRIES, Marks, Scope, Secret, ServiceAccount, StringMap, Trust, Uid};
 use regcred_sources::SourceSecret;
 use serde::Deserialize;
 use serde_json::Value;
@@ -149,15 +149,17 @@ pub(crate) fn namespace(body: NamespaceBody, interner: &mut Interner) -> Namespa
 
 pub(crate) fn service_account(body: ServiceAccountBody, interner: &mut Interner) -> ServiceAccount {
     let mut metadata = body.metadata;
-    let list = body.image_pull_secrets.unwrap_or_default();
+    let list = Entries::read(&metadata, body.image_pull_secrets.as_deref().unwrap_or_default());
+    let mut shared = |names: Vec<&str>| names.into_iter().map(|name| interner.string(name)).collect();
     ServiceAccount {
-        image_pull_secrets: list.iter().map(|entry| interner.string(&entry.name)).collect(),
-        marked: marked(&metadata, &list, interner),
+        image_pull_secrets: shared(list.names),
+        marked: shared(list.marked),
+        oversized: list.oversized,
         uid: Arc::from(metadata.uid.as_str()),
         resource_version: Arc::from(metadata.resource_version.as_str()),
         excluded: metadata.is_excluded(),
         terminating: metadata.is_being_deleted(),
-        list_manager: list_manager(&metadata).map(|manager| interner.string(manager)),
+        list_manager: short(list_manager(&metadata)).map(|manager| interner.string(&manager)),
         labels: interner.map(metadata.take_labels()),
     }
 }
@@ -215,14 +217,29 @@ fn attached(metadata: &Metadata) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|name| (1..=LONGEST_NAME).contains(&name.len()))
 }
 
-/// Those of them that count. Anybody may write it, so of names that are not on the
-/// list only the first few count.
-fn marked(metadata: &Metadata, list: &[Reference], interner: &mut Interner) -> Vec<Arc<str>> {
-    let names = attached(metadata);
-    let listed: BTreeSet<&str> = list.iter().map(|entry| entry.name.as_str()).collect();
-    let (listed, others): (BTreeSet<&str>, BTreeSet<&str>) = names.partition(|name| listed.contains(name));
-    let names: BTreeSet<&str> = others.into_iter().take(MAX_MARKED).chain(listed).collect();
-    names.into_iter().map(|name| interner.string(name)).collect()
+/// What counts of a list and of the annotation about it, whoever wrote them.
+struct Entries<'a> {
+    names: Vec<&'a str>,
+    marked: Vec<&'a str>,
+    oversized: bool,
+}
+
+impl<'a> Entries<'a> {
+    /// Of a list that is not written anyway, only the names that the annotation has, too: they are in place. Of marked
+    /// names that are not on the list only the first few count.
+    fn read(metadata: &'a Metadata, list: &'a [Reference]) -> Self {
+        let names = || list.iter().map(|entry| entry.name.as_str());
+        let oversized = list.len() > MAX_ENTRIES || names().any(|name| name.len() > LONGEST_NAME);
+        let on_list: BTreeSet<&str> = names().collect();
+        let (listed, others): (BTreeSet<&str>, BTreeSet<&str>) =
+            attached(metadata).partition(|name| on_list.contains(name));
+        if oversized {
+            let names = listed.into_iter().take(MAX_ENTRIES).collect();
+            return Self { names, marked: Vec::new(), oversized };
+        }
+        let marked: BTreeSet<&str> = others.into_iter().take(MAX_MARKED).chain(listed).collect();
+        Self { names: names().collect(), marked: marked.into_iter().collect(), oversized }
+    }
 }
 
 fn scope(name: &str, spec: &Value) -> Scope {
@@ -442,8 +459,28 @@ mod tests {
         let many: Vec<_> = (0..10_000).map(|number| number.to_string()).collect();
         assert_eq!(marked(&many.join(",")).len(), 64);
         let metadata = json!({"name": "default", "annotations": {"regcred.dev/attached": many.join(",")}});
-        let list: Vec<_> = many[..100].iter().map(|name| json!({"name": name})).collect();
-        assert_eq!(account(&metadata, &json!(list)).marked.len(), 164, "what is on the list is known anyway");
+        let list: Vec<_> = many[9_000..9_050].iter().map(|name| json!({"name": name})).collect();
+        assert_eq!(account(&metadata, &json!(list)).marked.len(), 114, "what is on the list is known anyway");
+    }
+
+    #[test]
+    fn of_a_list_that_is_never_written_only_our_own_entries_are_kept() {
+        let metadata = json!({"name": "default", "annotations": {"regcred.dev/attached": "pull,former"}});
+        let named = |names: &[String]| {
+            let list: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+            account(&metadata, &json!(list))
+        };
+        let mut names: Vec<_> = (0..63).map(|number| format!("n{number}")).collect();
+        names.push("pull".to_owned());
+        let full = named(&names);
+        assert!(!full.oversized && full.image_pull_secrets.len() == 64 && full.marks("former"));
+        let longer = [names.clone(), vec!["n64".to_owned()]].concat();
+        names[0] = "x".repeat(254);
+        for names in [longer, names] {
+            let account = named(&names);
+            assert!(account.oversized && account.marked.is_empty(), "{names:?}");
+            assert_eq!(account.image_pull_secrets, [Arc::from("pull")]);
+        }
     }
 
     #[test]

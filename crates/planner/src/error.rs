@@ -46,6 +46,13 @@ pub enum StepError {
          namespace out of spec.namespaces"
     )]
     IsSource,
+    /// Not executed, because the list of the ServiceAccount has no room for one more entry.
+    #[error(
+        "its imagePullSecrets are longer than regcred writes: it adds no entry beyond {max}, nor beside a name longer \
+         than 253 characters; shorten the list, put the entry there yourself, or exclude the ServiceAccount",
+        max = crate::MAX_ENTRIES
+    )]
+    ListTooLong,
     /// 403 by the admission policy that ships with regcred: `conflictPolicy: Adopt` is not allowed here.
     #[error(
         "Secret exists, is not managed by regcred, and this installation lets none be taken over; delete it, or \
@@ -119,6 +126,7 @@ impl StepError {
             Self::Gone | Self::NamespaceTerminating | Self::Blocked => Class::Wait,
             Self::NameConflict
             | Self::IsSource
+            | Self::ListTooLong
             | Self::AdoptNotAllowed
             | Self::TypeMismatch
             | Self::Forbidden
@@ -143,7 +151,11 @@ impl StepError {
             Self::NameConflict | Self::IsSource | Self::AdoptNotAllowed => Reason::NameConflict,
             Self::TypeMismatch => Reason::TypeMismatch,
             Self::Forbidden => Reason::Forbidden,
-            Self::Immutable | Self::Denied(_) | Self::InvalidField(_) | Self::Rejected(_) => Reason::Rejected,
+            Self::ListTooLong
+            | Self::Immutable
+            | Self::Denied(_)
+            | Self::InvalidField(_)
+            | Self::Rejected(_) => Reason::Rejected,
             Self::QuotaExceeded => Reason::QuotaExceeded,
             Self::Undone => Reason::Contested,
             Self::Conflict

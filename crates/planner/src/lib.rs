@@ -43,7 +43,7 @@ pub use copy::{Payload, SecretCopy};
 pub use error::{Gate, StepError};
 pub use ledger::{Contested, Ledger, Tally};
 pub use memory::Memory;
-pub use observed::{Marks, Namespace, Secret, ServiceAccount, StringMap, Trust, Uid};
+pub use observed::{MAX_ENTRIES, Marks, Namespace, Secret, ServiceAccount, StringMap, Trust, Uid};
 pub use outcome::{AccountCounts, Fault, PairReport, State, outcomes};
 pub use plan::plan;
 pub use refresh::{Look, next_look};

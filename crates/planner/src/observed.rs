@@ -9,6 +9,9 @@ pub type Uid = Arc<str>;
 /// Labels or annotations, shared between the many objects that carry the same.
 pub type StringMap = Arc<BTreeMap<String, String>>;
 
+/// How many entries of `imagePullSecrets` regcred writes. The admission policy that ships with it has the same number.
+pub const MAX_ENTRIES: usize = 64;
+
 /// A namespace.
 #[derive(Clone, Debug)]
 pub struct Namespace {
@@ -25,7 +28,7 @@ pub struct Namespace {
 }
 
 /// A ServiceAccount.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceAccount {
     /// UID.
     pub uid: Uid,
@@ -37,10 +40,13 @@ pub struct ServiceAccount {
     pub excluded: bool,
     /// It is being deleted.
     pub terminating: bool,
-    /// Names in `imagePullSecrets`, in order.
+    /// Names in `imagePullSecrets`, in order. Where the list is `oversized`, only some of them.
     pub image_pull_secrets: Vec<Arc<str>>,
     /// Names that the annotation `regcred.dev/attached` calls regcred's own, in order, on the list or not.
     pub marked: Vec<Arc<str>>,
+    /// Its list is longer than regcred writes, or has a name longer than any Secret's. It is nobody's but its
+    /// writer's, and nothing on it counts as marked.
+    pub oversized: bool,
     /// The field manager that last wrote the list.
     pub list_manager: Option<Arc<str>>,
 }

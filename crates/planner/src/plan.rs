@@ -33,7 +33,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
         now,
         plan: Plan { namespace: world.namespace.name.clone(), ..Plan::default() },
         lists: BTreeMap::new(),
-        contested: BTreeMap::new(),
+        unattached: BTreeMap::new(),
         still_named: BTreeMap::new(),
     };
     if !world.namespace.terminating {
@@ -51,8 +51,8 @@ struct Planner<'a> {
     plan: Plan,
     /// The goal of each ServiceAccount whose list must change.
     lists: BTreeMap<Arc<str>, Goal>,
-    /// ServiceAccounts and names that others keep taking off them.
-    contested: BTreeMap<(Arc<str>, Arc<str>), Goal>,
+    /// ServiceAccounts and names that are not put on them, and why.
+    unattached: BTreeMap<(Arc<str>, Arc<str>), Goal>,
     /// Names to be removed from lists that cannot be written now, with these lists and why: their Secrets must not
     /// be deleted yet.
     still_named: BTreeMap<Arc<str>, Vec<(Arc<str>, Goal)>>,
@@ -65,6 +65,9 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let change = ListChange::new(self.world, name, account, claims);
+            for target in &change.no_room {
+                self.unattached.insert((name.clone(), target.clone()), refused(StepError::ListTooLong));
+            }
             if !change.is_empty() {
                 self.plan_list(name, account, change);
             }
@@ -113,7 +116,7 @@ impl<'a> Planner<'a> {
             let message = format!(
                 "{who} keeps taking the entry off; let it list {target} too, or exclude the ServiceAccount"
             );
-            self.contested.insert((name.clone(), target), contested(message));
+            self.unattached.insert((name.clone(), target), contested(message));
         }
         for target in change.detach.extract_if(.., |target| detach(target)) {
             let message = format!("{who} keeps putting the entry back; take {target} out of what it writes");
@@ -305,7 +308,7 @@ impl<'a> Planner<'a> {
                 self.push(Step::ApplySecret { copy: copy.clone(), over: existing.map(Precondition::of) })
             }
             (true, Some(waiting), _) => waiting,
-            _ => Goal::Refused { reason: error.reason(), message: error.to_string() },
+            _ => refused(error),
         }
     }
 
@@ -381,13 +384,13 @@ impl<'a> Planner<'a> {
     ) -> Goal {
         let listed = observed.lists(name);
         let list = || {
-            let contested = self.contested.get(&(account.clone(), name.clone()));
-            contested.or_else(|| self.lists.get(account)).cloned().unwrap_or(Goal::Waiting)
+            let unattached = self.unattached.get(&(account.clone(), name.clone()));
+            unattached.or_else(|| self.lists.get(account)).cloned().unwrap_or(Goal::Waiting)
         };
         match (claim.entries, claim.secret) {
             (Entries::Attach(_), _) if listed => Goal::InPlace,
             (Entries::Attach(_), _) => list(),
-            (_, Fate::Refused(error)) => Goal::Refused { reason: error.reason(), message: error.to_string() },
+            (_, Fate::Refused(error)) => refused(error),
             _ if listed => Goal::InPlace,
             _ => Goal::Waiting,
         }
@@ -428,6 +431,10 @@ fn lost_to(loser: &Credential, winner: &Credential) -> String {
     let older = winner.created < loser.created;
     let rule = if older { "is older" } else { "was made in the same second and is the first by name" };
     format!("RegistryCredential {} has this target name too and {rule}", winner.name)
+}
+
+fn refused(error: StepError) -> Goal {
+    Goal::Refused { reason: error.reason(), message: error.to_string() }
 }
 
 fn contested(message: String) -> Goal {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::claim::{Claims, Entries};
-use crate::observed::ServiceAccount;
+use crate::observed::{MAX_ENTRIES, ServiceAccount};
 use crate::world::{Credential, World};
 
 /// What is to change on one list.
@@ -16,6 +16,8 @@ pub struct ListChange {
     pub present: BTreeSet<Arc<str>>,
     /// Desired names that the list lacks.
     pub attach: BTreeSet<Arc<str>>,
+    /// Desired names that the list lacks and has no room for.
+    pub no_room: BTreeSet<Arc<str>>,
     /// Names that we put on the list and that it must not have any more.
     pub detach: BTreeSet<Arc<str>>,
     /// Names that are no longer ours, while the list stays as it is.
@@ -50,7 +52,17 @@ impl ListChange {
         for orphan in &claims.orphans {
             change.ask(account, orphan, Entry::Unwanted);
         }
+        change.limit(account);
         change
+    }
+
+    /// A list is not made longer than [`MAX_ENTRIES`].
+    fn limit(&mut self, account: &ServiceAccount) {
+        let kept = self.kept(&account.image_pull_secrets).count();
+        let room = if account.oversized { 0 } else { MAX_ENTRIES.saturating_sub(kept) };
+        if let Some(first) = self.attach.iter().nth(room).cloned() {
+            self.no_room = self.attach.split_off(&first);
+        }
     }
 
     fn ask(&mut self, account: &ServiceAccount, target: &Arc<str>, entry: Entry) {
@@ -71,12 +83,15 @@ impl ListChange {
 
     /// The whole new list. Our names are appended; a duplicate of one of ours is dropped.
     pub fn apply_to(&self, list: &[Arc<str>]) -> Vec<Arc<str>> {
+        self.kept(list).chain(&self.attach).cloned().collect()
+    }
+
+    fn kept<'a>(&self, list: &'a [Arc<str>]) -> impl Iterator<Item = &'a Arc<str>> {
         let mut seen = BTreeSet::new();
-        let kept = list.iter().filter(|entry| {
+        list.iter().filter(move |entry| {
             let repeated = self.present.contains(*entry) && !seen.insert((*entry).clone());
             !self.detach.contains(*entry) && !repeated
-        });
-        kept.chain(&self.attach).cloned().collect()
+        })
     }
 
     /// All names that are ours afterwards, in order.
