@@ -22,7 +22,7 @@ pub const CREDENTIAL_LABEL: &str = "regcred.dev/credential";
 /// Annotation on a copy: the UID of its RegistryCredential.
 pub const CREDENTIAL_UID_ANNOTATION: &str = "regcred.dev/credential-uid";
 
-/// Annotation on a copy: the servers it has an entry for, sorted, separated by commas.
+/// Annotation on a copy: the servers it has an entry for, sorted, separated by commas; of many only the first.
 pub const SERVERS_ANNOTATION: &str = "regcred.dev/servers";
 
 /// Annotation on a copy: keyed digest of its content, 32 hexadecimal digits.

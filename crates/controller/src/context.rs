@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
-use regcred_index::Index;
+use regcred_index::{Index, Listed};
 use regcred_planner::{Ledger, Settings};
 use tokio::sync::{Notify, watch as signal};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,44 @@ impl Stage {
     }
 }
 
+/// Watches that are to be listed again.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    namespaces: Notify,
+    service_accounts: Notify,
+    sources: Notify,
+}
+
+impl Lists {
+    /// Asks for every list that is needed.
+    pub(crate) fn ask(&self, index: &Index) {
+        for listed in [Listed::Namespaces, Listed::ServiceAccounts, Listed::Sources] {
+            if index.needs_list(listed) {
+                self.of(listed).notify_one();
+            }
+        }
+    }
+
+    /// Waits until this list is needed.
+    pub(crate) async fn asked(&self, context: &Context, listed: Listed) {
+        loop {
+            self.of(listed).notified().await;
+            if context.index().needs_list(listed) {
+                tracing::info!(?listed, "a RegistryCredential names what was not kept so far; listing again");
+                return;
+            }
+        }
+    }
+
+    const fn of(&self, listed: Listed) -> &Notify {
+        match listed {
+            Listed::Namespaces => &self.namespaces,
+            Listed::ServiceAccounts => &self.service_accounts,
+            Listed::Sources => &self.sources,
+        }
+    }
+}
+
 /// What the loops share.
 pub(crate) struct Context {
     pub(crate) watch_client: kube::Client,
@@ -73,6 +111,9 @@ pub(crate) struct Context {
     pub(crate) queues: Queues,
     /// Every watch delivered a whole list once.
     pub(crate) indexed: signal::Sender<bool>,
+    /// Every RegistryCredential was listed once, so it is known what is asked of other objects.
+    pub(crate) asked: signal::Sender<bool>,
+    pub(crate) lists: Lists,
     /// The target names in use may have changed.
     pub(crate) targets_changed: Notify,
     /// A RegistryCredential was visited: its sources were looked at, or its finalizer was written.
@@ -93,6 +134,8 @@ impl Context {
             pulse: clients.pulse,
             queues: Queues::default(),
             indexed: signal::Sender::new(false),
+            asked: signal::Sender::new(false),
+            lists: Lists::default(),
             targets_changed: Notify::new(),
             visited: Notify::new(),
             unreadable: Unreadable::default(),

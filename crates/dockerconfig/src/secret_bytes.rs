@@ -1,11 +1,13 @@
 //! Bytes that cannot be printed.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
-/// Bytes of a credential. They have no `Debug`, `Display` or `Serialize`, and are overwritten when
-/// they are dropped.
+/// Bytes of a credential. They have no `Debug`, `Display` or `Serialize`, are shared by their clones, and are overwritten
+/// when the last of these is dropped.
 #[derive(Clone, Eq, PartialEq)]
-pub struct SecretBytes(Zeroizing<Vec<u8>>);
+pub struct SecretBytes(Arc<Zeroizing<Vec<u8>>>);
 
 impl SecretBytes {
     /// The bytes. Whoever calls this answers for where they go.
@@ -16,6 +18,6 @@ impl SecretBytes {
 
 impl From<Vec<u8>> for SecretBytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self(Arc::new(Zeroizing::new(bytes)))
     }
 }

@@ -1,12 +1,14 @@
 //! The RegistryCredentials, and what was made of each. The shelf is private: each change goes through a
 //! method here, because it must also rebuild the snapshot for the planner.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regcred_planner::{Credential, Payload, SecretCopy, Settings, SourceState, Uid, Validated, validate};
 use regcred_sources::needs_network;
 
 use crate::decode::CredentialObject;
+use crate::interest::{Asked, Interests};
 use crate::shelf::{Key, Origin, Shelf, Version, cluster_key};
 
 /// A RegistryCredential and what was made of it.
@@ -22,6 +24,8 @@ pub struct CredentialEntry {
     pub handled_request: Option<String>,
     /// How many looks in a row failed in a way that the next may not.
     pub failed_looks: u32,
+    /// What it asks of other objects.
+    asked: Asked,
 }
 
 /// A look at the sources of a RegistryCredential: what it was made for, and what it came to.
@@ -43,6 +47,8 @@ pub struct SourceLook {
 pub(crate) struct Change {
     pub(crate) before: Option<Arc<Credential>>,
     pub(crate) after: Option<Arc<Credential>>,
+    /// It asks for something else than before, or no more.
+    pub(crate) asks_anew: bool,
 }
 
 impl Change {
@@ -58,7 +64,18 @@ impl Change {
 pub struct Credentials {
     settings: Settings,
     shelf: Shelf<CredentialEntry>,
+    /// Versions that ask for what is not known of every object yet. Until it is, they count as not received: the former
+    /// version stays in force, and nobody is deselected for a label that nobody has looked at.
+    waiting: BTreeMap<Arc<str>, Waiting>,
     planned: Arc<[Arc<Credential>]>,
+}
+
+/// A version that was received and is not in force yet.
+#[derive(Debug)]
+struct Waiting {
+    version: Version,
+    origin: Origin,
+    entry: CredentialEntry,
 }
 
 impl CredentialEntry {
@@ -77,7 +94,8 @@ impl CredentialEntry {
             copy: None,
         };
         let handled_request = object.status.as_ref().and_then(|status| status.last_handled_request.clone());
-        Self { object, planned: Arc::new(planned), source: None, handled_request, failed_looks: 0 }
+        let asked = Asked::by(&planned);
+        Self { object, planned: Arc::new(planned), source: None, handled_request, failed_looks: 0, asked }
     }
 
     /// The spec by which its sources are looked at; `None` while they are not: invalid, suspended, being deleted.
@@ -149,6 +167,8 @@ impl Credentials {
 
     pub(crate) fn begin(&mut self) {
         self.shelf.begin();
+        // The list mentions whatever exists.
+        self.waiting.clear();
     }
 
     /// Says that an object which cannot be read still exists.
@@ -156,29 +176,71 @@ impl Credentials {
         self.shelf.touch(&cluster_key(name));
     }
 
-    /// `None` if what is here is as new or newer.
-    pub(crate) fn apply(
+    /// Ingests an object, which [`Self::admit`] puts in force. Returns what it asks for; `None` if what is here is as new
+    /// or newer.
+    pub(crate) fn receive(
         &mut self,
         name: &Arc<str>,
         version: Version,
         object: CredentialObject,
         origin: Origin,
-    ) -> Option<Change> {
-        let mut entry = CredentialEntry::new(name, object, &self.settings);
-        let before = self.get(name).map(|old| old.planned.clone());
-        if let Some(old) = self.get(name) {
+    ) -> Option<&Asked> {
+        self.touch(name);
+        let is_newer = |waiting: &Waiting| version != 0 && waiting.version > version;
+        if self.shelf.is_outdated(&cluster_key(name), version) || self.waiting.get(name).is_some_and(is_newer)
+        {
+            return None;
+        }
+        let entry = CredentialEntry::new(name, object, &self.settings);
+        self.waiting.insert(name.clone(), Waiting { version, origin, entry });
+        self.waiting.get(name).map(|waiting| &waiting.entry.asked)
+    }
+
+    /// What is asked for by the objects in force and by those that wait.
+    pub(crate) fn asked(&self) -> Asked {
+        let mut asked = Asked::default();
+        let waiting = self.waiting.values().map(|waiting| &waiting.entry);
+        self.shelf.iter().map(|(_, entry)| entry).chain(waiting).for_each(|entry| asked.add(&entry.asked));
+        asked
+    }
+
+    /// Puts in force what waits for nothing any more.
+    pub(crate) fn admit(&mut self, interests: &Interests) -> Vec<(Arc<str>, Change)> {
+        let ready: Vec<_> =
+            self.waiting.extract_if(.., |_, waiting| interests.know(&waiting.entry.asked)).collect();
+        if ready.is_empty() {
+            return Vec::new();
+        }
+        let changes = ready.into_iter().filter_map(|(name, waiting)| {
+            let change = self.apply(&name, waiting)?;
+            Some((name, change))
+        });
+        let changes = changes.collect();
+        self.renew();
+        changes
+    }
+
+    /// `None` if what is here is as new or newer.
+    fn apply(&mut self, name: &Arc<str>, waiting: Waiting) -> Option<Change> {
+        let Waiting { version, origin, mut entry } = waiting;
+        let old = self.get(name);
+        let before = old.map(|old| old.planned.clone());
+        let asks_anew = old.is_some_and(|old| old.asked != entry.asked);
+        if let Some(old) = old {
             entry.inherit(old);
         }
         let after = entry.planned.clone();
         let applied = self.shelf.apply(cluster_key(name), version, entry, origin);
-        self.renew();
-        applied.then_some(Change { before, after: Some(after) })
+        applied.then_some(Change { before, after: Some(after), asks_anew })
     }
 
     pub(crate) fn delete(&mut self, name: &Arc<str>, version: Version) -> Option<Change> {
+        if self.waiting.get(name).is_some_and(|waiting| version == 0 || waiting.version <= version) {
+            self.waiting.remove(name);
+        }
         let entry = self.shelf.delete(&cluster_key(name), version)?;
         self.renew();
-        Some(Change { before: Some(entry.planned), after: None })
+        Some(Change { before: Some(entry.planned), after: None, asks_anew: true })
     }
 
     /// Ends a list. Returns those that it did not mention.
@@ -186,7 +248,7 @@ impl Credentials {
         let gone = self.shelf.finish();
         self.renew();
         let change = |((_, name), entry): (Key, CredentialEntry)| {
-            (name, Change { before: Some(entry.planned), after: None })
+            (name, Change { before: Some(entry.planned), after: None, asks_anew: true })
         };
         gone.into_iter().map(change).collect()
     }
@@ -194,10 +256,14 @@ impl Credentials {
     /// Takes what a look at the sources came to, unless the spec is another by now. Where they gave nothing, the last
     /// good copy stays. Returns the credential if its copy changed.
     pub(crate) fn take_look(&mut self, name: &Arc<str>, look: SourceLook) -> Option<Arc<Credential>> {
+        let shared = look.payload.as_ref().and_then(|payload| self.equal_payload(payload));
         let entry = self.shelf.get_mut(&cluster_key(name))?;
         let spec = entry.planned.spec.as_ref().ok().filter(|spec| Arc::ptr_eq(spec, &look.spec))?;
-        let copy = look
-            .payload
+        let payload = look.payload.map(|payload| match &shared {
+            Some(other) => payload.sharing(&other.payload),
+            None => payload,
+        });
+        let copy = payload
             .map(|payload| Arc::new(SecretCopy::new(&entry.planned.name, &entry.planned.uid, spec, payload)));
         let changed = copy.is_some() && entry.planned.copy != copy;
         if changed {
@@ -209,6 +275,12 @@ impl Credentials {
         let after = changed.then(|| entry.planned.clone());
         self.renew();
         after
+    }
+
+    /// A copy that holds the same as this payload.
+    fn equal_payload(&self, payload: &Payload) -> Option<Arc<SecretCopy>> {
+        let mut copies = self.planned.iter().filter_map(|credential| credential.copy.as_ref());
+        copies.find(|copy| copy.payload.content == payload.content).cloned()
     }
 
     /// Forgets what all sources gave. Returns the names of those that are to be looked at.

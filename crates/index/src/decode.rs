@@ -10,19 +10,24 @@ use k8s_openapi::api::core::v1 as core;
 use regcred_api::{DeletionPolicy, NamespaceSelection, RegistryCredentialSpec};
 use regcred_api::{RegistryCredential, RegistryCredentialStatus, names};
 use regcred_dockerconfig::SecretBytes;
-use regcred_planner::{InvalidSpec, MAX_ENTRIES, Marks, Scope, Secret, ServiceAccount, StringMap, Trust, Uid};
+use regcred_planner::{
+    InvalidSpec, MAX_ENTRIES, Marks, Scope, Secret, ServiceAccount, StringMap, Trust, Uid,
+};
 use regcred_sources::SourceSecret;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::interest::{CopyKeys, Interest};
 use crate::intern::Interner;
-use crate::metadata::{FieldSet, Metadata};
+use crate::metadata::{FieldSet, Metadata, Strings};
 use crate::received::Body;
 
 /// How many names of an annotation count that are not on the list.
 const MAX_MARKED: usize = 64;
 /// The longest name of a Secret.
 const LONGEST_NAME: usize = 253;
+/// The longest value of an annotation that a spec may ask for, in bytes: 1,024 characters.
+const LONGEST_VALUE: usize = 4096;
 
 /// A namespace as it is received.
 #[derive(Clone, Deserialize)]
@@ -129,7 +134,7 @@ pub struct CredentialObject {
 pub struct NamespaceObject {
     /// UID.
     pub uid: Uid,
-    /// Labels.
+    /// Labels, as far as selectors name them.
     pub labels: StringMap,
     /// It carries `regcred.dev/exclude: "true"`.
     pub excluded: bool,
@@ -137,19 +142,29 @@ pub struct NamespaceObject {
     pub terminating: bool,
 }
 
-pub(crate) fn namespace(body: NamespaceBody, interner: &mut Interner) -> NamespaceObject {
-    let mut metadata = body.metadata;
+pub(crate) fn namespace(body: &NamespaceBody, kept: &Interest, interner: &mut Interner) -> NamespaceObject {
+    let metadata = &body.metadata;
     NamespaceObject {
         uid: Arc::from(metadata.uid.as_str()),
         excluded: metadata.is_excluded(),
         terminating: metadata.is_being_deleted(),
-        labels: interner.map(metadata.take_labels()),
+        labels: labels(metadata, kept, interner),
     }
 }
 
-pub(crate) fn service_account(body: ServiceAccountBody, interner: &mut Interner) -> ServiceAccount {
-    let mut metadata = body.metadata;
-    let list = Entries::read(&metadata, body.image_pull_secrets.as_deref().unwrap_or_default());
+/// The labels that some selector names.
+fn labels(metadata: &Metadata, kept: &Interest, interner: &mut Interner) -> StringMap {
+    let kept = metadata.labels().filter(|(key, _)| kept.keeps(key));
+    interner.map(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
+pub(crate) fn service_account(
+    body: &ServiceAccountBody,
+    kept: &Interest,
+    interner: &mut Interner,
+) -> ServiceAccount {
+    let metadata = &body.metadata;
+    let list = Entries::read(metadata, body.image_pull_secrets.as_deref().unwrap_or_default());
     let mut shared = |names: Vec<&str>| names.into_iter().map(|name| interner.string(name)).collect();
     ServiceAccount {
         image_pull_secrets: shared(list.names),
@@ -159,16 +174,21 @@ pub(crate) fn service_account(body: ServiceAccountBody, interner: &mut Interner)
         resource_version: Arc::from(metadata.resource_version.as_str()),
         excluded: metadata.is_excluded(),
         terminating: metadata.is_being_deleted(),
-        list_manager: short(list_manager(&metadata)).map(|manager| interner.string(&manager)),
-        labels: interner.map(metadata.take_labels()),
+        list_manager: short(list_manager(metadata)).map(|manager| interner.string(&manager)),
+        labels: labels(metadata, kept, interner),
     }
 }
 
 /// `wrong_type`: the watch selects Secrets that are no docker configuration.
-pub(crate) fn secret(body: &SecretBody, wrong_type: bool, interner: &mut Interner) -> Secret {
+pub(crate) fn secret(
+    body: &SecretBody,
+    wrong_type: bool,
+    kept: &CopyKeys,
+    interner: &mut Interner,
+) -> Secret {
     let metadata = &body.metadata;
     let owned = OwnedFields::of(metadata);
-    let marks = marks(metadata, &owned).map(|marks| interner.marks(marks));
+    let marks = marks(metadata, &owned, kept).map(|marks| interner.marks(marks));
     Secret {
         uid: Arc::from(metadata.uid.as_str()),
         resource_version: Arc::from(metadata.resource_version.as_str()),
@@ -177,7 +197,9 @@ pub(crate) fn secret(body: &SecretBody, wrong_type: bool, interner: &mut Interne
         wrong_type,
         immutable: fields_of(metadata).any(|fields| fields.immutable.is_some()),
         owns_data: owned.data,
-        manager: data_manager(metadata).filter(|_| !owned.data).map(|manager| interner.string(manager)),
+        manager: short(data_manager(metadata))
+            .filter(|_| !owned.data)
+            .map(|manager| interner.string(&manager)),
         copy_of: marks.as_ref().and_then(|marks| marks.in_full(owned.data).cloned()),
         trust: Trust::default(),
         marks,
@@ -306,17 +328,22 @@ fn short(text: Option<&str>) -> Option<Arc<str>> {
     text.filter(|text| text.len() <= LONGEST_NAME).map(Arc::from)
 }
 
-fn marks(metadata: &Metadata, owned: &OwnedFields) -> Option<Marks> {
+fn marks(metadata: &Metadata, owned: &OwnedFields, kept: &CopyKeys) -> Option<Marks> {
     let owner_uid = metadata.owners().find_map(|owner| {
         let group = owner.api_version.split('/').next();
         let ours = group == Some(names::GROUP) && owner.kind == "RegistryCredential";
-        ours.then(|| Uid::from(owner.uid.as_str()))
+        short(Some(&owner.uid)).filter(|_| ours)
     });
+    let labels = metadata.labels().filter(|(key, _)| owned.labels.contains(*key));
+    let annotations = metadata.annotations().filter(|(key, _)| owned.annotations.contains(*key));
+    let (labels, more_labels) = kept_of(labels, |key| kept.keep_label(key));
+    let (annotations, more_annotations) = kept_of(annotations, |key| kept.keep_annotation(key));
     let marks = Marks {
         credential_uid: short(metadata.annotation(names::CREDENTIAL_UID_ANNOTATION)),
         credential_name: metadata.label(names::CREDENTIAL_LABEL).map(Arc::from),
-        labels: metadata.labels_named(&owned.labels),
-        annotations: metadata.annotations_named(&owned.annotations),
+        labels,
+        annotations,
+        owns_more: more_labels || more_annotations,
         owner_uid,
         retained_from: short(metadata.annotation(names::RETAINED_FROM_ANNOTATION)),
     };
@@ -327,11 +354,28 @@ fn marks(metadata: &Metadata, owned: &OwnedFields) -> Option<Marks> {
     is_marked.then_some(marks)
 }
 
+/// What is kept of labels or annotations, and whether there are others.
+fn kept_of<'a>(
+    all: impl Iterator<Item = (&'a String, &'a String)>,
+    keeps: impl Fn(&str) -> bool,
+) -> (Strings, bool) {
+    let (mut kept, mut more) = (Strings::new(), false);
+    for (key, value) in all {
+        if keeps(key) && value.len() <= LONGEST_VALUE {
+            kept.insert(key.clone(), value.clone());
+        } else {
+            more = true;
+        }
+    }
+    (kept, more)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::interest::{Asked, Interests};
     use crate::received::{Received, Undecodable};
 
     fn read<T: Body>(object: &Value) -> T {
@@ -343,8 +387,22 @@ mod tests {
         json!({"manager": manager, "operation": operation, "time": time, "fieldsType": "FieldsV1", "fieldsV1": fields})
     }
 
+    /// Of credentials that select by `pull`, and whose copies carry `team`.
+    fn interests() -> Interests {
+        let names = |name: &str| [Arc::from(name)].into();
+        let mut interests = Interests::default();
+        interests.add(&Asked {
+            namespace_labels: names("pull"),
+            account_labels: names("pull"),
+            copy_labels: names("team"),
+            ..Asked::default()
+        });
+        interests
+    }
+
     fn observed(metadata: &Value) -> Secret {
-        secret(&read(&json!({"metadata": metadata})), false, &mut Interner::default())
+        let kept = interests().copies;
+        secret(&read(&json!({"metadata": metadata})), false, &kept, &mut Interner::default())
     }
 
     fn our_fields() -> Value {
@@ -426,6 +484,34 @@ mod tests {
     }
 
     #[test]
+    fn what_else_somebody_wrote_under_our_name_is_known_and_not_kept() {
+        let mut metadata = copy(&[managed("regcred", "Apply", "2026-01-01T00:00:00Z", &our_fields())]);
+        assert!(!observed(&metadata).marks.unwrap().owns_more);
+        metadata["labels"]["team"] = json!("x".repeat(5000));
+        let marks = observed(&metadata).marks.unwrap();
+        assert!(marks.owns_more && !marks.labels.contains_key("team"));
+        for kind in ["labels", "annotations"] {
+            let mut fields = our_fields();
+            fields["f:metadata"][format!("f:{kind}")]["f:note"] = json!({});
+            let mut metadata = copy(&[managed("regcred", "Apply", "2026-01-01T00:00:00Z", &fields)]);
+            metadata[kind]["note"] = json!("x".repeat(1000));
+            let marks = observed(&metadata).marks.unwrap();
+            assert!(marks.owns_more, "{kind}");
+            assert!(!marks.labels.contains_key("note") && !marks.annotations.contains_key("note"));
+        }
+    }
+
+    #[test]
+    fn of_labels_only_those_are_kept_that_a_selector_names() {
+        let many: serde_json::Map<_, _> = (0..30_000)
+            .map(|number| (format!("l{number}"), json!("x")))
+            .chain([("pull".into(), json!("yes"))])
+            .collect();
+        let account = account(&json!({"name": "default", "labels": many}), &json!([]));
+        assert_eq!(account.labels.iter().collect::<Vec<_>>(), [(&"pull".to_owned(), &"yes".to_owned())]);
+    }
+
+    #[test]
     fn immutable_shows_whoever_set_it() {
         let frozen = managed("kubectl", "Update", "2026-01-01T00:00:00Z", &json!({"f:immutable": {}}));
         assert!(observed(&json!({"name": "a", "managedFields": [frozen]})).immutable);
@@ -434,7 +520,7 @@ mod tests {
 
     fn account(metadata: &Value, list: &Value) -> ServiceAccount {
         let object = json!({"metadata": metadata, "imagePullSecrets": list});
-        service_account(read(&object), &mut Interner::default())
+        service_account(&read(&object), &interests().service_accounts, &mut Interner::default())
     }
 
     #[test]
@@ -510,8 +596,10 @@ mod tests {
 
     #[test]
     fn a_namespace_is_read_with_what_excludes_it() {
-        let read =
-            |metadata: Value| namespace(read(&json!({"metadata": metadata})), &mut Interner::default());
+        let kept = interests().namespaces;
+        let read = |metadata: Value| {
+            namespace(&read(&json!({"metadata": metadata})), &kept, &mut Interner::default())
+        };
         let plain = read(json!({"name": "a", "uid": "n1", "labels": {"pull": "yes"}}));
         assert_eq!((plain.excluded, plain.terminating, plain.labels["pull"].as_str()), (false, false, "yes"));
         assert!(read(json!({"name": "a", "annotations": {"regcred.dev/exclude": "true"}})).excluded);

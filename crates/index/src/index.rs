@@ -16,6 +16,7 @@ use crate::decode::{
     self, CredentialBody, NamespaceBody, NamespaceObject, SecretBody, ServiceAccountBody, SourceSecretBody,
 };
 use crate::event::Event;
+use crate::interest::Interests;
 use crate::intern::Interner;
 use crate::received::Received;
 use crate::scope::SecretScope;
@@ -25,6 +26,7 @@ use crate::shelf::{Key, Origin, Shelf, Version, cluster_key, version};
 #[derive(Debug)]
 pub struct Index {
     own_namespace: Arc<str>,
+    interests: Interests,
     interner: Interner,
     namespaces: Shelf<NamespaceObject>,
     service_accounts: Shelf<ServiceAccount>,
@@ -33,6 +35,17 @@ pub struct Index {
     credentials: Credentials,
     sources: Shelf<Arc<SourceSecret>>,
     memories: HashMap<Arc<str>, Memory>,
+}
+
+/// A watch of whose objects is kept only what some RegistryCredential asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Listed {
+    /// Namespaces, with the labels that selectors name.
+    Namespaces,
+    /// ServiceAccounts, likewise.
+    ServiceAccounts,
+    /// Source Secrets that are named.
+    Sources,
 }
 
 /// What an event about a RegistryCredential asks for.
@@ -54,6 +67,7 @@ impl Index {
         let scopes = SecretScope::all(&settings.target_names);
         Self {
             own_namespace: Arc::from(own_namespace),
+            interests: Interests::default(),
             interner: Interner::default(),
             namespaces: Shelf::default(),
             service_accounts: Shelf::default(),
@@ -71,6 +85,17 @@ impl Index {
             && self.credentials.is_complete()
             && self.sources.is_complete()
             && self.secrets.iter().all(|(_, shelf)| shelf.is_complete())
+            && self.interests.are_met()
+    }
+
+    /// Whether this watch must be listed again, because some RegistryCredential asks for what was not kept.
+    pub fn needs_list(&self, listed: Listed) -> bool {
+        let interest = match listed {
+            Listed::Namespaces => &self.interests.namespaces,
+            Listed::ServiceAccounts => &self.interests.service_accounts,
+            Listed::Sources => &self.interests.sources,
+        };
+        interest.needs_list()
     }
 
     /// What the planner is to know of a namespace; `None` if it does not exist.
@@ -152,6 +177,7 @@ impl Index {
         match event {
             Event::ListBegins => {
                 self.namespaces.begin();
+                self.interests.namespaces.list_begins();
                 Vec::new()
             }
             Event::Put(received, origin) => self.put_namespace(received, origin).into_iter().collect(),
@@ -162,6 +188,7 @@ impl Index {
                 existed.then_some(key.1).into_iter().collect()
             }
             Event::ListEnds => {
+                self.interests.namespaces.list_ends();
                 let gone: Vec<_> = self.namespaces.finish().into_iter().map(|((_, name), _)| name).collect();
                 for name in &gone {
                     self.memories.remove(name);
@@ -177,12 +204,13 @@ impl Index {
             self.namespaces.touch(&key);
             return None;
         };
-        let object = decode::namespace(body, &mut self.interner);
+        let object = decode::namespace(&body, &self.interests.namespaces, &mut self.interner);
         let before = self.namespaces.get(&key);
         let same = before == Some(&object);
         if before.is_none_or(|before| before.uid != object.uid) {
             self.memories.remove(&key.1);
         }
+        self.interner.note_drop();
         let applied = self.namespaces.apply(key.clone(), version, object, origin);
         (applied && !same).then_some(key.1)
     }
@@ -192,6 +220,7 @@ impl Index {
         match event {
             Event::ListBegins => {
                 self.service_accounts.begin();
+                self.interests.service_accounts.list_begins();
                 Vec::new()
             }
             Event::Put(received, origin) => {
@@ -200,10 +229,13 @@ impl Index {
                     self.service_accounts.touch(&key);
                     return Vec::new();
                 };
-                let mut account = decode::service_account(body, &mut self.interner);
+                let kept = &self.interests.service_accounts;
+                let mut account = decode::service_account(&body, kept, &mut self.interner);
                 account.marked.retain(|name| self.credentials.settings().allow(name));
+                let same = self.service_accounts.get(&key) == Some(&account);
+                self.interner.note_drop();
                 let applied = self.service_accounts.apply(key.clone(), version, account, origin);
-                applied.then_some(key.0).into_iter().collect()
+                (applied && !same).then_some(key.0).into_iter().collect()
             }
             Event::Deleted(received) => {
                 let (key, version) = self.key(&received);
@@ -211,6 +243,7 @@ impl Index {
                 vec![self.forget_hold(key, Object::ServiceAccount)]
             }
             Event::ListEnds => {
+                self.interests.service_accounts.list_ends();
                 let gone = self.service_accounts.finish();
                 gone.into_iter().map(|(key, _)| self.forget_hold(key, Object::ServiceAccount)).collect()
             }
@@ -230,7 +263,9 @@ impl Index {
                     self.secrets_mut(scope).touch(&key);
                     return Vec::new();
                 };
-                let secret = decode::secret(&body, scope.wrong_type, &mut self.interner);
+                let kept = &self.interests.copies;
+                let secret = decode::secret(&body, scope.wrong_type, kept, &mut self.interner);
+                self.interner.note_drop();
                 let shelf = self.secrets_mut(scope);
                 let secret = with_history(secret, shelf, &key, origin);
                 let applied = shelf.apply(key.clone(), version, secret, origin);
@@ -253,13 +288,7 @@ impl Index {
         let scope =
             self.secrets.iter().map(|(scope, _)| scope).find(|scope| scope.covers_copy(written.name()));
         let Some(scope) = scope.cloned() else { return };
-        let ((key, _), written_version) = (self.key(&written), written.resource_version().to_owned());
         self.ingest_secret(&scope, Event::Put(written, Origin::OwnWrite));
-        // Its event may have come before.
-        let observed = self.secrets_mut(&scope).get_mut(&key);
-        if let Some(secret) = observed.filter(|secret| *secret.resource_version == *written_version) {
-            secret.trust = Trust::Confirmed;
-        }
     }
 
     /// The names of all namespaces, in order.
@@ -283,6 +312,7 @@ impl Index {
 
     /// What was in the way does not exist any more.
     fn forget_hold(&mut self, (namespace, name): Key, object: fn(Arc<str>) -> Object) -> Arc<str> {
+        self.interner.note_drop();
         if let Some(memory) = self.memories.get_mut(&namespace) {
             memory.forget_hold(&object(name));
         }
@@ -307,9 +337,13 @@ impl Index {
         let changed: Vec<Arc<str>> = match event {
             Event::ListBegins => {
                 self.sources.begin();
+                self.interests.sources.list_begins();
                 Vec::new()
             }
             Event::Put(received, origin) => {
+                if !self.interests.sources.keeps(received.name()) {
+                    return Vec::new();
+                }
                 let (key, version) = self.key(&received);
                 let Ok(body) = received.into_body() else {
                     self.sources.touch(&key);
@@ -324,7 +358,10 @@ impl Index {
                 self.sources.delete(&key, version);
                 vec![key.1]
             }
-            Event::ListEnds => self.sources.finish().into_iter().map(|((_, name), _)| name).collect(),
+            Event::ListEnds => {
+                self.interests.sources.list_ends();
+                self.sources.finish().into_iter().map(|((_, name), _)| name).collect()
+            }
         };
         let drawing = |entry: &CredentialEntry| changed.iter().any(|secret| draws_on(&entry.planned, secret));
         let entries = self.credentials.iter().filter(|(_, entry)| drawing(entry));
@@ -344,26 +381,52 @@ impl Index {
                     self.credentials.touch(&name);
                     return Vec::new();
                 };
-                let change = self.credentials.apply(&name, version, decode::credential(body), origin);
-                if change.as_ref().is_some_and(Change::begins_deletion) {
-                    // Whoever deletes it wants to see now that everything of it can be removed.
-                    self.forgive(&name);
+                let asked = self.credentials.receive(&name, version, decode::credential(body), origin);
+                if let Some(asked) = asked {
+                    self.interests.add(asked);
                 }
-                change.map(|change| self.credential_change(name, &change)).into_iter().collect()
+                self.admit_credentials()
             }
             Event::Deleted(received) => {
                 let ((_, name), version) = self.key(&received);
                 let change = self.credentials.delete(&name, version);
+                self.renew_interests();
                 change.map(|change| self.credential_change(name, &change)).into_iter().collect()
             }
             Event::ListEnds => {
                 let gone = self.credentials.finish();
+                self.renew_interests();
                 gone.into_iter().map(|(name, change)| self.credential_change(name, &change)).collect()
             }
         }
     }
 
-    fn credential_change(&self, name: Arc<str>, Change { before, after }: &Change) -> CredentialChange {
+    /// Puts in force the RegistryCredentials that ask for nothing unknown any more.
+    pub fn admit_credentials(&mut self) -> Vec<CredentialChange> {
+        let admitted = self.credentials.admit(&self.interests);
+        for (name, change) in &admitted {
+            if change.begins_deletion() {
+                // Whoever deletes it wants to see now that everything of it can be removed.
+                self.forgive(name);
+            }
+        }
+        let asks_anew = admitted.iter().any(|(_, change)| change.asks_anew);
+        let changes = admitted.into_iter().map(|(name, change)| self.credential_change(name, &change));
+        let changes = changes.collect();
+        if asks_anew {
+            self.renew_interests();
+        }
+        changes
+    }
+
+    /// What is kept of other objects follows the RegistryCredentials. A source that none names any more is dropped.
+    fn renew_interests(&mut self) {
+        self.interests.ask(self.credentials.asked());
+        let sources = &self.interests.sources;
+        self.sources.retain(|(_, name)| sources.keeps(name));
+    }
+
+    fn credential_change(&self, name: Arc<str>, Change { before, after, .. }: &Change) -> CredentialChange {
         let same =
             before.as_ref().zip(after.as_ref()).is_some_and(|(before, after)| same_work(before, after));
         let versions = [before.as_deref(), after.as_deref()];
@@ -591,9 +654,9 @@ mod tests {
     /// Two namespaces, of which `shop` is selected, and one credential.
     fn served() -> Index {
         let mut index = index();
+        index.ingest_credential(put(&credential("c1", 3, 1, &json!({}))));
         index.ingest_namespace(put(&namespace("shop", "n1", 1, &json!({"pull": "yes"}))));
         index.ingest_namespace(put(&namespace("other", "n2", 2, &json!({}))));
-        index.ingest_credential(put(&credential("c1", 3, 1, &json!({}))));
         index
     }
 
@@ -605,7 +668,7 @@ mod tests {
         Payload {
             content: SecretBytes::from(content.as_bytes().to_vec()),
             fingerprint: content.to_owned(),
-            servers: vec!["ghcr.io".to_owned()],
+            servers: ["ghcr.io".to_owned()].into(),
             expires_at: None,
         }
     }
@@ -654,7 +717,8 @@ mod tests {
     #[test]
     fn a_namespace_is_requeued_only_if_something_that_matters_changed() {
         let mut index = index();
-        let labels = json!({"pull": "yes"});
+        index.ingest_credential(put(&credential("c1", 1, 1, &json!({}))));
+        let labels = json!({"pull": "yes", "other": "1"});
         assert_eq!(index.ingest_namespace(put(&namespace("shop", "n1", 1, &labels))), [Arc::from("shop")]);
         assert!(index.ingest_namespace(put(&namespace("shop", "n1", 2, &labels))).is_empty());
         assert!(!index.ingest_namespace(put(&namespace("shop", "n1", 3, &json!({})))).is_empty());
@@ -886,8 +950,8 @@ mod tests {
     #[test]
     fn a_change_concerns_namespaces_selected_before_or_after_and_those_that_hold_a_copy() {
         let mut index = served();
-        index.ingest_namespace(put(&namespace("late", "n3", 4, &json!({"tier": "gold"}))));
-        let spec = json!({"namespaces": {"selector": {"matchLabels": {"tier": "gold"}}}});
+        let spec = json!({"namespaces": {"matchNames": ["late"]}});
+        index.ingest_namespace(put(&namespace("late", "n3", 4, &json!({}))));
         let changes = index.ingest_credential(put(&credential("c1", 5, 2, &spec)));
         assert_eq!(changes[0].concerned, [Arc::from("late"), Arc::from("shop")]);
         let spec = json!({"namespaces": {"matchNames": ["nowhere"]}});
@@ -896,6 +960,83 @@ mod tests {
         let changes = index.ingest_credential(Event::Deleted(received(&credential("c1", 8, 3, &spec))));
         assert_eq!(changes[0].concerned, [Arc::from("shop")]);
         assert!(changes[0].deleted && changes[0].gone.as_deref() == Some("c1"));
+    }
+
+    /// A list of namespaces, as it is from now on.
+    fn list_namespaces(index: &mut Index, namespaces: &[Value]) {
+        index.ingest_namespace(Event::ListBegins);
+        for namespace in namespaces {
+            index.ingest_namespace(put(namespace));
+        }
+        index.ingest_namespace(Event::ListEnds);
+    }
+
+    #[test]
+    fn nobody_is_deselected_before_every_namespace_was_looked_at_for_a_new_label() {
+        let mut index = served();
+        let shop = namespace("shop", "n1", 1, &json!({"pull": "yes", "tier": "gold"}));
+        list_namespaces(&mut index, std::slice::from_ref(&shop));
+        let spec = json!({"namespaces": {"selector": {"matchLabels": {"tier": "gold"}}}});
+        let renamed = |tier: &str| json!({"namespaces": {"selector": {"matchLabels": {tier: "gold"}}}});
+        let selects = |index: &Index| {
+            let world = index.observe(&Arc::from("shop")).unwrap();
+            world.credentials[0].active_spec().unwrap().namespaces.selects(&world.namespace)
+        };
+        assert!(index.ingest_credential(put(&credential("c1", 5, 2, &spec))).is_empty());
+        assert!(selects(&index) && index.needs_list(Listed::Namespaces) && !index.is_complete());
+        assert!(index.admit_credentials().is_empty());
+        list_namespaces(&mut index, &[shop]);
+        let changes = index.admit_credentials();
+        assert_eq!((changes[0].concerned.clone(), selects(&index)), (vec![Arc::from("shop")], true));
+        assert!(!index.needs_list(Listed::Namespaces));
+        // One that ends, or is superseded, is waited for no longer.
+        index.ingest_credential(put(&credential("c1", 6, 3, &renamed("team"))));
+        assert!(index.needs_list(Listed::Namespaces));
+        index.ingest_credential(Event::Deleted(received(&credential("c1", 7, 3, &renamed("team")))));
+        assert!(!index.needs_list(Listed::Namespaces) && index.admit_credentials().is_empty());
+        assert!(index.credential(&name()).is_none());
+    }
+
+    #[test]
+    fn a_source_that_comes_to_be_named_is_listed_and_one_that_nobody_names_is_not_kept() {
+        let mut index = served();
+        let source = |name: &str| json!({"metadata": {"namespace": "regcred-system", "name": name, "resourceVersion": "4"}});
+        let list = |index: &mut Index| {
+            index.ingest_source(Event::ListBegins);
+            for name in ["bot", "new"] {
+                index.ingest_source(put(&source(name)));
+            }
+            index.ingest_source(Event::ListEnds);
+        };
+        list(&mut index);
+        assert!(index.read("bot").is_some() && index.read("new").is_none());
+        let registries = json!([{"server": "ghcr.io", "source": {"secretRef": {"name": "new"}}}]);
+        let spec = json!({"registries": registries});
+        assert!(index.ingest_credential(put(&credential("c1", 9, 2, &spec))).is_empty());
+        assert!(index.needs_list(Listed::Sources) && index.read("bot").is_some());
+        list(&mut index);
+        assert_eq!(index.admit_credentials().len(), 1);
+        assert!(index.read("bot").is_none() && index.read("new").is_some());
+    }
+
+    #[test]
+    fn a_copy_whose_key_was_not_kept_is_read_again_from_a_write_that_changed_nothing() {
+        let mut index = served();
+        let mut copy = secret("s1", 5);
+        copy["metadata"]["labels"] = json!({"team": "a"});
+        copy["metadata"]["managedFields"] = json!([{
+            "manager": "regcred", "operation": "Apply", "fieldsV1": {"f:metadata": {"f:labels": {"f:team": {}}}},
+        }]);
+        index.ingest_secret(&COPIES, put(&copy));
+        let labels = |index: &Index| {
+            let marks = index.observe(&Arc::from("shop")).unwrap().secrets["pull"].marks.clone().unwrap();
+            (marks.labels.len(), marks.owns_more)
+        };
+        assert_eq!(labels(&index), (0, true));
+        let spec = json!({"target": {"metadata": {"labels": {"team": "a"}}}});
+        index.ingest_credential(put(&credential("c1", 9, 2, &spec)));
+        index.ingest_written_secret(received(&copy));
+        assert_eq!(labels(&index), (1, false));
     }
 
     #[test]
@@ -984,6 +1125,7 @@ mod tests {
         let mut index = served();
         let source = |name: &str, version: u64| json!({"metadata": {"namespace": "regcred-system", "name": name, "resourceVersion": version.to_string()}});
         assert!(index.ingest_source(put(&source("unrelated", 4))).is_empty());
+        assert!(index.read("unrelated").is_none());
         assert_eq!(index.ingest_source(put(&source("bot", 5))), [name()]);
         assert!(index.read("bot").is_some());
         index.ingest_source(Event::ListBegins);

@@ -7,6 +7,7 @@
 //! | `metadata` | `metadata` as far as it is read, leniently |
 //! | `decode` | received objects become the planner's data |
 //! | `event` | one event of a list or a watch |
+//! | `interest` | what RegistryCredentials ask of other objects: nothing else of those is kept |
 //! | `intern` | one copy of what thousands of objects have in common |
 //! | `shelf` | the objects of one watch, by namespace and name |
 //! | `scope` | which Secrets each watch delivers, as a field selector |
@@ -17,6 +18,7 @@ mod credentials;
 mod decode;
 mod event;
 mod index;
+mod interest;
 mod intern;
 mod metadata;
 mod received;
@@ -28,7 +30,7 @@ pub use decode::{
     CredentialBody, CredentialObject, NamespaceBody, SecretBody, ServiceAccountBody, SourceSecretBody,
 };
 pub use event::Event;
-pub use index::{CredentialChange, Index};
+pub use index::{CredentialChange, Index, Listed};
 pub use received::{Body, Received, Undecodable};
 pub use scope::SecretScope;
 pub use shelf::Origin;

@@ -101,10 +101,6 @@ impl Metadata {
         self.labels.as_ref()?.get(key).map(String::as_str)
     }
 
-    pub(crate) fn take_labels(&mut self) -> Strings {
-        self.labels.take().unwrap_or_default()
-    }
-
     pub(crate) fn take_finalizers(&mut self) -> Vec<String> {
         self.finalizers.take().unwrap_or_default()
     }
@@ -115,14 +111,12 @@ impl Metadata {
         (first.len() <= LONGEST_FINALIZER).then_some(first)
     }
 
-    /// The labels among these keys.
-    pub(crate) fn labels_named(&self, keys: &BTreeSet<String>) -> Strings {
-        only(self.labels.as_ref(), keys)
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.labels.iter().flatten()
     }
 
-    /// The annotations among these keys.
-    pub(crate) fn annotations_named(&self, keys: &BTreeSet<String>) -> Strings {
-        only(self.annotations.as_ref(), keys)
+    pub(crate) fn annotations(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.annotations.iter().flatten()
     }
 
     pub(crate) fn owners(&self) -> impl Iterator<Item = &OwnerReference> {
@@ -139,11 +133,6 @@ impl ManagedFields {
     pub(crate) fn is_our_apply(&self) -> bool {
         self.manager.as_deref() == Some(names::FIELD_MANAGER) && self.operation.as_deref() == Some("Apply")
     }
-}
-
-fn only(all: Option<&Strings>, keys: &BTreeSet<String>) -> Strings {
-    let wanted = all.into_iter().flatten().filter(|(key, _)| keys.contains(*key));
-    wanted.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 impl<'de> Deserialize<'de> for FieldNames {

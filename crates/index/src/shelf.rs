@@ -64,11 +64,25 @@ impl<T> Shelf<T> {
     pub fn apply(&mut self, key: Key, version: Version, value: T, origin: Origin) -> bool {
         match origin {
             Origin::Watch => self.newest = self.newest.max(version),
+            Origin::OwnWrite if self.is_version(&key, version) => {
+                // A write that changed nothing: it is read again, perhaps for more than before.
+                self.items.entry(key).and_modify(|item| item.value = value);
+                return false;
+            }
             Origin::OwnWrite if version != 0 && version <= self.newest => return false,
             Origin::OwnWrite => {}
         }
         let mentioned = origin == Origin::Watch || !self.listing;
         self.put(key, version, value, mentioned)
+    }
+
+    /// Whether the object on the shelf is as new as this version, or newer.
+    pub fn is_outdated(&self, key: &Key, version: Version) -> bool {
+        self.items.get(key).is_some_and(|item| version != 0 && item.version >= version)
+    }
+
+    fn is_version(&self, key: &Key, version: Version) -> bool {
+        self.items.get(key).is_some_and(|item| version != 0 && item.version == version)
     }
 
     /// `mentioned`: the list that goes on, or the last one, is known to have it.
@@ -123,6 +137,11 @@ impl<T> Shelf<T> {
             .extract_if(.., |_, item| item.epoch != epoch)
             .map(|(key, item)| (key, item.value))
             .collect()
+    }
+
+    /// Drops the objects whose keys do not pass, without a word.
+    pub fn retain(&mut self, passes: impl Fn(&Key) -> bool) {
+        self.items.retain(|key, _| passes(key));
     }
 
     /// Whether a list was ever complete.

@@ -11,6 +11,10 @@ use regcred_dockerconfig::SecretBytes;
 use crate::observed::{Secret, Uid};
 use crate::validate::Validated;
 
+/// The longest list of servers in an annotation, in bytes, and what follows one that is cut.
+const LONGEST_LIST: usize = 1024;
+const MORE: &str = "...";
+
 /// The content of the desired Secret, rendered from its sources.
 #[derive(Clone, PartialEq)]
 pub struct Payload {
@@ -19,7 +23,7 @@ pub struct Payload {
     /// Keyed digest of `content`, 32 hexadecimal digits. Equal digests: equal content.
     pub fingerprint: String,
     /// The servers it has an entry for, sorted.
-    pub servers: Vec<String>,
+    pub servers: Arc<[String]>,
     /// When the first credential in it expires, where that is known.
     pub expires_at: Option<Timestamp>,
 }
@@ -47,6 +51,17 @@ pub struct SecretCopy {
     pub owned: bool,
     /// Its content.
     pub payload: Payload,
+}
+
+impl Payload {
+    /// Uses the memory of another payload for what both hold: one source may fill many.
+    #[must_use]
+    pub fn sharing(self, other: &Self) -> Self {
+        if self.content != other.content || self.servers != other.servers {
+            return self;
+        }
+        Self { content: other.content.clone(), servers: other.servers.clone(), ..self }
+    }
 }
 
 impl SecretCopy {
@@ -80,7 +95,8 @@ impl SecretCopy {
         secret.owns_data
             && !secret.immutable
             && secret.marks.as_ref().is_some_and(|marks| {
-                marks.labels == self.labels
+                !marks.owns_more
+                    && marks.labels == self.labels
                     && marks.annotations == self.annotations
                     && marks.owner_uid.as_ref() == owner
             })
@@ -97,10 +113,56 @@ fn labels(credential_name: &str, spec: &Validated) -> BTreeMap<String, String> {
 fn annotations(credential_uid: &str, spec: &Validated, payload: &Payload) -> BTreeMap<String, String> {
     let mut annotations = spec.annotations.clone();
     annotations.insert(names::CREDENTIAL_UID_ANNOTATION.to_owned(), credential_uid.to_owned());
-    annotations.insert(names::SERVERS_ANNOTATION.to_owned(), payload.servers.join(","));
+    annotations.insert(names::SERVERS_ANNOTATION.to_owned(), listed(&payload.servers));
     annotations.insert(names::FINGERPRINT_ANNOTATION.to_owned(), payload.fingerprint.clone());
     if let Some(expires_at) = payload.expires_at {
         annotations.insert(names::EXPIRES_AT_ANNOTATION.to_owned(), expires_at.to_string());
     }
     annotations
+}
+
+/// The first servers, and a sign that there are more: annotations are limited in size, and for people to read.
+fn listed(servers: &[String]) -> String {
+    let whole = servers.join(",");
+    if whole.len() <= LONGEST_LIST {
+        return whole;
+    }
+    let mut text = String::new();
+    for server in servers {
+        if text.len() + server.len() + MORE.len() >= LONGEST_LIST {
+            break;
+        }
+        text += server;
+        text += ",";
+    }
+    text + MORE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_servers_is_cut_at_a_server() {
+        let servers: Vec<_> = (100..900).map(|number| format!("r{number}.example.com")).collect();
+        assert_eq!(listed(&servers[..2]), "r100.example.com,r101.example.com");
+        let text = listed(&servers);
+        assert!(text.len() <= LONGEST_LIST && text.starts_with("r100.example.com,r101"), "{text}");
+        assert!(text.ends_with(".example.com,..."), "{text}");
+    }
+
+    #[test]
+    fn payloads_of_one_source_are_held_once() {
+        let payload = |content: &str| Payload {
+            content: SecretBytes::from(content.as_bytes().to_vec()),
+            fingerprint: String::new(),
+            servers: [content.to_owned()].into(),
+            expires_at: None,
+        };
+        let first = payload("a");
+        let [second, other] = ["a", "b"].map(|content| payload(content).sharing(&first));
+        assert!(std::ptr::eq(first.content.expose(), second.content.expose()));
+        assert!(Arc::ptr_eq(&first.servers, &second.servers));
+        assert_eq!(other.content.expose(), b"b");
+    }
 }

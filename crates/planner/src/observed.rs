@@ -17,7 +17,7 @@ pub const MAX_ENTRIES: usize = 64;
 pub struct Namespace {
     /// Its name.
     pub name: Arc<str>,
-    /// Its labels.
+    /// Its labels, as far as selectors name them.
     pub labels: StringMap,
     /// It carries `regcred.dev/exclude: "true"`.
     pub excluded: bool,
@@ -34,7 +34,7 @@ pub struct ServiceAccount {
     pub uid: Uid,
     /// The version that a patch is planned from.
     pub resource_version: Arc<str>,
-    /// Its labels.
+    /// Its labels, as far as selectors name them.
     pub labels: StringMap,
     /// It carries `regcred.dev/exclude: "true"`.
     pub excluded: bool,
@@ -93,7 +93,7 @@ pub enum Trust {
 }
 
 /// What regcred wrote on a Secret. Labels and annotations are those that its field manager still
-/// owns, so that what others add is no drift, and what they change is.
+/// owns, so that what others add is no drift, and what they change is; of those only what some copy carries is kept.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Marks {
     /// UID of the RegistryCredential, from the annotation.
@@ -104,6 +104,9 @@ pub struct Marks {
     pub labels: BTreeMap<String, String>,
     /// Annotations that regcred owns.
     pub annotations: BTreeMap<String, String>,
+    /// regcred's field manager owns more labels or annotations, which no copy carries: of a former spec, or of somebody
+    /// who wrote under its name.
+    pub owns_more: bool,
     /// UID in an ownerReference to a RegistryCredential.
     pub owner_uid: Option<Uid>,
     /// Name of the RegistryCredential that left it by `deletionPolicy: Retain`.

@@ -68,6 +68,11 @@ impl NamespaceFilter {
         !self.all && self.chosen.names.is_empty() && self.chosen.selector.0.is_empty()
     }
 
+    /// The keys of labels that decide.
+    pub fn label_keys(&self) -> impl Iterator<Item = &str> {
+        self.chosen.label_keys()
+    }
+
     /// Whether this namespace gets the Secret.
     pub fn selects(&self, namespace: &Namespace) -> bool {
         if namespace.terminating || namespace.excluded || self.chosen.excludes(&namespace.name) {
@@ -89,6 +94,11 @@ impl ServiceAccountFilter {
     /// Whether no list is written: Pods name the Secret themselves.
     pub fn is_none(&self) -> bool {
         self.from == ServiceAccountsFrom::None
+    }
+
+    /// The keys of labels that decide.
+    pub fn label_keys(&self) -> impl Iterator<Item = &str> {
+        self.chosen.label_keys()
     }
 
     /// Whether this ServiceAccount, in a selected namespace, names the Secret.
@@ -119,6 +129,10 @@ impl Choice {
 
     fn excludes(&self, name: &str) -> bool {
         self.exclude.iter().any(|glob| glob.matches(name))
+    }
+
+    fn label_keys(&self) -> impl Iterator<Item = &str> {
+        self.selector.0.iter().map(|requirement| requirement.key.as_str())
     }
 
     fn takes(&self, name: &str, labels: &StringMap) -> bool {

@@ -53,10 +53,15 @@ impl Validated {
 
     /// Whether a Secret of this name in the source namespace is one of its sources.
     pub fn reads(&self, secret: &str) -> bool {
-        let by_server = self.registries.iter().any(|registry| match &registry.source {
-            SourceMember::Secret(reference) => reference.name == secret,
+        self.source_secrets().any(|name| name == secret)
+    }
+
+    /// The Secrets of the source namespace that are its sources.
+    pub fn source_secrets(&self) -> impl Iterator<Item = &str> {
+        let by_server = self.registries.iter().map(|registry| match &registry.source {
+            SourceMember::Secret(reference) => reference.name.as_str(),
         });
-        by_server || self.docker_config_secrets.iter().any(|name| name == secret)
+        by_server.chain(self.docker_config_secrets.iter().map(String::as_str))
     }
 }
 

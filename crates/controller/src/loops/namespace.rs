@@ -173,7 +173,7 @@ mod tests {
         let payload = Payload {
             content: b"{}".to_vec().into(),
             fingerprint: fingerprint.to_owned(),
-            servers: vec!["ghcr.io".to_owned()],
+            servers: ["ghcr.io".to_owned()].into(),
             expires_at: None,
         };
         let state = SourceState::Resolved { registries: Vec::new(), expires_at: None, note: None };

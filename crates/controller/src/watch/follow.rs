@@ -14,18 +14,19 @@ use super::intake::note_unreadable;
 use crate::context::Context;
 use crate::pause::Pause;
 
-/// Follows the objects of a kind.
-pub(super) async fn follow<T: Body>(
+/// Follows the objects of a kind, and lists them again where `again` returns.
+pub(super) async fn follow<T: Body, A: Future<Output = ()>>(
     context: &Context,
     kind: &'static str,
     api: Api<Received<T>>,
     config: Config,
+    again: impl Fn() -> A,
     mut ingest: impl FnMut(Event<T>),
 ) where
     Received<T>: Clone + DeserializeOwned + Debug,
 {
     let stream = |config| watcher(api.clone(), config);
-    follow_stream(context, kind, config, stream, |event| ingest(read(context, kind, event))).await;
+    follow_stream(context, kind, config, stream, again, |event| ingest(read(context, kind, event))).await;
 }
 
 fn read<T>(context: &Context, kind: &'static str, event: watcher::Event<Received<T>>) -> Event<T> {
@@ -42,11 +43,12 @@ fn read<T>(context: &Context, kind: &'static str, event: watcher::Event<Received
 
 /// kube's stream resumes or lists again by itself after an error; what it leaves to us is the pause, and the
 /// servers that know no streaming lists.
-async fn follow_stream<T, S>(
+async fn follow_stream<T, S, A: Future<Output = ()>>(
     context: &Context,
     kind: &'static str,
     config: Config,
     stream: impl Fn(Config) -> S,
+    again: impl Fn() -> A,
     mut ingest: impl FnMut(watcher::Event<T>),
 ) where
     S: Stream<Item = watcher::Result<watcher::Event<T>>>,
@@ -55,7 +57,7 @@ async fn follow_stream<T, S>(
     loop {
         let mut pause = Pause::default();
         let mut events = pin!(stream(config.clone()));
-        while let Some(event) = events.next().await {
+        while let Some(event) = next(&mut events, again()).await {
             match event {
                 Ok(event) => {
                     pause = Pause::default();
@@ -78,6 +80,15 @@ async fn follow_stream<T, S>(
                 }
             }
         }
+    }
+}
+
+/// `None` where a list is asked for: a stream begins with one.
+async fn next<S: Stream + Unpin>(events: &mut S, again: impl Future<Output = ()>) -> Option<S::Item> {
+    tokio::select! {
+        biased;
+        () = again => None,
+        event = events.next() => event,
     }
 }
 
@@ -180,6 +191,10 @@ mod tests {
         Box::pin(stream::iter(events).chain(stream::pending()))
     }
 
+    fn never() -> std::future::Pending<()> {
+        std::future::pending()
+    }
+
     async fn follow_until(count: usize, stream: impl Fn(Config) -> Events) {
         let context = fake::context("a", |_, _, _| (200, json!({})));
         let (seen, enough) = (AtomicUsize::new(0), tokio::sync::Notify::new());
@@ -189,7 +204,7 @@ mod tests {
             }
         };
         tokio::select! {
-            () = follow_stream(&context, "Thing", Config::default(), stream, ingest) => {}
+            () = follow_stream(&context, "Thing", Config::default(), stream, never, ingest) => {}
             () = enough.notified() => {}
         }
     }
@@ -203,6 +218,22 @@ mod tests {
         };
         let listed = tokio::time::timeout(Duration::from_secs(5), follow_until(2, stream)).await;
         listed.expect("the list was taken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_is_listed_again_as_often_as_somebody_asks() {
+        let context = fake::context("a", |_, _, _| (200, json!({})));
+        let (asked, lists) = (tokio::sync::Notify::new(), AtomicUsize::new(0));
+        let stream = |_| events(vec![Ok(watcher::Event::Init), Ok(watcher::Event::InitDone)]);
+        let ingest = |event| {
+            if matches!(event, watcher::Event::InitDone) && lists.fetch_add(1, Ordering::Relaxed) < 2 {
+                asked.notify_one();
+            }
+        };
+        let again = || asked.notified();
+        let followed = follow_stream(&context, "Thing", Config::default(), stream, again, ingest);
+        assert!(tokio::time::timeout(Duration::from_secs(60), followed).await.is_err());
+        assert_eq!(lists.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,21 +2,31 @@
 //! until those keys are queued, so that nobody sees new state whose keys are not queued yet.
 
 use regcred_index::{
-    CredentialBody, CredentialChange, Event, NamespaceBody, Origin, Received, SecretBody, SecretScope,
+    CredentialBody, CredentialChange, Event, Index, NamespaceBody, Origin, Received, SecretBody, SecretScope,
     ServiceAccountBody, SourceSecretBody,
 };
 
 use crate::context::Context;
 
 pub(super) fn namespace(context: &Context, event: Event<NamespaceBody>) {
-    for name in context.index().ingest_namespace(event) {
+    let listed = matches!(event, Event::ListEnds);
+    let mut index = context.index();
+    for name in index.ingest_namespace(event) {
         context.queues.namespace(name);
+    }
+    if listed {
+        admit_credentials(context, &mut index);
     }
 }
 
 pub(super) fn service_account(context: &Context, event: Event<ServiceAccountBody>) {
-    for namespace in context.index().ingest_service_account(event) {
+    let listed = matches!(event, Event::ListEnds);
+    let mut index = context.index();
+    for namespace in index.ingest_service_account(event) {
         context.queues.namespace(namespace);
+    }
+    if listed {
+        admit_credentials(context, &mut index);
     }
 }
 
@@ -27,19 +37,36 @@ pub(super) fn secret(context: &Context, scope: &SecretScope, event: Event<Secret
 }
 
 pub(super) fn source(context: &Context, event: Event<SourceSecretBody>) {
-    for credential in context.index().ingest_source(event) {
+    let listed = matches!(event, Event::ListEnds);
+    let mut index = context.index();
+    for credential in index.ingest_source(event) {
         context.queues.source_changed(credential);
+    }
+    if listed {
+        admit_credentials(context, &mut index);
     }
 }
 
 pub(super) fn credential(context: &Context, event: Event<CredentialBody>) {
     let mut index = context.index();
-    for change in index.ingest_credential(event) {
+    let changes = index.ingest_credential(event);
+    take_credentials(context, &index, changes);
+}
+
+/// RegistryCredentials that waited for this list are in force now.
+fn admit_credentials(context: &Context, index: &mut Index) {
+    let changes = index.admit_credentials();
+    take_credentials(context, index, changes);
+}
+
+fn take_credentials(context: &Context, index: &Index, changes: Vec<CredentialChange>) {
+    for change in changes {
         if let Some(entry) = index.credential(&change.name).filter(|entry| entry.is_look_due()) {
             context.queues.source(change.name.clone(), !entry.has_local_sources());
         }
         requeue(context, change);
     }
+    context.lists.ask(index);
     context.targets_changed.notify_one();
 }
 

@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use kube::Api;
 use kube::runtime::watcher::Config;
-use regcred_index::SecretScope;
+use regcred_index::{Event, Listed, SecretScope};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::context::Context;
+use crate::context::{Context, wait_for};
 use follow::{follow, note_complete};
 
 pub(crate) use intake::{ingest_written_credential, ingest_written_secret, ingest_written_service_account};
@@ -41,31 +41,52 @@ pub(crate) fn spawn_all(context: &Arc<Context>) -> JoinSet<()> {
 
 async fn namespaces(context: Arc<Context>) {
     let api = Api::all(context.watch_client.clone());
-    follow(&context, "Namespace", api, Config::default(), |event| intake::namespace(&context, event)).await;
+    let again = || context.lists.asked(&context, Listed::Namespaces);
+    wait_for(&context.asked).await;
+    let ingest = |event| intake::namespace(&context, event);
+    follow(&context, "Namespace", api, Config::default(), again, ingest).await;
 }
 
 async fn service_accounts(context: Arc<Context>) {
     let api = Api::all(context.watch_client.clone());
+    let again = || context.lists.asked(&context, Listed::ServiceAccounts);
+    wait_for(&context.asked).await;
     let ingest = |event| intake::service_account(&context, event);
-    follow(&context, "ServiceAccount", api, Config::default(), ingest).await;
+    follow(&context, "ServiceAccount", api, Config::default(), again, ingest).await;
 }
 
+/// What is kept of everything else follows from these, so they are listed first.
 async fn credentials(context: Arc<Context>) {
     let api = Api::all(context.watch_client.clone());
-    let ingest = |event| intake::credential(&context, event);
-    follow(&context, "RegistryCredential", api, Config::default(), ingest).await;
+    let ingest = |event| {
+        let listed = matches!(event, Event::ListEnds);
+        intake::credential(&context, event);
+        if listed {
+            context.asked.send_if_modified(|asked| !std::mem::replace(asked, true));
+        }
+    };
+    follow(&context, "RegistryCredential", api, Config::default(), never, ingest).await;
 }
 
 async fn sources(context: Arc<Context>) {
     let api = Api::namespaced(context.watch_client.clone(), &context.options.source_namespace);
+    let again = || context.lists.asked(&context, Listed::Sources);
+    wait_for(&context.asked).await;
     let ingest = |event| intake::source(&context, event);
-    follow(&context, "Secret in the source namespace", api, Config::default(), ingest).await;
+    follow(&context, "Secret in the source namespace", api, Config::default(), again, ingest).await;
 }
 
 async fn secrets(context: Arc<Context>, scope: SecretScope) {
     let api = Api::all(context.watch_client.clone());
     let config = Config::default().fields(&scope.field_selector());
-    follow(&context, "Secret", api, config, |event| intake::secret(&context, &scope, event)).await;
+    wait_for(&context.asked).await;
+    let ingest = |event| intake::secret(&context, &scope, event);
+    follow(&context, "Secret", api, config, never, ingest).await;
+}
+
+/// Nobody asks for another list of a kind of which all that is needed is kept anyway.
+fn never() -> std::future::Pending<()> {
+    std::future::pending()
 }
 
 /// Where target names are not listed, the operator sees docker configurations only. So that a
