@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::RunArgs;
-use crate::server::{Pages, router};
+use crate::server::{self, Pages, router};
 use crate::telemetry;
 
 /// Where a Pod finds the name of its own namespace
@@ -48,7 +48,7 @@ async fn serve(args: RunArgs) -> Result<(), Error> {
     let pages = Pages { pulse: clients.pulse.clone(), stage: stage.clone(), registry: Arc::new(registry) };
     let listener = TcpListener::bind(args.listen).await?;
     print(Ok::<_, Error>(format!("listening on {}\n", listener.local_addr()?)))?;
-    let server = tokio::spawn(axum::serve(listener, router(pages)).into_future());
+    let server = tokio::spawn(server::serve(listener, router(pages)));
     let signals = tokio::spawn(stop_on_signal(stage.clone()));
     let outcome = regcred_controller::run(clients, options(args), metrics, stage).await;
     signals.abort();
