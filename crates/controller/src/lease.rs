@@ -34,6 +34,12 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) const FORBIDDEN: &str = "the operator may not read or write the lease, so this replica does not work; grant it get, \
                          create and update on Lease regcred in its own namespace";
 
+/// How long RegistryCredentials may lack a status for their present spec while somebody else holds the lease. A replica
+/// that works writes one within seconds.
+const IDLE_HOLDER: Duration = Duration::from_mins(2);
+/// How much of a holder's name is passed on, and of which characters: anybody who may write the lease chooses it.
+const HOLDER_LENGTH: usize = 80;
+
 /// A Lease. Anybody who may write it decides what is in it, so each member stays text until it is read; what is not
 /// ours goes back as it came.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -50,8 +56,25 @@ struct Elector {
     /// The record last seen, and since when it has not changed.
     seen: Option<(Option<String>, Instant)>,
     renewed: Option<Instant>,
+    /// When this replica last held the lease, until somebody else is seen to hold it.
+    held: Option<Instant>,
+    /// Who took the lease from this replica before it had expired, and still has it.
+    usurper: Option<String>,
+    /// Since when another holder leaves a RegistryCredential without a status.
+    idle_since: Option<Instant>,
     /// Why looks fail, and since when.
     failing: Option<(StepError, Instant)>,
+}
+
+/// What a look at the lease came to.
+#[derive(Debug)]
+enum Held {
+    /// It is ours, and renewed.
+    Ours,
+    /// Somebody else holds it.
+    Others(String),
+    /// Somebody else wrote it first; the next look tells who holds it.
+    Contended,
 }
 
 /// Keeps `stage.leading` true while this replica holds the lease. Without a lease it leads at once.
@@ -81,14 +104,19 @@ impl Elector {
         let deadline = self.renewed.unwrap_or(now) + RENEW_DEADLINE;
         let held = tokio::time::timeout_at(deadline, self.hold(context, leases)).await;
         let held = held.map_or(Err(CallError::NoAnswer), |held| held.map_err(CallError::from));
-        self.note_failure(context, held.as_ref().err().map(CallError::meaning), now);
+        self.note_holder(context, &held, now);
+        let trouble = match &held {
+            Ok(Held::Others(holder)) => self.trouble_with_holder(holder),
+            _ => None,
+        };
+        self.note_failure(context, held.as_ref().err().map(CallError::meaning), trouble, now);
         match held {
-            Ok(true) => {
+            Ok(Held::Ours) => {
                 self.renewed = Some(now);
                 lead(context, true);
                 return RENEW.saturating_sub(now.elapsed());
             }
-            Ok(false) => {
+            Ok(Held::Others(_) | Held::Contended) => {
                 self.renewed = None;
                 lead(context, false);
             }
@@ -102,9 +130,43 @@ impl Elector {
         RETRY
     }
 
+    /// Notes who holds the lease. No replica of ours takes one that has not expired.
+    fn note_holder(&mut self, context: &Context, held: &Result<Held, CallError>, now: Instant) {
+        match held {
+            Ok(Held::Ours) => (self.held, self.usurper, self.idle_since) = (Some(now), None, None),
+            Ok(Held::Others(holder)) => {
+                if self.held.take().is_some_and(|at| at.elapsed() < DURATION) {
+                    self.usurper = Some(holder.clone());
+                    context.metrics.leases_lost_by_force.inc();
+                    tracing::warn!(lease = NAME, "{}", taken_by_force(holder));
+                } else if self.usurper.as_ref() != Some(holder) {
+                    self.usurper = None;
+                }
+                let idle = context.index().credentials().lack_status();
+                self.idle_since = idle.then(|| self.idle_since.unwrap_or(now));
+            }
+            Ok(Held::Contended) | Err(_) => {}
+        }
+    }
+
+    /// What is wrong with the holder of the lease, and what to do.
+    fn trouble_with_holder(&self, holder: &str) -> Option<String> {
+        let idle = self.idle_since.is_some_and(|since| since.elapsed() >= IDLE_HOLDER);
+        match &self.usurper {
+            Some(usurper) => Some(taken_by_force(usurper)),
+            None => idle.then(|| idle_holder(holder)),
+        }
+    }
+
     /// Logs each cause for which looks at the lease fail once, and that they no longer do. A replica whose looks are
     /// refused, or fail for long, is not ready: it works only as long as another one need not.
-    fn note_failure(&mut self, context: &Context, failure: Option<StepError>, now: Instant) {
+    fn note_failure(
+        &mut self,
+        context: &Context,
+        failure: Option<StepError>,
+        trouble: Option<String>,
+        now: Instant,
+    ) {
         let before = self.failing;
         let namespace = &context.options.source_namespace;
         let since = before.map_or(now, |(_, since)| since);
@@ -119,7 +181,7 @@ impl Elector {
         }
         let lasting =
             |cause: StepError| cause.class() == Class::UserMustAct || since.elapsed() >= RENEW_DEADLINE;
-        let trouble = failure.filter(|cause| lasting(*cause)).map(words);
+        let trouble = failure.filter(|cause| lasting(*cause)).map(words).or(trouble);
         context.stage.lease_trouble.send_if_modified(|told| {
             let changed = *told != trouble;
             *told = trouble;
@@ -128,15 +190,15 @@ impl Elector {
     }
 
     /// Takes or renews the lease, if it is ours, free or expired.
-    async fn hold(&mut self, context: &Context, leases: &Objects) -> Result<bool, kube::Error> {
+    async fn hold(&mut self, context: &Context, leases: &Objects) -> Result<Held, kube::Error> {
         let Some(mut record) = leases.get::<Record>(NAME).await? else {
             return won(leases.create(&fresh(context)).await);
         };
-        let holder = record.holder();
-        let ours = holder.as_deref() == Some(context.options.identity.as_str());
+        let other = record.holder().filter(|holder| *holder != context.options.identity);
+        let ours = other.is_none() && record.holder().is_some();
         let stood_still = self.stood_still(record.version());
-        if !ours && holder.is_some() && stood_still < DURATION {
-            return Ok(false);
+        if let Some(holder) = other.filter(|_| stood_still < DURATION) {
+            return Ok(Held::Others(holder));
         }
         record.renew(context, ours);
         won(leases.replace(NAME, &record.to_send()).await)
@@ -201,11 +263,34 @@ fn words(cause: StepError) -> String {
     if cause == StepError::Forbidden { FORBIDDEN.to_owned() } else { cause.to_string() }
 }
 
+pub(crate) fn taken_by_force(holder: &str) -> String {
+    format!(
+        "{} took the lease before it had expired, which no replica of regcred does, so this one does not work; look in \
+         the audit log for who writes Lease regcred in the operator's namespace, take that right away, and delete the \
+         Lease",
+        quoted(holder)
+    )
+}
+
+pub(crate) fn idle_holder(holder: &str) -> String {
+    format!(
+        "{} holds the lease and writes no status, so nothing is done; if that is no Pod of regcred, take the right to \
+         write Lease regcred away from whoever does and delete the Lease, and else look at that Pod's log",
+        quoted(holder)
+    )
+}
+
+/// A holder's name, in quotes, as far as names of Pods look like that.
+fn quoted(holder: &str) -> String {
+    let usual = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    format!("\"{}\"", holder.chars().filter(usual).take(HOLDER_LENGTH).collect::<String>())
+}
+
 /// A conflict means that another replica was faster.
-fn won(result: Result<(), kube::Error>) -> Result<bool, kube::Error> {
+fn won(result: Result<(), kube::Error>) -> Result<Held, kube::Error> {
     match result {
-        Ok(()) => Ok(true),
-        Err(kube::Error::Api(status)) if refusal(&status) == StepError::Conflict => Ok(false),
+        Ok(()) => Ok(Held::Ours),
+        Err(kube::Error::Api(status)) if refusal(&status) == StepError::Conflict => Ok(Held::Contended),
         Err(error) => Err(error),
     }
 }
@@ -335,6 +420,72 @@ mod tests {
         let mut leading = replica.stage.leading.subscribe();
         let lost = leading.wait_for(|leading| !leading);
         assert!(tokio::time::timeout(DURATION, lost).await.is_ok());
+    }
+
+    /// Somebody writes another holder into the lease, and renews it every second if `for_ever`.
+    fn usurp(server: &Server, for_ever: bool) -> tokio::task::JoinHandle<()> {
+        let server = server.clone();
+        tokio::spawn(async move {
+            loop {
+                if let Some(lease) = server.0.lock().as_mut() {
+                    let version = lease["metadata"]["resourceVersion"].as_str().unwrap();
+                    let next = version.parse::<u64>().unwrap() + 1;
+                    lease["metadata"]["resourceVersion"] = json!(next.to_string());
+                    lease["spec"]["holderIdentity"] = json!("evil (run: curl)");
+                }
+                if !for_ever {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        })
+    }
+
+    async fn trouble(replica: &Context) -> String {
+        let mut trouble = replica.stage.lease_trouble.subscribe();
+        let told = tokio::time::timeout(Duration::from_mins(5), trouble.wait_for(Option::is_some)).await;
+        told.expect("it is told").unwrap().clone().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_taken_before_it_expired_is_told_until_this_replica_leads_again() {
+        let server = Server::default();
+        let replica = server.replica("only");
+        tokio::spawn(run(replica.clone()));
+        assert!(within(Duration::from_secs(1), &replica.stage.leading).await);
+        usurp(&server, false);
+        let told = trouble(&replica).await;
+        assert!(told.starts_with("\"evilruncurl\" took the lease before it had expired"), "{told}");
+        assert_eq!(replica.metrics.leases_lost_by_force.get(), 1);
+        assert!(within(DURATION + RENEW, &replica.stage.leading).await, "nobody renews it");
+        assert_eq!(*replica.stage.lease_trouble.borrow(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_renewed_for_ever_by_somebody_who_does_no_work_is_told() {
+        let server = Server::default();
+        *server.0.lock() = Some(json!({"metadata": {"name": "regcred", "resourceVersion": "1"}, "spec": {}}));
+        usurp(&server, true);
+        let replica = server.replica("only");
+        tokio::spawn(run(replica.clone()));
+        tokio::time::sleep(IDLE_HOLDER * 2).await;
+        assert_eq!(*replica.stage.lease_trouble.borrow(), None, "there is nothing to do");
+        let mut credential = json!({
+            "metadata": {"name": "pull", "uid": "c1", "generation": 2, "resourceVersion": "5"},
+            "spec": {"namespaces": {"from": "All"}}, "status": {"observedGeneration": 1},
+        });
+        let put = |object: &Value| {
+            let received = serde_json::from_str(&object.to_string()).unwrap();
+            regcred_index::Event::Put(received, regcred_index::Origin::Watch)
+        };
+        replica.index().ingest_credential(put(&credential));
+        let told = trouble(&replica).await;
+        assert!(told.contains("holds the lease and writes no status"), "{told}");
+        credential["metadata"]["resourceVersion"] = json!("6");
+        credential["status"]["observedGeneration"] = json!(2);
+        replica.index().ingest_credential(put(&credential));
+        let mut trouble = replica.stage.lease_trouble.subscribe();
+        assert!(tokio::time::timeout(RETRY * 3, trouble.wait_for(Option::is_none)).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

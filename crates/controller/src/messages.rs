@@ -182,6 +182,10 @@ fn what_keeps_the_operator_from_starting_is_told_with_its_remedy() {
         "may not read or write the lease",
         Act("grant it get, create and update"),
     ));
+    let forced = crate::lease::taken_by_force("thief");
+    rows.push(Row::new(&forced, "took the lease before it had expired", Act("take that right away")));
+    let idle = crate::lease::idle_holder("thief");
+    rows.push(Row::new(&idle, "writes no status", Act("delete the Lease")));
     let obstacles =
         [crate::fingerprint::NO_NAMESPACE, crate::fingerprint::FORBIDDEN, crate::fingerprint::UNUSABLE];
     for (obstacle, what, remedy) in [

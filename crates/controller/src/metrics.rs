@@ -41,6 +41,8 @@ pub struct Metrics {
     pub(crate) statuses_written: Counter,
     /// Looks at the lease that failed.
     pub(crate) lease_failures: Counter,
+    /// Times that somebody took the lease from this replica before it had expired.
+    pub(crate) leases_lost_by_force: Counter,
     steps: Family<StepLabels, Counter>,
     credential_write_failures: Family<WriteLabels, Counter>,
     watch_failures: Family<KindLabels, Counter>,
@@ -59,6 +61,8 @@ impl Metrics {
         let failures = self.credential_write_failures.clone();
         registry.register("credential_write_failures", "Failed writes of RegistryCredentials", failures);
         registry.register("lease_failures", "Looks at the lease that failed", self.lease_failures.clone());
+        let forced = "Times that somebody took the lease from this replica before it had expired";
+        registry.register("leases_lost_by_force", forced, self.leases_lost_by_force.clone());
         registry.register("watch_failures", "Interruptions of watches", self.watch_failures.clone());
         registry.register("unreadable_objects", "Objects skipped as unreadable", self.unreadable.clone());
         let contested = "Objects that others keep changing back, and that are written seldom for that";

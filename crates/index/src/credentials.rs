@@ -156,6 +156,15 @@ impl Credentials {
         self.shelf.iter().map(|((_, name), entry)| (name, entry))
     }
 
+    /// Whether some status is not about the present spec: whoever works writes it within seconds.
+    pub fn lack_status(&self) -> bool {
+        let lacks = |object: &CredentialObject| {
+            let observed = object.status.as_ref().and_then(|status| status.observed_generation);
+            !object.deleting && object.generation.is_some() && observed != object.generation
+        };
+        self.iter().any(|(_, entry)| lacks(&entry.object))
+    }
+
     /// As the planner takes them.
     pub fn planned(&self) -> &Arc<[Arc<Credential>]> {
         &self.planned
