@@ -14,6 +14,9 @@ use super::intake::note_unreadable;
 use crate::context::Context;
 use crate::pause::Pause;
 
+/// Objects in a page, which is held whole: one may be of 1.5 MB.
+const PAGE: u32 = 10;
+
 /// Follows the objects of a kind, and lists them again where `again` returns.
 pub(super) async fn follow<T: Body, A: Future<Output = ()>>(
     context: &Context,
@@ -70,6 +73,7 @@ async fn follow_stream<T, S, A: Future<Output = ()>>(
                 Err(error) if lacks_streaming_lists(&error) => {
                     tracing::info!(kind, "the API server knows no streaming lists; listing in pages");
                     config.initial_list_strategy = watcher::InitialListStrategy::ListWatch;
+                    config.page_size = Some(PAGE);
                     break;
                 }
                 Err(error) => {
@@ -260,6 +264,7 @@ mod tests {
         let stream = |config: Config| {
             let pages = matches!(config.initial_list_strategy, watcher::InitialListStrategy::ListWatch);
             if pages {
+                assert_eq!(config.page_size, Some(PAGE));
                 events(vec![Ok(watcher::Event::Init), Ok(watcher::Event::InitDone)])
             } else {
                 events(vec![refused(422)])
