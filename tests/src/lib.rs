@@ -13,6 +13,7 @@
 //! | [`image`] | the operator's image, built from this checkout |
 //! | [`install`] | puts regcred into the cluster, as a user would |
 //! | [`proxy`] | sits between an operator and the API server and breaks things on purpose |
+//! | [`hostile`] | objects of the largest size that a tenant may make |
 //! | [`webhook`] | an admission webhook that refuses, or never answers |
 //! | [`control_plane`] | etcd, kube-apiserver and kube-controller-manager: start, restart, users, compaction |
 //! | [`site`] | the folder of one control plane: keys, policy, ports, and each program's command line |
@@ -32,6 +33,7 @@ pub mod canary;
 pub mod chart;
 pub mod control_plane;
 pub mod error;
+pub mod hostile;
 pub mod identity;
 pub mod image;
 pub mod install;

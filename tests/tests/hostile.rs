@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use http::Request;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
 use kube::api::DeleteParams;
 use regcred_tests::install::OPERATOR_NAMESPACE;
 use regcred_tests::operator::OperatorOptions;
-use regcred_tests::{Scene, eventually};
+use regcred_tests::{Operator, Scene, eventually, hostile};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// Nobody else may notice that there is such a tenant.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -128,5 +133,209 @@ async fn a_lease_and_a_key_that_no_typed_client_reads_are_used_as_any() {
         let delete = Request::delete(path).body(Vec::new()).unwrap();
         scene.client.request_text(delete).await.unwrap();
     }
+    scene.finish().await;
+}
+
+/// Of each kind: more than the memory limit of the chart held before.
+const LARGE: usize = 20;
+/// What the operator may take for them, in MiB.
+const MORE_MEMORY: u64 = 48;
+
+/// The most memory that an operator ever took, in MiB.
+fn peak(operator: &Operator) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", operator.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test]
+async fn objects_of_the_largest_size_fill_no_memory_and_hold_up_nobody() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let spec = json!({
+        "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": source}}}],
+        "namespaces": {"selector": {"matchLabels": {"pull": "large"}}},
+    });
+    let served = scene.settled_namespace("served", &[("pull", "large")]).await;
+    let name = scene.credential("pull", spec).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    let before = peak(&operator);
+
+    let tenant = scene.settled_namespace("tenant", &[]).await;
+    hostile::make_service_accounts(&scene.client, &tenant, LARGE).await.unwrap();
+    hostile::apply_secrets(&scene.client, &tenant, LARGE).await.unwrap();
+    repaired(&scene, &served, &name).await;
+    let beside = peak(&operator);
+    assert!(beside <= before + MORE_MEMORY, "{before} MiB before, {beside} beside");
+
+    operator.kill();
+    let restarted = scene.operator(OperatorOptions::default()).await;
+    repaired(&scene, &served, &name).await;
+    let after = peak(&restarted);
+    assert!(after <= before + MORE_MEMORY, "{before} MiB before, {after} after a restart");
+    hostile::remove(&scene.client, &tenant).await.unwrap();
+    scene.finish().await;
+}
+
+/// What somebody applies under the field manager of regcred is taken off, whatever it is.
+#[tokio::test]
+async fn what_is_written_under_our_name_is_drift() {
+    let scene = Scene::new().await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let spec = json!({
+        "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": source}}}],
+        "namespaces": {"selector": {"matchLabels": {"pull": "name"}}},
+    });
+    let served = scene.settled_namespace("served", &[("pull", "name")]).await;
+    let name = scene.credential("pull", spec).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    let mut copy = serde_json::to_value(scene.secret(&served, &name).await.unwrap()).unwrap();
+    copy["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .retain(|key, _| ["labels", "annotations"].contains(&key.as_str()));
+    copy["metadata"]["annotations"]["example.com/extra"] = json!("x");
+    let params = kube::api::PatchParams::apply("regcred").force();
+    copy["apiVersion"] = json!("v1");
+    copy["kind"] = json!("Secret");
+    scene.secrets(&served).patch(&name, &params, &kube::api::Patch::Apply(&copy)).await.unwrap();
+    eventually("the annotation to be taken off", AT_ONCE, async || {
+        let copy = scene.secret(&served, &name).await.unwrap();
+        let left = copy.metadata.annotations.unwrap_or_default().contains_key("example.com/extra");
+        if left { Err("still there".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    scene.finish().await;
+}
+
+/// A label that no selector named before is looked up on what exists, and a source that nobody named.
+#[tokio::test]
+async fn a_selector_with_a_new_label_selects_what_existed_before() {
+    let scene = Scene::new().await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    let (first, second) =
+        (scene.basic_auth_source("one", "bot").await, scene.basic_auth_source("two", "bot").await);
+    let spec = |source: &str, label: &str, accounts: &str| {
+        json!({
+            "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": source}}}],
+            "namespaces": {"selector": {"matchLabels": {label: "yes"}}},
+            "serviceAccounts": {"from": "Selected", "selector": {"matchLabels": {accounts: "yes"}}},
+        })
+    };
+    let labels = [("old", "yes"), ("new", "yes")];
+    let served = scene.settled_namespace("served", &labels).await;
+    let labelled = json!({"metadata": {"labels": {"o": "yes", "n": "yes"}}});
+    let patch = kube::api::Patch::Merge(labelled);
+    scene
+        .service_accounts(&served)
+        .patch("default", &kube::api::PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    let name = scene.credential("pull", spec(&first, "old", "o")).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    let made = scene.secret(&served, &name).await.unwrap().metadata.uid;
+    scene.credential("pull", spec(&second, "new", "n")).await;
+    eventually("the status of the new spec", AT_ONCE, async || {
+        let status = scene.status(&name).await;
+        if status["observedGeneration"] == 2 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    let there = scene.secret(&served, &name).await.unwrap().metadata.uid;
+    assert_eq!(there, made, "the copy was never deleted");
+    assert_eq!(scene.pull_secrets(&served, "default").await, [name.clone()]);
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_list_with_no_room_is_refused_with_its_remedy() {
+    let scene = Scene::new().await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    let source = scene.basic_auth_source("src", "bot").await;
+    let spec = json!({
+        "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": source}}}],
+        "namespaces": {"selector": {"matchLabels": {"pull": "room"}}}, "serviceAccounts": {"from": "All"},
+    });
+    let served = scene.settled_namespace("served", &[("pull", "room")]).await;
+    let names: Vec<_> = (0..20_000).map(|number| format!("n{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    scene.service_account(&served, "full", &names[..64]).await;
+    scene.service_account(&served, "huge", &names).await;
+    let name = scene.credential("pull", spec).await;
+    let condition = scene.wait_condition(&name, "Ready", "False", "PartiallyAttached").await;
+    assert!(condition.message.contains("imagePullSecrets are longer than regcred writes"), "{condition:?}");
+    assert_eq!(scene.pull_secrets(&served, "default").await, [name.clone()]);
+    assert_eq!(scene.pull_secrets(&served, "full").await.len(), 64);
+    scene.service_account(&served, "full", &names[..1]).await;
+    eventually("an entry where there is room", AT_ONCE, async || {
+        let list = scene.pull_secrets(&served, "full").await;
+        if list.contains(&name) { Ok(()) } else { Err(format!("{} entries", list.len())) }
+    })
+    .await;
+    // The entry of a list that nobody writes does not keep the object.
+    scene.delete_credential(&name).await;
+    eventually("the end of the RegistryCredential", AT_ONCE, async || {
+        if scene.status(&name).await.is_null() { Ok(()) } else { Err("still there".to_owned()) }
+    })
+    .await;
+    scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_lease_that_is_taken_by_force_is_told() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions { lease: true, ..OperatorOptions::default() }).await;
+    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), OPERATOR_NAMESPACE);
+    eventually("a holder of the lease", AT_ONCE, async || match leases.get_opt("regcred").await.unwrap() {
+        Some(lease) if lease.spec.as_ref().is_some_and(|spec| spec.holder_identity.is_some()) => Ok(()),
+        lease => Err(format!("{lease:?}")),
+    })
+    .await;
+    let forced = kube::api::Patch::Merge(json!({"spec": {"holderIdentity": "thief"}}));
+    leases.patch("regcred", &kube::api::PatchParams::default(), &forced).await.unwrap();
+    eventually("the operator to tell it", Duration::from_secs(10), async || {
+        let reply = operator.readyz().await.map_err(|error| error.to_string())?;
+        let told =
+            reply.status == 503 && reply.body.contains("\"thief\" took the lease before it had expired");
+        if told { Ok(()) } else { Err(format!("{} {}", reply.status, reply.body)) }
+    })
+    .await;
+    assert!(operator.metrics().await.unwrap().contains("regcred_leases_lost_by_force_total 1"));
+    assert!(operator.logs().contains("took the lease before it had expired"));
+    leases.delete("regcred", &DeleteParams::default()).await.unwrap();
+    operator.wait_ready().await.unwrap();
+    scene.finish().await;
+}
+
+/// More than any cluster's probes and scrapes need, and less than a process here may open.
+const UNFINISHED: usize = 2_000;
+/// What the operator may keep open besides: watches, its log, the requests in flight.
+const FEW_FILES: usize = 300;
+
+#[tokio::test]
+async fn connections_that_never_ask_for_anything_are_few_and_short_and_hold_up_no_probe() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let address = operator.address().await.unwrap();
+    let mut unfinished = Vec::new();
+    for _ in 0..UNFINISHED {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // One that was closed meanwhile is as good.
+        let _sent = stream.write_all(b"GET /healthz HT").await;
+        unfinished.push(stream);
+    }
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", operator.id())).unwrap().count();
+    eventually("the operator to keep few of them", AT_ONCE, async || {
+        if files() <= FEW_FILES { Ok(()) } else { Err(format!("{} files are open", files())) }
+    })
+    .await;
+    let asked = Instant::now();
+    assert_eq!(operator.healthz().await.unwrap().status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    let mut last = unfinished.pop().unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(20), last.read_to_end(&mut Vec::new())).await;
+    assert!(closed.is_ok(), "one that goes on waiting for nothing is closed");
     scene.finish().await;
 }
