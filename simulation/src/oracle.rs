@@ -351,7 +351,8 @@ fn is_owned_by(secret: &Value, credential: &Value) -> bool {
 pub fn selects(credential: &Value, namespace: &Value) -> bool {
     let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
     let selection = &credential["spec"]["namespaces"];
-    let excluded = namespace["metadata"]["annotations"][names::EXCLUDE_ANNOTATION] == "true";
+    let opt_out = namespace["metadata"]["annotations"][names::EXCLUDE_ANNOTATION].as_str();
+    let excluded = !matches!(opt_out, None | Some("" | "false"));
     let listed = strings(&selection["matchNames"]).contains(name);
     let labelled = selection["selector"].is_object() && namespace["metadata"]["labels"][LABEL] == "yes";
     let all = selection["from"] == "All" && name != HOME;

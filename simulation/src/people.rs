@@ -27,8 +27,8 @@ pub enum Action {
     DeleteNamespace(&'static str),
     /// Puts the label on a namespace, or takes it off.
     Label(&'static str, bool),
-    /// Opts a namespace out, or in again.
-    Exclude(&'static str, bool),
+    /// Opts a namespace out, or in again, by this value of the annotation.
+    Exclude(&'static str, &'static str),
     /// Makes a ServiceAccount with entries of its own.
     MakeAccount(&'static str, &'static str),
     /// Deletes a ServiceAccount.
@@ -142,7 +142,7 @@ fn action(rng: &mut Rng, scope: Scope) -> Action {
         0 | 1 => Action::MakeNamespace(namespace, true),
         2 => Action::DeleteNamespace(namespace),
         3..=5 => Action::Label(namespace, rng.bool()),
-        6 => Action::Exclude(namespace, rng.bool()),
+        6 => Action::Exclude(namespace, ["true", "True", "1", "false", ""][rng.usize(0..5)]),
         7 => Action::MakeAccount(namespace, account),
         8 => Action::DeleteAccount(namespace, account),
         9 => Action::AddEntry(namespace, account, ["own", "other", target][rng.usize(0..3)]),
@@ -263,8 +263,8 @@ fn act_on_namespace(store: &mut Store, now: Timestamp, action: &Action) -> Done 
         Action::Label(name, on) => edit(store, now, &key(name), |namespace| {
             namespace["metadata"]["labels"] = if *on { json!({LABEL: "yes"}) } else { json!({}) };
         }),
-        Action::Exclude(name, on) => edit(store, now, &key(name), |namespace| {
-            namespace["metadata"]["annotations"] = json!({marks::EXCLUDE_ANNOTATION: on.to_string()});
+        Action::Exclude(name, value) => edit(store, now, &key(name), |namespace| {
+            namespace["metadata"]["annotations"] = json!({marks::EXCLUDE_ANNOTATION: value});
         }),
         _ => Ok(()),
     }

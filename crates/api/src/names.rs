@@ -42,8 +42,14 @@ pub const RETAINED_FROM_ANNOTATION: &str = "regcred.dev/retained-from";
 /// commas. No other entry is ever taken off.
 pub const ATTACHED_ANNOTATION: &str = "regcred.dev/attached";
 
-/// Annotation on a Namespace or a ServiceAccount: `"true"` opts it out.
+/// Annotation on a Namespace or a ServiceAccount that opts it out; [`opts_out`] says by which values.
 pub const EXCLUDE_ANNOTATION: &str = "regcred.dev/exclude";
+
+/// Whether this value of [`EXCLUDE_ANNOTATION`] opts an object out: `""` and `"false"` do not. Anything else does, as
+/// whoever writes `"True"` or `"yes"` wants no credential. The policy that attaches at birth has the same rule in CEL.
+pub fn opts_out(value: &str) -> bool {
+    !matches!(value, "" | "false")
+}
 
 /// Annotation on a RegistryCredential: a changed value asks for a refresh now.
 pub const REQUESTED_AT_ANNOTATION: &str = "regcred.dev/requestedAt";

@@ -229,7 +229,7 @@ pub enum NamespacesFrom {
 }
 
 /// Which namespaces get the Secret. `matchNames` and `selector` are joined by or; `exclude` and
-/// the annotation `regcred.dev/exclude: "true"` win over everything.
+/// the annotation `regcred.dev/exclude`, with any value but `"false"` and `""`, win over everything.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[x_kube(
     crates(kube_core = "::kube_core"),
@@ -255,7 +255,8 @@ pub struct NamespaceSelection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 
-    /// Names or globs that are never taken.
+    /// Names or globs that are never taken. The annotation `regcred.dev/exclude` on the namespace itself, with any value
+    /// but `"false"` and `""`, opts it out, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
     #[x_kube(
@@ -304,7 +305,8 @@ pub struct ServiceAccountSelection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 
-    /// Names or globs that are never taken.
+    /// Names or globs that are never taken. The annotation `regcred.dev/exclude` on the ServiceAccount itself, with any
+    /// value but `"false"` and `""`, opts it out, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(

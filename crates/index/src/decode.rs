@@ -136,7 +136,7 @@ pub struct NamespaceObject {
     pub uid: Uid,
     /// Labels, as far as selectors name them.
     pub labels: StringMap,
-    /// It carries `regcred.dev/exclude: "true"`.
+    /// The annotation `regcred.dev/exclude` opts it out.
     pub excluded: bool,
     /// It is being deleted.
     pub terminating: bool,
@@ -602,7 +602,22 @@ mod tests {
         };
         let plain = read(json!({"name": "a", "uid": "n1", "labels": {"pull": "yes"}}));
         assert_eq!((plain.excluded, plain.terminating, plain.labels["pull"].as_str()), (false, false, "yes"));
-        assert!(read(json!({"name": "a", "annotations": {"regcred.dev/exclude": "true"}})).excluded);
+        for (value, excluded) in [
+            ("true", true),
+            ("True", true),
+            ("1", true),
+            ("yes", true),
+            ("no", true),
+            ("false", false),
+            ("", false),
+        ] {
+            let annotations = json!({"regcred.dev/exclude": value});
+            assert_eq!(
+                read(json!({"name": "a", "annotations": annotations})).excluded,
+                excluded,
+                "{value:?}"
+            );
+        }
         assert!(read(json!({"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"})).terminating);
     }
 

@@ -88,9 +88,9 @@ impl Metadata {
         self.deletion_timestamp.is_some()
     }
 
-    /// Whether the annotation that opts an object out is on it.
+    /// Whether the annotation on it opts the object out.
     pub(crate) fn is_excluded(&self) -> bool {
-        self.annotation(names::EXCLUDE_ANNOTATION) == Some("true")
+        self.annotation(names::EXCLUDE_ANNOTATION).is_some_and(names::opts_out)
     }
 
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {

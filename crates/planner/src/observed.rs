@@ -19,7 +19,7 @@ pub struct Namespace {
     pub name: Arc<str>,
     /// Its labels, as far as selectors name them.
     pub labels: StringMap,
-    /// It carries `regcred.dev/exclude: "true"`.
+    /// The annotation `regcred.dev/exclude` opts it out.
     pub excluded: bool,
     /// It is being deleted.
     pub terminating: bool,
@@ -36,7 +36,7 @@ pub struct ServiceAccount {
     pub resource_version: Arc<str>,
     /// Its labels, as far as selectors name them.
     pub labels: StringMap,
-    /// It carries `regcred.dev/exclude: "true"`.
+    /// The annotation `regcred.dev/exclude` opts it out.
     pub excluded: bool,
     /// It is being deleted.
     pub terminating: bool,

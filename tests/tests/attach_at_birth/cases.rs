@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use regcred_api::names;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,11 +14,29 @@ pub struct Seen {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     #[serde(default)]
-    pub excluded: bool,
+    pub excluded: Excluded,
     #[serde(default)]
     pub terminating: bool,
     #[serde(default)]
     pub own: bool,
+}
+
+/// The value of the annotation that opts out, if there is one; the planner's table says `true` alone.
+#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(from = "bool")]
+pub struct Excluded(pub Option<String>);
+
+impl From<bool> for Excluded {
+    fn from(excluded: bool) -> Self {
+        Self(excluded.then(|| "true".to_owned()))
+    }
+}
+
+impl Excluded {
+    /// Whether regcred keeps away from an object with it.
+    pub fn opts_out(&self) -> bool {
+        self.0.as_deref().is_some_and(names::opts_out)
+    }
 }
 
 #[derive(Deserialize)]
@@ -102,6 +121,7 @@ const NAMES: [&str; 8] = ["a", "team-a", "team-b", "payments", "kube-x", "opensh
 const GLOBS: [&str; 9] = ["*", "team-*", "*-a", "?", "app-?", "payments", "default", "*e*m*", "kube-*"];
 const KEYS: [&str; 3] = ["pull", "tier", "example.com/team"];
 const VALUES: [&str; 3] = ["private", "gold", ""];
+const OPT_OUTS: [&str; 8] = ["true", "True", "TRUE", "1", "yes", "no", "false", ""];
 
 fn is_name(name: &str, dots: bool) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (dots && c == '.');
@@ -162,7 +182,9 @@ fn seen(random: &mut fastrand::Rng) -> Seen {
     Seen {
         name: NAMES[random.usize(..NAMES.len())].to_owned(),
         labels,
-        excluded: random.usize(..6) == 0,
+        excluded: Excluded(
+            (random.usize(..3) == 0).then(|| OPT_OUTS[random.usize(..OPT_OUTS.len())].to_owned()),
+        ),
         ..Seen::default()
     }
 }

@@ -110,7 +110,7 @@ fn marked_names(account: &ServiceAccount) -> BTreeSet<String> {
 }
 
 fn metadata(seen: &Seen) -> Value {
-    let excluded = seen.excluded.then(|| json!({ "regcred.dev/exclude": "true" }));
+    let excluded = seen.excluded.0.as_ref().map(|value| json!({ "regcred.dev/exclude": value }));
     json!({ "labels": seen.labels, "annotations": excluded.unwrap_or_else(|| json!({})) })
 }
 

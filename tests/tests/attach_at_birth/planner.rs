@@ -35,7 +35,7 @@ pub fn attached(credentials: &[Arc<Credential>], namespace: &Seen, account: &See
         uid: Arc::from("uid"),
         resource_version: Arc::from("1"),
         labels: Arc::new(account.labels.clone()),
-        excluded: account.excluded,
+        excluded: account.excluded.opts_out(),
         terminating: false,
         image_pull_secrets: Vec::new(),
         marked: Vec::new(),
@@ -45,7 +45,7 @@ pub fn attached(credentials: &[Arc<Credential>], namespace: &Seen, account: &See
         namespace: Namespace {
             name: Arc::from(namespace.name.as_str()),
             labels: Arc::new(namespace.labels.clone()),
-            excluded: namespace.excluded,
+            excluded: namespace.excluded.opts_out(),
             terminating: false,
             is_own: namespace.own,
         },
