@@ -4,6 +4,8 @@
 pub const HOME: &str = "regcred-system";
 /// Namespaces that people make and delete.
 pub const NAMESPACES: [&str; 4] = ["n0", "n1", "n2", "n3"];
+/// Namespaces that a spec may name.
+pub const NAMED: [&str; 5] = ["n0", "n1", "n2", "n3", HOME];
 /// ServiceAccounts of a namespace; the first is made by Kubernetes.
 pub const ACCOUNTS: [&str; 2] = ["default", "builder"];
 /// RegistryCredentials.

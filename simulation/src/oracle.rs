@@ -355,8 +355,8 @@ pub fn selects(credential: &Value, namespace: &Value) -> bool {
     let excluded = !matches!(opt_out, None | Some("" | "false"));
     let listed = strings(&selection["matchNames"]).contains(name);
     let labelled = selection["selector"].is_object() && namespace["metadata"]["labels"][LABEL] == "yes";
-    let all = selection["from"] == "All" && name != HOME;
-    !excluded && !is_terminating(namespace) && (listed || labelled || all)
+    let all = selection["from"] == "All";
+    name != HOME && !excluded && !is_terminating(namespace) && (listed || labelled || all)
 }
 
 fn selects_account(credential: &Value, name: &str) -> bool {

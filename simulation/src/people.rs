@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 
 use crate::guard::{entries, is_marked};
 use crate::names::{
-    ACCOUNTS, CONFIG_SERVER, CONFIGS, CREDENTIALS, HOME, INVALID_INTERVAL, LABEL, NAMESPACES, SOURCES,
+    ACCOUNTS, CONFIG_SERVER, CONFIGS, CREDENTIALS, HOME, INVALID_INTERVAL, LABEL, NAMED, NAMESPACES, SOURCES,
     TARGETS,
 };
 use crate::server::{Key, Kind, Object, Refusal, Server, Store, Writer};
@@ -109,7 +109,8 @@ pub fn script(rng: &mut Rng, scope: Scope) -> Script {
 }
 
 fn opening(rng: &mut Rng, scope: Scope) -> Script {
-    let mut script = Script::new();
+    // Somebody thinks that the sources' own namespace should be served, too.
+    let mut script = vec![(Duration::ZERO, Action::Label(HOME, true))];
     let mut at = |rng: &mut Rng, action| {
         let early = if rng.bool() { 0 } else { rng.u64(0..3_000) };
         script.push((Duration::from_millis(early), action));
@@ -171,7 +172,7 @@ fn action(rng: &mut Rng, scope: Scope) -> Action {
 fn spec(rng: &mut Rng) -> Value {
     let namespaces = match rng.u8(0..4) {
         0 => json!({"from": "All"}),
-        1 => json!({"matchNames": [NAMESPACES[rng.usize(0..4)], NAMESPACES[rng.usize(0..4)]]}),
+        1 => json!({"matchNames": [NAMESPACES[rng.usize(0..4)], NAMED[rng.usize(0..NAMED.len())]]}),
         _ => json!({"selector": {"matchLabels": {LABEL: "yes"}}}),
     };
     let mut spec = json!({"registries": [registry(rng, "ghcr.io")], "namespaces": namespaces});

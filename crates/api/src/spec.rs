@@ -92,7 +92,7 @@ pub struct RegistryCredentialSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub docker_config_secret_refs: Vec<DockerConfigSecretRef>,
 
-    /// The namespaces that get the Secret.
+    /// The namespaces that get the Secret. The operator's own, which holds the sources, never does.
     pub namespaces: NamespaceSelection,
 
     /// The ServiceAccounts, in those namespaces, that name the Secret in imagePullSecrets. Left
@@ -221,7 +221,7 @@ pub struct DockerConfigSecretRef {
 /// Whether namespaces are named or all taken.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, schemars::JsonSchema)]
 pub enum NamespacesFrom {
-    /// Every namespace but `kube-*`, `openshift-*` and the operator's own.
+    /// Every namespace but `kube-*` and `openshift-*`.
     All,
     /// Those that `matchNames` or `selector` name.
     #[default]
@@ -232,6 +232,7 @@ pub enum NamespacesFrom {
 /// the annotation `regcred.dev/exclude`, with any value but `"false"` and `""`, win over everything.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[x_kube(
+/// The operator's own namespace, which holds the sources, is never selected.
     crates(kube_core = "::kube_core"),
     validation = Rule::new("self.from == 'Selected' || (!has(self.matchNames) && !has(self.selector))").message("matchNames and selector need from: Selected"),
     validation = Rule::new("self.from != 'Selected' || (has(self.matchNames) && size(self.matchNames) > 0) || has(self.selector)").message("from: Selected needs matchNames or selector")

@@ -97,7 +97,6 @@ fn step_errors() -> Vec<(Row, StepError)> {
         StepError::Gone => StepError::Gone, "is gone", Wait("looked for again");
         StepError::NamespaceTerminating => StepError::NamespaceTerminating, "namespace is being deleted", Wait("nothing is written");
         StepError::NameConflict => StepError::NameConflict, "not managed by regcred", Act("delete it, or choose another target.name");
-        StepError::IsSource => StepError::IsSource, "is a source", Act("choose another target.name");
         StepError::ListTooLong => StepError::ListTooLong, "imagePullSecrets are longer", Act("shorten the list");
         StepError::AdoptNotAllowed => StepError::AdoptNotAllowed, "lets none be taken over", Act("delete it, or set the chart value cage.allowAdopt");
         StepError::TypeMismatch => StepError::TypeMismatch, "another type holds the name", Act("delete it, or choose");

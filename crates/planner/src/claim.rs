@@ -148,9 +148,6 @@ fn wanted<'a>(world: &'a World, credential: &'a Arc<Credential>) -> Claim<'a> {
 /// type) shows only in the answer to a write, so memory is asked too.
 fn obstacle(world: &World, credential: &Credential, spec: &Validated) -> Option<StepError> {
     let name = &spec.target_name;
-    if is_source(world, spec, name) {
-        return Some(StepError::IsSource);
-    }
     let refused = world.memory.hold(&Object::Secret(name.clone())).map(|hold| hold.error);
     let Some(secret) = world.secrets.get(name) else {
         return refused.filter(|error| matches!(error, StepError::NameConflict | StepError::TypeMismatch));
@@ -164,15 +161,6 @@ fn obstacle(world: &World, credential: &Credential, spec: &Validated) -> Option<
         refused.filter(|error| *error == StepError::AdoptNotAllowed)
     } else {
         Some(StepError::NameConflict)
-    }
-}
-
-/// Whether the Secret of this name is what a credential is read from. A copy may be that, too, and stays a copy; a
-/// source that was deleted is not made again from what it once gave.
-fn is_source(world: &World, spec: &Validated, name: &str) -> bool {
-    match world.secrets.get(name) {
-        Some(secret) => world.owner_of(secret).is_none() && is_read(world, name),
-        None => world.namespace.is_own && spec.reads(name),
     }
 }
 

@@ -40,12 +40,6 @@ pub enum StepError {
     /// 409: a Secret that regcred did not make holds the name.
     #[error("Secret exists and is not managed by regcred; delete it, or choose another target.name")]
     NameConflict,
-    /// Not executed, because the Secret is what a credential is read from.
-    #[error(
-        "the Secret of this name is a source that regcred reads; choose another target.name, or leave the source \
-         namespace out of spec.namespaces"
-    )]
-    IsSource,
     /// Not executed, because the list of the ServiceAccount has no room for one more entry.
     #[error(
         "its imagePullSecrets are longer than regcred writes: it adds no entry beyond {max}, nor beside a name longer \
@@ -125,7 +119,6 @@ impl StepError {
         match self {
             Self::Gone | Self::NamespaceTerminating | Self::Blocked => Class::Wait,
             Self::NameConflict
-            | Self::IsSource
             | Self::ListTooLong
             | Self::AdoptNotAllowed
             | Self::TypeMismatch
@@ -148,7 +141,7 @@ impl StepError {
     /// The reason in status, events and metrics.
     pub const fn reason(self) -> Reason {
         match self {
-            Self::NameConflict | Self::IsSource | Self::AdoptNotAllowed => Reason::NameConflict,
+            Self::NameConflict | Self::AdoptNotAllowed => Reason::NameConflict,
             Self::TypeMismatch => Reason::TypeMismatch,
             Self::Forbidden => Reason::Forbidden,
             Self::ListTooLong

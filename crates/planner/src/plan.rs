@@ -297,11 +297,7 @@ impl<'a> Planner<'a> {
     /// write is tried again after a back-off, because no event says that it was deleted or may be adopted.
     fn plan_refused(&mut self, name: &Arc<str>, credential: &Credential, error: StepError) -> Goal {
         let existing = self.world.secrets.get(name);
-        let try_again = match error {
-            StepError::IsSource => false,
-            StepError::AdoptNotAllowed => true,
-            _ => existing.is_none(),
-        };
+        let try_again = error == StepError::AdoptNotAllowed || existing.is_none();
         let hold = self.hold(&Object::Secret(name.clone()), None);
         match (try_again, hold, &credential.copy) {
             (true, None, Some(copy)) => {

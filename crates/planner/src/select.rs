@@ -73,12 +73,20 @@ impl NamespaceFilter {
         self.chosen.label_keys()
     }
 
-    /// Whether this namespace gets the Secret.
+    /// Whether this namespace gets the Secret. No rule selects the operator's own: a copy there could take the place of a
+    /// source.
     pub fn selects(&self, namespace: &Namespace) -> bool {
-        if namespace.terminating || namespace.excluded || self.chosen.excludes(&namespace.name) {
+        if namespace.is_own || namespace.terminating || namespace.excluded {
             return false;
         }
-        if self.all { !is_system(namespace) } else { self.chosen.takes(&namespace.name, &namespace.labels) }
+        if self.chosen.excludes(&namespace.name) {
+            return false;
+        }
+        if self.all {
+            !is_system(&namespace.name)
+        } else {
+            self.chosen.takes(&namespace.name, &namespace.labels)
+        }
     }
 }
 
@@ -186,6 +194,6 @@ fn globs(patterns: &[String]) -> Vec<WildMatch> {
     patterns.iter().map(|pattern| WildMatch::new(pattern)).collect()
 }
 
-fn is_system(namespace: &Namespace) -> bool {
-    namespace.is_own || SYSTEM_PREFIXES.iter().any(|prefix| namespace.name.starts_with(prefix))
+fn is_system(namespace: &str) -> bool {
+    SYSTEM_PREFIXES.iter().any(|prefix| namespace.starts_with(prefix))
 }
