@@ -39,6 +39,8 @@ use crate::{
 
 /// The label by which the next scene finds what this one left behind.
 const SCENE_LABEL: &str = "regcred.test/scene";
+/// The label without which a Secret of type Opaque is no source.
+const SOURCE_LABEL: &str = "regcred.dev/source";
 const FIELD_MANAGER: &str = "regcred-scene";
 /// True between a scene that ended well and the next one.
 static TIDY: AtomicBool = AtomicBool::new(false);
@@ -150,14 +152,18 @@ impl Scene {
         self.apply(&Api::<ServiceAccount>::namespaced(self.client.clone(), namespace), &account).await;
     }
 
-    /// Makes or rewrites a source Secret of any type in the operator's namespace; returns its full name.
+    /// Makes or rewrites a source Secret of any type in the operator's namespace, with the label that one of type Opaque
+    /// needs; returns its full name.
     pub async fn source(&self, suffix: &str, kind: &str, data: &[(&str, &str)]) -> String {
         let name = self.name(suffix);
         let data: BTreeMap<&str, ByteString> =
             data.iter().map(|(key, value)| (*key, ByteString(value.as_bytes().to_vec()))).collect();
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": kind, "data": data,
-            "metadata": { "name": name, "namespace": OPERATOR_NAMESPACE, "labels": { SCENE_LABEL: self.prefix } },
+            "metadata": {
+                "name": name, "namespace": OPERATOR_NAMESPACE,
+                "labels": { SCENE_LABEL: self.prefix, SOURCE_LABEL: "true" },
+            },
         });
         self.apply(&self.secrets(OPERATOR_NAMESPACE), &secret).await;
         name

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use regcred_tests::install::OPERATOR_NAMESPACE;
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::{Scene, eventually};
@@ -125,4 +125,106 @@ async fn the_operators_own_namespace_is_selected_by_no_rule_and_loses_what_it_ha
     assert_eq!(now, before, "the source is as it was");
     namespaces.patch(OPERATOR_NAMESPACE, &PatchParams::default(), &label(Value::Null)).await.unwrap();
     scene.finish().await;
+}
+
+/// A Secret of the operator's namespace that is no source, and what status says of it.
+struct NoSource {
+    kind: &'static str,
+    labels: Value,
+    annotations: Value,
+    keys: [&'static str; 2],
+    says: &'static str,
+}
+
+fn no_sources() -> Vec<NoSource> {
+    let none = || json!({});
+    let labelled = || json!({"regcred.dev/source": "true"});
+    let of = |kind, keys, says| NoSource { kind, labels: labelled(), annotations: none(), keys, says };
+    let ours = json!({"regcred.dev/credential": "pull"});
+    let uid = json!({"regcred.dev/credential-uid": "00000000-0000-0000-0000-000000000000"});
+    let account = json!({"kubernetes.io/service-account.name": "default"});
+    vec![
+        of("kubernetes.io/tls", ["tls.crt", "tls.key"], "is of type kubernetes.io/tls"),
+        of("helm.sh/release.v1", ["user", "release"], "is of type helm.sh/release.v1"),
+        of("kubernetes.io/ssh-auth", ["user", "ssh-privatekey"], "is of type kubernetes.io/ssh-auth"),
+        of("example.com/own", ["user", "password"], "is of type example.com/own"),
+        NoSource {
+            annotations: account.clone(),
+            ..of(
+                "kubernetes.io/service-account-token",
+                ["namespace", "token"],
+                "holds a token of a ServiceAccount",
+            )
+        },
+        NoSource {
+            annotations: account,
+            ..of("kubernetes.io/basic-auth", ["username", "password"], "holds a token of a ServiceAccount")
+        },
+        NoSource {
+            labels: none(),
+            ..of("Opaque", ["user", "password"], "kubectl label secret -n regcred-system")
+        },
+        NoSource { labels: ours, ..of("kubernetes.io/basic-auth", ["username", "password"], "is a copy") },
+        NoSource { annotations: uid, ..of("Opaque", ["user", "password"], "is a copy") },
+    ]
+}
+
+async fn make_secret(scene: &Scene, name: &str, secret: &NoSource) {
+    let [user, password] = secret.keys;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": secret.kind,
+        "stringData": {user: "bot", password: regcred_tests::canary::CANARY},
+        "metadata": {"name": name, "labels": secret.labels, "annotations": secret.annotations},
+    });
+    let params = PatchParams::apply("test").force();
+    scene.secrets(OPERATOR_NAMESPACE).patch(name, &params, &Patch::Apply(&secret)).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_what_is_meant_as_a_source_is_handed_out() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let namespace = scene.settled_namespace("n", &[("pull", "sources")]).await;
+    let read = |name: &str, keys: [&str; 2]| {
+        let mut spec = spec(name, &json!({"selector": {"matchLabels": {"pull": "sources"}}}));
+        let reference = json!({"name": name, "usernameKey": keys[0], "passwordKey": keys[1]});
+        spec["registries"][0]["source"]["secretRef"] = reference;
+        spec
+    };
+    for (number, secret) in no_sources().iter().enumerate() {
+        let source = scene.name(&format!("none{number}"));
+        make_secret(&scene, &source, secret).await;
+        let name = scene.credential(&format!("none{number}"), read(&source, secret.keys)).await;
+        refused(&scene, &namespace, &name, secret.says).await;
+    }
+    // The operator's own key, also with the label.
+    let label = json!({"metadata": {"labels": {"regcred.dev/source": "true"}}});
+    let secrets = scene.secrets(OPERATOR_NAMESPACE);
+    secrets
+        .patch("regcred-fingerprint-key", &PatchParams::default(), &Patch::Merge(label.clone()))
+        .await
+        .unwrap();
+    let name = scene.credential("key", read("regcred-fingerprint-key", ["key", "key"])).await;
+    refused(&scene, &namespace, &name, "is regcred's own key").await;
+    let unlabel = json!({"metadata": {"labels": null}});
+    secrets.patch("regcred-fingerprint-key", &PatchParams::default(), &Patch::Merge(unlabel)).await.unwrap();
+    // What the message advises helps.
+    let unlabelled = no_sources().iter().position(|secret| secret.kind == "Opaque").unwrap();
+    let unlabelled = scene.name(&format!("none{unlabelled}"));
+    secrets.patch(&unlabelled, &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
+    scene.wait_condition(&unlabelled, "SourceReady", "True", "Resolved").await;
+    assert!(!operator.metrics().await.unwrap().contains(regcred_tests::canary::CANARY));
+    for number in 0..no_sources().len() {
+        secrets.delete(&scene.name(&format!("none{number}")), &DeleteParams::default()).await.unwrap();
+    }
+    scene.finish().await;
+}
+
+async fn refused(scene: &Scene, namespace: &str, name: &str, says: &str) {
+    eventually(says, SOON, async || match scene.condition(name, "SourceReady").await {
+        Some(now) if now.reason == "SourceInvalid" && now.message.contains(says) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert!(scene.secret(namespace, name).await.is_none(), "{says}");
 }

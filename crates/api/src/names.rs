@@ -51,6 +51,12 @@ pub fn opts_out(value: &str) -> bool {
     !matches!(value, "" | "false")
 }
 
+/// Label on a Secret of type Opaque in the source namespace: `"true"` makes it a source.
+pub const SOURCE_LABEL: &str = "regcred.dev/source";
+
+/// The Secret, in the operator's own namespace, that holds the key of fingerprints.
+pub const FINGERPRINT_KEY_SECRET: &str = "regcred-fingerprint-key";
+
 /// Annotation on a RegistryCredential: a changed value asks for a refresh now.
 pub const REQUESTED_AT_ANNOTATION: &str = "regcred.dev/requestedAt";
 

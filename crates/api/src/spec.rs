@@ -185,7 +185,8 @@ impl SourceMember {
 
 /// A Secret in the operator's source namespace. Its type decides how it is read:
 /// `kubernetes.io/dockerconfigjson` and `kubernetes.io/dockercfg` by the entry that best matches
-/// the server, `kubernetes.io/basic-auth` by its own keys, anything else by the two keys below.
+/// the server, `kubernetes.io/basic-auth` by its own keys, `Opaque` by the two keys below and only with the label
+/// `regcred.dev/source: "true"`. No other type is a source.
 #[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[x_kube(
     crates(kube_core = "::kube_core"),
@@ -197,7 +198,7 @@ pub struct SecretRef {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// Key of the user name, for a Secret of type Opaque.
+    /// Key of the user name, for a Secret of type Opaque. Such a Secret needs the label `regcred.dev/source: "true"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub username_key: Option<String>,

@@ -4,6 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kube::api::PatchParams;
+use regcred_api::names;
 use regcred_dockerconfig::SecretBytes;
 use regcred_planner::StepError;
 use ring::hmac;
@@ -15,8 +16,6 @@ use crate::calls::{Objects, answer};
 use crate::error::Error;
 use crate::pause::Pause;
 
-/// The Secret, in the operator's own namespace, that holds the key.
-const KEY_SECRET: &str = "regcred-fingerprint-key";
 pub(crate) const NO_NAMESPACE: &str =
     "the source namespace does not exist; create it, or give another with --source-namespace";
 pub(crate) const FORBIDDEN: &str = "the operator may not read or make it; install regcred's Role in the source namespace, or give \
@@ -102,7 +101,12 @@ pub(crate) async fn load(secrets: &Objects, namespace: &str) -> Result<Fingerpri
         };
         if obstacle.is_some() && obstacle != logged {
             let cause = obstacle.as_deref().unwrap_or_default();
-            tracing::warn!(secret = KEY_SECRET, namespace, cause, "waiting for the fingerprint key");
+            tracing::warn!(
+                secret = names::FINGERPRINT_KEY_SECRET,
+                namespace,
+                cause,
+                "waiting for the fingerprint key"
+            );
             logged = obstacle;
         }
         tokio::time::sleep(pause.next()).await;
@@ -119,10 +123,10 @@ fn obstacle(cause: StepError) -> String {
 }
 
 async fn look(secrets: &Objects, fresh: &[u8]) -> kube::Result<Look> {
-    if let Some(kept) = secrets.get::<Kept>(KEY_SECRET).await? {
+    if let Some(kept) = secrets.get::<Kept>(names::FINGERPRINT_KEY_SECRET).await? {
         return Ok(kept.key().map_or(Look::Unusable, Look::Key));
     }
-    match secrets.apply(KEY_SECRET, &unshared_apply(), &manifest(fresh)).await {
+    match secrets.apply(names::FINGERPRINT_KEY_SECRET, &unshared_apply(), &manifest(fresh)).await {
         Ok(()) => Ok(Look::Key(FingerprintKey::new(fresh))),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Look::TooLate),
         Err(error) => Err(error),
@@ -139,7 +143,7 @@ fn manifest(key: &[u8]) -> serde_json::Value {
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": KEY_SECRET},
+        "metadata": {"name": names::FINGERPRINT_KEY_SECRET},
         "type": "Opaque",
         "data": {"key": STANDARD.encode(key)},
     })

@@ -16,7 +16,7 @@ use regcred_planner::{
     Credential, Fault, Gate, InvalidSpec, Object, Observed, ResolvedRegistry, SelectorError, Settings,
     SourceNote, SourceState, StepError, Tally, report,
 };
-use regcred_sources::SourceError;
+use regcred_sources::{Purpose, SourceError};
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -151,7 +151,11 @@ fn a_source_that_gives_nothing_is_told_with_its_secret() {
     let (secret, kind) = ("s".to_owned(), "Opaque".to_owned());
     let rows = rows!(SourceError {
         SourceError::NotFound { .. } => SourceError::NotFound { secret: secret.clone() }, "Secret s does not exist", Act("create it");
-        SourceError::KeysNotNamed { .. } => SourceError::KeysNotNamed { secret: secret.clone(), kind: kind.clone() }, "Secret s is of type Opaque", Act("name its keys with usernameKey and passwordKey");
+        SourceError::NotLabelled { .. } => SourceError::NotLabelled { secret: secret.clone() }, "Secret s is of type Opaque and has no label regcred.dev/source=true", Act("label it if it may be handed out");
+        SourceError::NoSourceType { .. } => SourceError::NoSourceType { secret: secret.clone(), kind: "kubernetes.io/tls".to_owned() }, "Secret s is of type kubernetes.io/tls", Act("make one of type kubernetes.io/basic-auth");
+        SourceError::MadeForAnother { .. } => SourceError::MadeForAnother { secret: secret.clone(), purpose: Purpose::Copy }, "Secret s is a copy", Act("make another of type");
+        SourceError::FingerprintKey => SourceError::FingerprintKey, "Secret regcred-fingerprint-key is regcred's own key", Act("name another");
+        SourceError::KeysNotNamed { .. } => SourceError::KeysNotNamed { secret: secret.clone() }, "Secret s is of type Opaque", Act("name its keys with usernameKey and passwordKey");
         SourceError::NotADockerConfig { .. } => SourceError::NotADockerConfig { secret: secret.clone(), kind: kind.clone() }, "Secret s is of type Opaque", Act("give dockerConfigSecretRefs one of type");
         SourceError::KeyMissing { .. } => SourceError::KeyMissing { secret: secret.clone(), key: "token".to_owned() }, "Secret s has no key token", Act("add it, or name the key that it has");
         SourceError::Invalid { .. } => SourceError::Invalid { secret: secret.clone(), key: ".dockerconfigjson", error: ConfigError::NoAuths }, "Secret s, key .dockerconfigjson: it has no object `auths`", Act("make it with");

@@ -13,7 +13,7 @@ use regcred_dockerconfig::SecretBytes;
 use regcred_planner::{
     InvalidSpec, MAX_ENTRIES, Marks, Scope, Secret, ServiceAccount, StringMap, Trust, Uid,
 };
-use regcred_sources::SourceSecret;
+use regcred_sources::{Purpose, SourceSecret};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -211,6 +211,8 @@ pub(crate) fn source_secret(body: SourceSecretBody) -> SourceSecret {
     let bytes = |(key, ByteString(value))| (key, SecretBytes::from(value));
     SourceSecret {
         kind: body.kind.unwrap_or_else(|| "Opaque".to_owned()),
+        labelled: body.metadata.label(names::SOURCE_LABEL) == Some("true"),
+        purpose: purpose(&body.metadata),
         data: body.data.unwrap_or_default().into_iter().map(bytes).collect(),
     }
 }
@@ -230,6 +232,22 @@ pub(crate) fn credential(body: CredentialBody) -> CredentialObject {
         status: serde_json::from_value(body.status).ok(),
         finalizers: metadata.take_finalizers(),
         resource_version: metadata.resource_version,
+    }
+}
+
+/// The annotations by which Kubernetes and OpenShift tie a Secret with a token to its ServiceAccount. OpenShift makes
+/// such Secrets of type `kubernetes.io/dockercfg`.
+const OF_SERVICE_ACCOUNT: [&str; 2] =
+    ["kubernetes.io/service-account.name", "openshift.io/internal-registry-auth-token.service-account"];
+
+/// What a Secret of the source namespace is made for, where that is no source.
+fn purpose(metadata: &Metadata) -> Option<Purpose> {
+    if marks(metadata, &OwnedFields::default()).is_some() {
+        Some(Purpose::Copy)
+    } else if OF_SERVICE_ACCOUNT.iter().any(|key| metadata.annotation(key).is_some()) {
+        Some(Purpose::ServiceAccount)
+    } else {
+        None
     }
 }
 
@@ -657,6 +675,25 @@ mod tests {
             (credential.finalizers, credential.requested_at.as_deref()),
             (vec!["other".to_owned()], Some("now"))
         );
+    }
+
+    #[test]
+    fn a_source_is_read_with_what_it_is_made_for() {
+        let read = |metadata: Value| {
+            let source = source_secret(read(&json!({"metadata": metadata})));
+            (source.labelled, source.purpose)
+        };
+        let labelled = |value: &str| json!({"name": "bot", "labels": {"regcred.dev/source": value}});
+        assert_eq!(read(labelled("true")), (true, None));
+        assert_eq!(read(labelled("True")), (false, None));
+        let mark = json!({"regcred.dev/credential-uid": "c1"});
+        assert_eq!(read(json!({"name": "bot", "annotations": mark})), (false, Some(Purpose::Copy)));
+        let mark = json!({"regcred.dev/credential": "pull"});
+        assert_eq!(read(json!({"name": "bot", "labels": mark})), (false, Some(Purpose::Copy)));
+        for key in OF_SERVICE_ACCOUNT {
+            let annotated = json!({"name": "regcred-dockercfg", "annotations": {key: "regcred"}});
+            assert_eq!(read(annotated), (false, Some(Purpose::ServiceAccount)), "{key}");
+        }
     }
 
     #[test]

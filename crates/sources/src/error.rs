@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use regcred_api::{Class, Reason};
+use regcred_api::{Class, Reason, names};
 use regcred_dockerconfig::{ConfigError, LoginError};
+
+use crate::secret::Purpose;
 
 /// Why a source gave nothing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -14,15 +16,45 @@ pub enum SourceError {
         /// Name of the Secret.
         secret: String,
     },
-    /// The Secret's type needs the names of its keys.
+    /// The Secret is of type Opaque, and nobody said that it may be handed out.
     #[error(
-        "Secret {secret} is of type {kind}; name its keys with usernameKey and passwordKey, or use kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth"
+        "Secret {secret} is of type Opaque and has no label {}=true; label it if it may be handed out",
+        names::SOURCE_LABEL
     )]
-    KeysNotNamed {
+    NotLabelled {
+        /// Name of the Secret.
+        secret: String,
+    },
+    /// The Secret is of a type that is made for something else.
+    #[error(
+        "Secret {secret} is of type {kind}, which no source is; make one of type kubernetes.io/basic-auth or kubernetes.io/dockerconfigjson"
+    )]
+    NoSourceType {
         /// Name of the Secret.
         secret: String,
         /// Its type.
         kind: String,
+    },
+    /// The Secret is made for something else, as its metadata says.
+    #[error(
+        "Secret {secret} {purpose}, and is no source; make another of type kubernetes.io/basic-auth or kubernetes.io/dockerconfigjson"
+    )]
+    MadeForAnother {
+        /// Name of the Secret.
+        secret: String,
+        /// What for.
+        purpose: Purpose,
+    },
+    /// The Secret is the operator's own.
+    #[error("Secret {} is regcred's own key, and no source; name another", names::FINGERPRINT_KEY_SECRET)]
+    FingerprintKey,
+    /// The Secret's type needs the names of its keys.
+    #[error(
+        "Secret {secret} is of type Opaque; name its keys with usernameKey and passwordKey, or use kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth"
+    )]
+    KeysNotNamed {
+        /// Name of the Secret.
+        secret: String,
     },
     /// The Secret is not a docker configuration.
     #[error(
@@ -79,7 +111,11 @@ impl SourceError {
         match self {
             Self::NotFound { .. } => Reason::SourceNotFound,
             Self::Unavailable { .. } => Reason::SourceUnavailable,
-            Self::KeysNotNamed { .. }
+            Self::NotLabelled { .. }
+            | Self::NoSourceType { .. }
+            | Self::MadeForAnother { .. }
+            | Self::FingerprintKey
+            | Self::KeysNotNamed { .. }
             | Self::NotADockerConfig { .. }
             | Self::KeyMissing { .. }
             | Self::Invalid { .. }
@@ -93,7 +129,11 @@ impl SourceError {
         match self {
             Self::NotFound { .. } => Class::Wait,
             Self::Unavailable { .. } => Class::Retry,
-            Self::KeysNotNamed { .. }
+            Self::NotLabelled { .. }
+            | Self::NoSourceType { .. }
+            | Self::MadeForAnother { .. }
+            | Self::FingerprintKey
+            | Self::KeysNotNamed { .. }
             | Self::NotADockerConfig { .. }
             | Self::KeyMissing { .. }
             | Self::Invalid { .. }

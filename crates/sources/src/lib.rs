@@ -20,7 +20,7 @@ use regcred_api::SourceMember;
 use regcred_dockerconfig::{Conflict, DockerConfig, Login, Merged, Server};
 
 pub use error::SourceError;
-pub use secret::SourceSecret;
+pub use secret::{Purpose, SourceSecret};
 
 /// Gives the Secrets of the source namespace, by name.
 pub trait SecretReader {
@@ -183,7 +183,7 @@ mod tests {
         let secret = |kind: &str, data: &[(&str, &str)]| {
             let bytes = |value: &str| SecretBytes::from(value.as_bytes().to_vec());
             let data = data.iter().map(|(key, value)| ((*key).to_owned(), bytes(value))).collect();
-            Arc::new(SourceSecret { kind: kind.to_owned(), data })
+            Arc::new(SourceSecret { kind: kind.to_owned(), labelled: false, purpose: None, data })
         };
         let auths = r#"{"auths":{"ghcr.io":{"auth":"b3RoZXI6cA=="},"quay.io":{"auth":"dTpw"},"https://index.docker.io/v1/":{}}}"#;
         Shop(BTreeMap::from([

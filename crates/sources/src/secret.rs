@@ -15,14 +15,39 @@ const DOCKERCFG_KEY: &str = ".dockercfg";
 const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 const BASIC_AUTH_KEYS: (&str, &str) = ("username", "password");
 
+const OPAQUE: &str = "Opaque";
+
 type Parse = fn(&[u8]) -> Result<WrittenConfig, ConfigError>;
 
-/// A Secret, with content that cannot be printed.
+/// A Secret, with content that cannot be printed. Whoever may write RegistryCredentials names it, so only what is meant
+/// to be handed out is given: a type made for registries, or one that somebody labelled.
 pub struct SourceSecret {
     /// Its type.
     pub kind: String,
+    /// It has the label that makes a Secret of type Opaque a source.
+    pub labelled: bool,
+    /// What it is made for, where that is something else.
+    pub purpose: Option<Purpose>,
     /// Its data, decoded from base64.
     pub data: BTreeMap<String, SecretBytes>,
+}
+
+/// What a Secret is made for that is no source, whatever its type. Its text says so of the Secret.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// It carries regcred's own marks.
+    Copy,
+    /// It belongs to a ServiceAccount, and holds a token of it.
+    ServiceAccount,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Copy => "is a copy, by regcred's marks on it",
+            Self::ServiceAccount => "holds a token of a ServiceAccount",
+        })
+    }
 }
 
 impl fmt::Debug for SourceSecret {
@@ -35,6 +60,7 @@ impl SourceSecret {
     /// The credential for one server. `reference` says how to read a Secret whose type does not.
     pub fn credential(&self, reference: &SecretRef, server: &Server) -> Result<Login, SourceError> {
         let name = &reference.name;
+        self.check(name)?;
         if let Some((key, parse)) = self.docker_config() {
             let config = parse(self.value(name, key)?.expose()).map_err(|error| invalid(name, key, error))?;
             return config.login_for(server).map_err(|error| invalid(name, key, error));
@@ -43,7 +69,7 @@ impl SourceSecret {
             _ if self.kind == BASIC_AUTH => BASIC_AUTH_KEYS,
             (Some(username), Some(password)) => (username.as_str(), password.as_str()),
             _ => {
-                return Err(SourceError::KeysNotNamed { secret: name.clone(), kind: self.kind.clone() });
+                return Err(SourceError::KeysNotNamed { secret: name.clone() });
             }
         };
         let (username, password) = (self.value(name, keys.0)?, self.value(name, keys.1)?);
@@ -59,8 +85,24 @@ impl SourceSecret {
         let Some((key, parse)) = self.docker_config() else {
             return Err(SourceError::NotADockerConfig { secret: name.to_owned(), kind: self.kind.clone() });
         };
+        self.check(name)?;
         let config = parse(self.value(name, key)?.expose());
         config.and_then(WrittenConfig::whole).map_err(|error| invalid(name, key, error))
+    }
+
+    /// Whether it may be handed out. Every reader of its data asks first.
+    fn check(&self, name: &str) -> Result<(), SourceError> {
+        let secret = name.to_owned();
+        if let Some(purpose) = self.purpose {
+            return Err(SourceError::MadeForAnother { secret, purpose });
+        }
+        match self.kind.as_str() {
+            names::SECRET_TYPE | DOCKERCFG | BASIC_AUTH => Ok(()),
+            OPAQUE if name == names::FINGERPRINT_KEY_SECRET => Err(SourceError::FingerprintKey),
+            OPAQUE if self.labelled => Ok(()),
+            OPAQUE => Err(SourceError::NotLabelled { secret }),
+            _ => Err(SourceError::NoSourceType { secret, kind: self.kind.clone() }),
+        }
     }
 
     /// Where its docker configuration is, and how it is read.
@@ -93,7 +135,7 @@ mod tests {
     fn secret(kind: &str, data: &[(&str, &str)]) -> SourceSecret {
         let data =
             data.iter().map(|(key, value)| ((*key).to_owned(), SecretBytes::from(value.as_bytes().to_vec())));
-        SourceSecret { kind: kind.to_owned(), data: data.collect() }
+        SourceSecret { kind: kind.to_owned(), labelled: true, purpose: None, data: data.collect() }
     }
 
     fn reference(keys: Option<(&str, &str)>) -> SecretRef {
@@ -122,9 +164,37 @@ mod tests {
             (secret(DOCKERCFG, &[(DOCKERCFG_KEY, AUTHS)]), None, "ghcr.io"),
             (secret(BASIC_AUTH, &basic), None, "ghcr.io"),
             (secret("Opaque", &own), Some(("user", "token")), "ghcr.io"),
-            (secret("example.com/own", &own), Some(("user", "token")), "ghcr.io"),
         ] {
             assert_eq!(given(&secret, keys, server).as_deref(), Ok("u:p"), "{}", secret.kind);
+        }
+    }
+
+    #[test]
+    fn what_is_made_for_something_else_is_never_read() {
+        let basic = [("username", "u"), ("password", "p")];
+        let keys = Some(("username", "password"));
+        let made_for = |kind, purpose| SourceSecret { purpose: Some(purpose), ..secret(kind, &basic) };
+        let unlabelled = SourceSecret { labelled: false, ..secret(OPAQUE, &basic) };
+        for (secret, says) in [
+            (unlabelled, "label it if it may be handed out"),
+            (secret("kubernetes.io/tls", &basic), "is of type kubernetes.io/tls"),
+            (secret("helm.sh/release.v1", &basic), "is of type helm.sh/release.v1"),
+            (secret("kubernetes.io/service-account-token", &basic), "service-account-token"),
+            (secret("example.com/own", &basic), "is of type example.com/own"),
+            (made_for(BASIC_AUTH, Purpose::Copy), "is a copy"),
+            (made_for(OPAQUE, Purpose::Copy), "is a copy"),
+            (made_for(DOCKERCFG, Purpose::ServiceAccount), "a token of a ServiceAccount"),
+        ] {
+            let error = given(&secret, keys, "ghcr.io").unwrap_err();
+            assert!(error.contains("Secret bot ") && error.contains(says), "{error}");
+        }
+        let server = Server::parse("ghcr.io").unwrap();
+        let key = SecretRef { name: names::FINGERPRINT_KEY_SECRET.to_owned(), ..reference(keys) };
+        assert_eq!(secret(OPAQUE, &basic).credential(&key, &server).err(), Some(SourceError::FingerprintKey));
+        for purpose in [Purpose::Copy, Purpose::ServiceAccount] {
+            let whole =
+                SourceSecret { purpose: Some(purpose), ..secret(JSON.0, &[(JSON.1, AUTHS)]) }.whole("bot");
+            assert!(matches!(whole.err(), Some(SourceError::MadeForAnother { .. })), "{purpose:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regcred_api::{Class, Reason};
+use regcred_api::{Class, Reason, names};
 use regcred_index::SourceLook;
 use regcred_planner::{
     Look, Payload, Registry, ResolvedRegistry, SourceNote, SourceState, Validated, next_look,
@@ -93,6 +93,9 @@ fn located(context: &Context, error: &SourceError) -> String {
              operator with another --source-namespace"
         ),
         SourceError::Unavailable { .. } | SourceError::TooLarge => error.to_string(),
+        SourceError::NotLabelled { secret } => {
+            format!("{error}: kubectl label secret -n {namespace} {secret} {}=true", names::SOURCE_LABEL)
+        }
         _ => format!("{error} (source namespace: {namespace})"),
     }
 }
