@@ -1,6 +1,7 @@
 //! The contract with users, on a real API server: every rule with the message they see, the columns they read, what
 //! kstatus makes of each state, and the rights the operator really needs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kube::ResourceExt as _;
@@ -55,7 +56,62 @@ fn target_rules() -> Vec<(Value, &'static str)> {
             with("/target", json!({"metadata": {"annotations": {"bad key": "x"}}})),
             "an annotation's key must be",
         ),
+        (
+            with("/target", json!({"metadata": {"annotations": {format!("{}/x", "p".repeat(254)): "x"}}})),
+            "an annotation's key must be",
+        ),
     ]
+}
+
+/// Keys by which tools act on Secrets, as their documentation writes them.
+const OF_TOOLS: [&str; 24] = [
+    "argocd.argoproj.io/secret-type",
+    "argocd.argoproj.io/tracking-id",
+    "app.kubernetes.io/instance",
+    "applyset.kubernetes.io/part-of",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "kubernetes.io/service-account.name",
+    "secrets-store.csi.k8s.io/managed",
+    "hnc.x-k8s.io/inherited-from",
+    "helm.sh/resource-policy",
+    "meta.helm.sh/release-name",
+    "kustomize.toolkit.fluxcd.io/ssa",
+    "sealedsecrets.bitnami.com/managed",
+    "replicator.v1.mittwald.de/replicate-to",
+    "reflector.v1.k8s.emberstack.com/reflection-auto-enabled",
+    "reconcile.external-secrets.io/managed",
+    "cert-manager.io/inject-ca-from-secret",
+    "generate.kyverno.io/clone-source",
+    "objectset.rio.cattle.io/hash",
+    "kapp.k14s.io/app",
+    "secretgen.carvel.dev/image-pull-secret",
+    "jenkins.io/credentials-type",
+    "operator.1password.io/item-path",
+    "reloader.stakater.com/match",
+    "janitor/ttl",
+];
+
+#[tokio::test]
+async fn labels_and_annotations_by_which_other_tools_act_are_refused() {
+    let scene = Scene::new().await;
+    for key in OF_TOOLS {
+        for (field, says) in [("labels", "by such a label"), ("annotations", "by such an annotation")] {
+            let spec = with("/target", json!({"metadata": {field: {key: "true"}}}));
+            let applied = scene.try_credential(&scene.name("tool"), spec).await;
+            let text = applied.map_or_else(|error| error.to_string(), |_| "it is stored".to_owned());
+            assert!(text.contains(says) && text.contains(field), "{field} {key}: {text}");
+        }
+    }
+    let own = [
+        "team",
+        "example.com/team",
+        "app.kubernetes.io/part-of",
+        "myhelm.sh/x",
+        "velero.io/exclude-from-backup",
+    ];
+    let own: BTreeMap<_, _> = own.into_iter().map(|key| (key, "true")).collect();
+    scene.credential("own", with("/target", json!({"metadata": {"labels": own, "annotations": own}}))).await;
+    scene.finish().await;
 }
 
 /// Addresses that the kubelet matches with no image.

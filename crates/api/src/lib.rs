@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `spec.rs` | what an admin writes, with the CEL rules that the API server enforces |
+//! | `reserved.rs` | keys that `target.metadata` does not take, as other tools act by them |
 //! | `status.rs` | what regcred answers |
 //! | `condition.rs` | the types of conditions, their statuses and their reasons, as closed sets |
 //! | `class.rs` | what a failure asks for: a user, patience, another try |
@@ -16,11 +17,13 @@ mod class;
 mod condition;
 pub mod crd;
 pub mod names;
+mod reserved;
 mod spec;
 mod status;
 
 pub use class::Class;
 pub use condition::{ConditionStatus, ConditionType, Reason};
+pub use reserved::reserved;
 pub use spec::{
     ConflictPolicy, DeletionPolicy, DockerConfigSecretRef, LabelSelector, LabelSelectorOperator,
     LabelSelectorRequirement, NamespaceSelection, NamespacesFrom, Registry, RegistryCredential,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use kube_derive::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::reserved;
 use crate::status::RegistryCredentialStatus;
 
 /// A credential for container registries, and where in the cluster Pods may pull with it.
@@ -231,9 +232,9 @@ pub enum NamespacesFrom {
 
 /// Which namespaces get the Secret. `matchNames` and `selector` are joined by or; `exclude` and
 /// the annotation `regcred.dev/exclude`, with any value but `"false"` and `""`, win over everything.
+/// The operator's own namespace, which holds the sources, is never selected.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[x_kube(
-/// The operator's own namespace, which holds the sources, is never selected.
     crates(kube_core = "::kube_core"),
     validation = Rule::new("self.from == 'Selected' || (!has(self.matchNames) && !has(self.selector))").message("matchNames and selector need from: Selected"),
     validation = Rule::new("self.from != 'Selected' || (has(self.matchNames) && size(self.matchNames) > 0) || has(self.selector)").message("from: Selected needs matchNames or selector")
@@ -437,10 +438,12 @@ pub enum ConflictPolicy {
     Adopt,
 }
 
-/// Every key is one that Kubernetes takes (k8s.io/apimachinery, pkg/util/validation, `IsQualifiedName`).
-const KEYS: &str = "self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && size(k) <= 317)";
+/// Every key is one that Kubernetes takes (k8s.io/apimachinery, pkg/util/validation, `IsQualifiedName`): at most 253
+/// characters before the `/`.
+const KEYS: &str = "self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && k.indexOf('/') <= 253)";
 
-/// Labels and annotations for the copies. Those of a source Secret are never copied.
+/// Labels and annotations for the copies. Those of a source Secret are never copied. Keys by which other tools act on
+/// Secrets are refused.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
@@ -450,6 +453,7 @@ pub struct TargetMetadata {
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 63})))]
     #[x_kube(
         validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/') && k != 'app.kubernetes.io/managed-by')").message("labels under regcred.dev/ and app.kubernetes.io/managed-by are regcred's own; choose another key"),
+        validation = Rule::new(reserved::rule()).message("another tool acts on Secrets by such a label (argocd.argoproj.io/, helm.sh/, *.kubernetes.io/, …); choose a key of your own, as in example.com/team"),
         validation = Rule::new(KEYS).message("a label's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be"),
         validation = Rule::new("self.all(k, self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))").message("a label's value must be of letters, digits, -, _ and ., beginning and ending with a letter or digit")
     )]
@@ -460,6 +464,7 @@ pub struct TargetMetadata {
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 1024})))]
     #[x_kube(
         validation = Rule::new("self.all(k, !k.startsWith('regcred.dev/'))").message("annotations under regcred.dev/ are regcred's own; choose another key"),
+        validation = Rule::new(reserved::rule()).message("another tool acts on Secrets by such an annotation (argocd.argoproj.io/, helm.sh/, *.kubernetes.io/, …); choose a key of your own, as in example.com/team"),
         validation = Rule::new(KEYS).message("an annotation's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be")
     )]
     pub annotations: BTreeMap<String, String>,

@@ -141,6 +141,7 @@ fn a_spec_that_cannot_be_carried_out_is_told_with_its_field() {
         InvalidSpec::AdoptNeedsRetain => InvalidSpec::AdoptNeedsRetain, "target.conflictPolicy is Adopt", Act("set deletionPolicy: Retain");
         InvalidSpec::RefreshInterval => InvalidSpec::RefreshInterval, "refreshInterval must be 1m or more", Act("as in 24h or 1h30m");
         InvalidSpec::RenameGracePeriod => InvalidSpec::RenameGracePeriod, "target.renameGracePeriod is not a duration", Act("as in 1h or 30m");
+        InvalidSpec::ReservedKey { .. } => InvalidSpec::ReservedKey { of: "helm.sh" }, "target.metadata has a key of helm.sh", Act("choose a key of your own");
         InvalidSpec::TargetNameNotAllowed => InvalidSpec::TargetNameNotAllowed, "target.name is none", Act("choose one of them");
     });
     grade(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
@@ -394,7 +395,7 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
 
 /// What `kubectl apply` prints where a rule of the CRD refuses, and which words of it tell what to write. The API server
 /// puts the field before it.
-const RULES: [(&str, &str); 26] = [
+const RULES: [(&str, &str); 28] = [
     (
         "a label's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be",
         "must be a name",
@@ -407,6 +408,14 @@ const RULES: [(&str, &str); 26] = [
     (
         "an annotation's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be",
         "must be a name",
+    ),
+    (
+        "another tool acts on Secrets by such a label (argocd.argoproj.io/, helm.sh/, *.kubernetes.io/, …); choose a key of your own, as in example.com/team",
+        "choose a key of your own",
+    ),
+    (
+        "another tool acts on Secrets by such an annotation (argocd.argoproj.io/, helm.sh/, *.kubernetes.io/, …); choose a key of your own, as in example.com/team",
+        "choose a key of your own",
     ),
     ("annotations under regcred.dev/ are regcred's own; choose another key", "choose another key"),
     ("from: Selected needs matchNames or selector", "needs matchNames or selector"),

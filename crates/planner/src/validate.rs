@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use regcred_api::{
     ConflictPolicy, DeletionPolicy, NamespaceSelection, Reason, RegistryCredentialSpec, SourceMember,
+    reserved,
 };
 use regcred_dockerconfig::Server;
 
@@ -175,6 +176,14 @@ pub enum InvalidSpec {
     /// Not a duration.
     #[error("target.renameGracePeriod is not a duration, as in 1h or 30m")]
     RenameGracePeriod,
+    /// A label or annotation by which another tool would act on the copies.
+    #[error(
+        "target.metadata has a key of {of}, by which another tool acts on Secrets; choose a key of your own, as in example.com/team"
+    )]
+    ReservedKey {
+        /// The domain of the tool, or the whole key.
+        of: &'static str,
+    },
     /// The operator may write other names only.
     #[error(
         "target.name is none of the names that the operator may write; choose one of them, or start it with one more --target-name"
@@ -205,6 +214,11 @@ pub fn validate(
     if adopt && spec.deletion_policy != DeletionPolicy::Retain {
         return Err(InvalidSpec::AdoptNeedsRetain);
     }
+    let metadata = &spec.target.metadata;
+    if let Some(of) = metadata.labels.keys().chain(metadata.annotations.keys()).find_map(|key| reserved(key))
+    {
+        return Err(InvalidSpec::ReservedKey { of });
+    }
     Ok(Validated {
         suspend: spec.suspend,
         registries: registries(spec)?,
@@ -217,8 +231,8 @@ pub fn validate(
         rename_grace: duration(&spec.target.rename_grace_period).ok_or(InvalidSpec::RenameGracePeriod)?,
         adopt,
         deletion_policy: spec.deletion_policy,
-        labels: spec.target.metadata.labels.clone(),
-        annotations: spec.target.metadata.annotations.clone(),
+        labels: metadata.labels.clone(),
+        annotations: metadata.annotations.clone(),
         refresh_interval: refresh_interval(&spec.refresh_interval)?,
     })
 }
