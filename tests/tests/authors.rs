@@ -1,6 +1,7 @@
 //! What an author of RegistryCredentials, or whoever opts out, gets on a real API server: pull secrets where they are
 //! wanted, and nothing else of the operator's.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -227,4 +228,24 @@ async fn refused(scene: &Scene, namespace: &str, name: &str, says: &str) {
     })
     .await;
     assert!(scene.secret(namespace, name).await.is_none(), "{says}");
+}
+
+/// Whoever may write a source of one's own cannot learn by comparing whether it holds what another credential holds.
+#[tokio::test]
+async fn two_credentials_with_one_password_show_different_fingerprints() {
+    let scene = Scene::new().await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    let namespace = scene.settled_namespace("n", &[("pull", "guess")]).await;
+    let mut seen = BTreeSet::new();
+    for suffix in ["victim", "guess"] {
+        let source = scene.basic_auth_source(suffix, "bot").await;
+        let selector = json!({"selector": {"matchLabels": {"pull": "guess"}}});
+        let name = scene.credential(suffix, spec(&source, &selector)).await;
+        scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+        let copy = scene.secret(&namespace, &name).await.unwrap();
+        let long = copy.metadata.annotations.unwrap()["regcred.dev/fingerprint"].clone();
+        let short = scene.status(&name).await["registries"][0]["fingerprint"].as_str().unwrap().to_owned();
+        assert!(seen.insert(long) && seen.insert(short), "{suffix}: {seen:?}");
+    }
+    scene.finish().await;
 }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use kube::api::PatchParams;
 use regcred_api::names;
 use regcred_dockerconfig::SecretBytes;
-use regcred_planner::StepError;
+use regcred_planner::{StepError, Uid};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
@@ -42,16 +42,22 @@ impl FingerprintKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
-    /// HMAC-SHA256, cut to 128 bits, as 32 hexadecimal digits.
-    pub(crate) fn fingerprint(&self, content: &SecretBytes) -> String {
-        let tag = hmac::sign(&self.0, content.expose());
+    /// HMAC-SHA256, cut to 128 bits, as 32 hexadecimal digits. The UID of the credential is part of what is signed: equal
+    /// contents would otherwise show as equal, and whoever may write one source could guess at another.
+    pub(crate) fn fingerprint(&self, uid: &Uid, content: &SecretBytes) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        // No UID contains this byte, so that no other pair gives the same bytes.
+        for part in [uid.as_bytes(), &[0], content.expose()] {
+            context.update(part);
+        }
+        let tag = context.sign();
         let first: [u8; FINGERPRINT_LEN] = std::array::from_fn(|at| tag.as_ref()[at]);
         format!("{:032x}", u128::from_be_bytes(first))
     }
 
     /// The first 32 bits, for status.
-    pub(crate) fn short(&self, content: &SecretBytes) -> String {
-        let mut fingerprint = self.fingerprint(content);
+    pub(crate) fn short(&self, uid: &Uid, content: &SecretBytes) -> String {
+        let mut fingerprint = self.fingerprint(uid, content);
         fingerprint.truncate(SHORT_LEN);
         fingerprint
     }
@@ -157,8 +163,10 @@ mod tests {
     fn a_fingerprint_is_keyed_and_short_in_status() {
         let content = SecretBytes::from(b"content".to_vec());
         let (one, other) = (FingerprintKey::new(&[1; KEY_LEN]), FingerprintKey::new(&[2; KEY_LEN]));
-        assert_eq!(one.fingerprint(&content).len(), 32);
-        assert_ne!(one.fingerprint(&content), other.fingerprint(&content));
-        assert_eq!(one.short(&content), one.fingerprint(&content)[..8]);
+        let (uid, another) = (Uid::from("c1"), Uid::from("c2"));
+        assert_eq!(one.fingerprint(&uid, &content).len(), 32);
+        assert_ne!(one.fingerprint(&uid, &content), other.fingerprint(&uid, &content));
+        assert_ne!(one.fingerprint(&uid, &content), one.fingerprint(&another, &content));
+        assert_eq!(one.short(&uid, &content), one.fingerprint(&uid, &content)[..8]);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use regcred_api::{Class, Reason, names};
 use regcred_index::SourceLook;
 use regcred_planner::{
-    Look, Payload, Registry, ResolvedRegistry, SourceNote, SourceState, Validated, next_look,
+    Look, Payload, Registry, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, next_look,
 };
 use regcred_sources::{Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve};
 use tokio::time::Instant;
@@ -33,16 +33,17 @@ pub(crate) async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
 /// Looks at the sources, requeues the namespaces if the copy is another, and comes back when it is time.
 async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
     let wanted = context.index().credential(name).and_then(|entry| {
-        Some((entry.wanted_sources()?.clone(), entry.object.requested_at.clone(), entry.failed_looks))
+        let spec = entry.wanted_sources()?.clone();
+        Some((spec, entry.object.uid.clone(), entry.object.requested_at.clone(), entry.failed_looks))
     });
-    let Some((spec, request, failed_before)) = wanted else { return };
+    let Some((spec, uid, request, failed_before)) = wanted else { return };
     let given = resolve_in_time(context, &spec).await;
     context.metrics.source_resolved(given.is_ok());
     let retrying = given.as_ref().is_err_and(|error| error.class() == Class::Retry);
     let (state, payload, outcome) = match given {
         Ok(resolved) => {
             let outcome = Look::Resolved { expires_at: resolved.expires_at };
-            (resolved_state(key, &spec, &resolved), Some(payload(key, &resolved)), outcome)
+            (resolved_state(key, &uid, &spec, &resolved), Some(payload(key, &uid, &resolved)), outcome)
         }
         Err(error) => (failed_state(context, name, &error), None, failed_look(&error, failed_before + 1)),
     };
@@ -92,10 +93,10 @@ fn located(context: &Context, error: &SourceError) -> String {
             "the source namespace {namespace} does not exist; create it and Secret {secret} in it, or start the \
              operator with another --source-namespace"
         ),
-        SourceError::Unavailable { .. } | SourceError::TooLarge => error.to_string(),
         SourceError::NotLabelled { secret } => {
             format!("{error}: kubectl label secret -n {namespace} {secret} {}=true", names::SOURCE_LABEL)
         }
+        SourceError::Unavailable { .. } | SourceError::TooLarge => error.to_string(),
         _ => format!("{error} (source namespace: {namespace})"),
     }
 }
@@ -104,21 +105,21 @@ fn failed_look(error: &SourceError, failures: u32) -> Look {
     Look::Failed { class: error.class(), retry_after: error.retry_after(), failures }
 }
 
-fn payload(key: &FingerprintKey, resolved: &Resolved) -> Payload {
+fn payload(key: &FingerprintKey, uid: &Uid, resolved: &Resolved) -> Payload {
     let content = resolved.config.render();
     Payload {
-        fingerprint: key.fingerprint(&content),
+        fingerprint: key.fingerprint(uid, &content),
         content,
         servers: resolved.config.servers().into_iter().collect(),
         expires_at: resolved.expires_at,
     }
 }
 
-fn resolved_state(key: &FingerprintKey, spec: &Validated, resolved: &Resolved) -> SourceState {
+fn resolved_state(key: &FingerprintKey, uid: &Uid, spec: &Validated, resolved: &Resolved) -> SourceState {
     let registry = |registry: &Registry| ResolvedRegistry {
         server: registry.server.to_string(),
         kind: registry.source.kind(),
-        fingerprint: key.short(&resolved.config.only(&registry.server).render()),
+        fingerprint: key.short(uid, &resolved.config.only(&registry.server).render()),
     };
     SourceState::Resolved {
         registries: spec.registries.iter().map(registry).collect(),
