@@ -53,7 +53,7 @@ impl Cluster {
 
     /// The process id of the API server.
     pub fn api_server(&self) -> u32 {
-        self.control_plane.process_ids()[1]
+        self.control_plane.api_server()
     }
 
     /// Makes the namespaces `bench-00000` up to this number, as far as they are missing, and returns all their

@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use regcred_tests::process::processor_time;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{InFile as _, Result};
@@ -29,11 +30,10 @@ impl Usage {
             std::fs::read_to_string(&path).in_file(Path::new(&path))
         };
         let status = read("status")?;
-        let stat = read("stat")?;
         Ok(Self {
             resident: kibibytes(&status, "VmRSS:") * 1024,
             peak: kibibytes(&status, "VmHWM:") * 1024,
-            cpu_seconds: cpu_seconds(&stat),
+            cpu_seconds: processor_time(process)?.as_secs_f64(),
         })
     }
 }
@@ -56,13 +56,4 @@ pub async fn settled(process: u32, within: Duration) -> Result<Usage> {
 fn kibibytes(status: &str, key: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(key));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
-}
-
-/// Fields 14 and 15, counted behind the command's name, which may hold blanks.
-fn cpu_seconds(stat: &str) -> f64 {
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks = |at: usize| fields.split_whitespace().nth(at).and_then(|field| field.parse::<u32>().ok());
-    let ticks = ticks(11).unwrap_or_default() + ticks(12).unwrap_or_default();
-    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
-    f64::from(ticks) / f64::from(per_second)
 }

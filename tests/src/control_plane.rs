@@ -185,6 +185,14 @@ impl ControlPlane {
         ids.into_iter().flatten().collect()
     }
 
+    /// The id of kube-apiserver's process.
+    ///
+    /// # Panics
+    /// While it is stopped.
+    pub fn api_server(&self) -> u32 {
+        self.api_server.lock().unwrap().as_ref().map(Process::id).expect("kube-apiserver runs")
+    }
+
     /// The folder with logs, keys and kubeconfigs; it is deleted with the control plane.
     pub fn folder(&self) -> &Path {
         &self.site.folder

@@ -23,12 +23,14 @@
 //! | [`binaries`] | finds or builds the programs |
 //! | [`audit`] | exact request counts, from the API server's own audit log |
 //! | [`canary`] | a password to look for in all output |
+//! | [`birth`] | what a request that makes a ServiceAccount costs the API server |
 //! | [`wait`] | polling with a deadline, instead of sleeping |
 //! | [`plain_http`] | single requests to loopback ports without TLS |
 //! | [`error`] | the one error of this crate |
 
 pub mod audit;
 pub mod binaries;
+pub mod birth;
 pub mod canary;
 pub mod chart;
 pub mod control_plane;

@@ -229,3 +229,15 @@ fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
+
+/// Processor time of a process since it started, in user and kernel mode (man 5 proc: fields 14 and 15 of `stat`, counted
+/// behind the command's name, which may hold blanks).
+pub fn processor_time(process: u32) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let stat = std::fs::read_to_string(&path).context(format!("read {path}"))?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = |at: usize| fields.split_whitespace().nth(at).and_then(|field| field.parse::<u32>().ok());
+    let ticks = ticks(11).unwrap_or_default() + ticks(12).unwrap_or_default();
+    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
+    Ok(Duration::from_secs_f64(f64::from(ticks) / f64::from(per_second)))
+}

@@ -44,3 +44,15 @@ has({{ .selector }}) &&
   e.operator == 'In' ? e.key in {{ .labels }} && {{ .labels }}[e.key] in e.?values.orValue([]) :
   !(e.key in {{ .labels }}) || !({{ .labels }}[e.key] in e.?values.orValue([])))
 {{- end }}
+
+{{/* Whether a ServiceAccount, in CEL, is of a size that people make. Each level is looked at only where the one above is small. */}}
+{{- define "regcred.celUsualSize" -}}
+size({{ . }}.?imagePullSecrets.orValue([])) <= 64 && size({{ . }}.?secrets.orValue([])) <= 64 &&
+size({{ . }}.metadata.?labels.orValue({})) <= 64 && size({{ . }}.metadata.?annotations.orValue({})) <= 64 &&
+size({{ . }}.metadata.?finalizers.orValue([])) <= 64 && size({{ . }}.metadata.?ownerReferences.orValue([])) <= 64 &&
+{{ . }}.metadata.?annotations.orValue({}).map(k, size({{ . }}.metadata.annotations[k])).sum() <= 16384 &&
+size({{ . }}.metadata.?managedFields.orValue([])) <= 16 && {{ . }}.metadata.?managedFields.orValue([]).all(m, !has(m.fieldsV1) ||
+size(m.fieldsV1) <= 8 && m.fieldsV1.all(a, size(m.fieldsV1[a]) <= (a == 'f:metadata' ? 8 : 68) &&
+m.fieldsV1[a].all(b, size(m.fieldsV1[a][b]) <= (a == 'f:metadata' ? 68 : 8) &&
+m.fieldsV1[a][b].all(c, size(m.fieldsV1[a][b][c]) <= 8 && m.fieldsV1[a][b][c].all(d, size(m.fieldsV1[a][b][c][d]) == 0)))))
+{{- end }}

@@ -3,6 +3,8 @@
 //! wrong with it, and it holds the entries against writers that own the list.
 
 mod cases;
+mod cost;
+mod order;
 mod planner;
 
 use std::{collections::BTreeSet, time::Duration};
