@@ -49,6 +49,10 @@ lint:
 deny:
     cargo deny check bans licenses sources
 
+# Known vulnerabilities of dependencies; needs the network, so a scheduled job runs it and no other check does
+advisories:
+    cargo deny check advisories
+
 # Each crate compiles alone: feature unification of the workspace hides a missing dependency
 crates:
     for package in {{packages}}; do cargo check --quiet --package $package || exit 1; done
