@@ -100,6 +100,55 @@ async fn replace(scene: &Scene, path: &str, object: &Value) {
     scene.client.request_text(request).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
+/// The key in the Secret, as Base64, and what stands beside it.
+async fn kept_key(scene: &Scene) -> (String, Value) {
+    let secret = scene.secret(OPERATOR_NAMESPACE, "regcred-fingerprint-key").await;
+    let secret = serde_json::to_value(secret.unwrap()).unwrap();
+    (secret["data"]["key"].as_str().unwrap_or_default().to_owned(), secret["data"]["other"].clone())
+}
+
+#[tokio::test]
+async fn a_fingerprint_key_that_is_too_short_is_replaced_and_one_that_cannot_be_is_named() {
+    let scene = Scene::new().await;
+    let core = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/secrets");
+    let with = |data: Value, immutable: bool| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "regcred-fingerprint-key"}, "data": data,
+            "immutable": immutable,
+        })
+    };
+    for data in [json!({"key": "eA==", "other": "eA=="}), json!({"other": "eA=="})] {
+        replace(&scene, &core, &with(data, false)).await;
+        let operators = [
+            scene.operator(OperatorOptions { lease: true, ..OperatorOptions::default() }).await,
+            scene.operator(OperatorOptions { lease: true, ..OperatorOptions::default() }).await,
+        ];
+        let (key, other) = kept_key(&scene).await;
+        assert_eq!((key.len(), other), (44, json!("eA==")));
+        drop(operators);
+        let _third = scene.operator(OperatorOptions::default()).await;
+        assert_eq!(kept_key(&scene).await.0, key, "replaced again");
+    }
+    replace(&scene, &core, &with(json!({"key": "eA=="}), true)).await;
+    let operator = scene.starting_operator(OperatorOptions::default()).await;
+    eventually("the log names it", AT_ONCE, async || {
+        if operator.logs().contains("delete it, and a new one is made") {
+            Ok(())
+        } else {
+            Err(operator.logs())
+        }
+    })
+    .await;
+    scene
+        .secrets(OPERATOR_NAMESPACE)
+        .delete("regcred-fingerprint-key", &DeleteParams::default())
+        .await
+        .unwrap();
+    operator.wait_ready().await.unwrap();
+    assert_eq!(kept_key(&scene).await.0.len(), 44);
+    scene.finish().await;
+}
+
 #[tokio::test]
 async fn a_lease_and_a_key_that_no_typed_client_reads_are_used_as_any() {
     let scene = Scene::new().await;

@@ -108,13 +108,13 @@ impl Objects {
         self.send(self.paths.replace(name, &PostParams::default(), body)).await.map(|_: IgnoredAny| ())
     }
 
-    pub(crate) async fn apply(
+    pub(crate) async fn patch(
         &self,
         name: &str,
         params: &PatchParams,
-        object: &impl Serialize,
+        patch: &Patch<impl Serialize>,
     ) -> kube::Result<()> {
-        self.send(self.paths.patch(name, params, &Patch::Apply(object))).await.map(|_: IgnoredAny| ())
+        self.send(self.paths.patch(name, params, patch)).await.map(|_: IgnoredAny| ())
     }
 
     async fn send<T: DeserializeOwned>(

@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kube::api::PatchParams;
+use kube::api::{Patch, PatchParams};
 use regcred_api::names;
 use regcred_dockerconfig::SecretBytes;
 use regcred_planner::{StepError, Uid};
@@ -20,7 +20,9 @@ pub(crate) const NO_NAMESPACE: &str =
     "the source namespace does not exist; create it, or give another with --source-namespace";
 pub(crate) const FORBIDDEN: &str = "the operator may not read or make it; install regcred's Role in the source namespace, or give \
                          the namespace of that Role with --source-namespace";
-pub(crate) const UNUSABLE: &str = "it holds no key of 32 bytes or more; delete it, and a new one is made";
+pub(crate) const UNUSABLE: &str = "it holds no key of 32 bytes or more, and as it is immutable or no Opaque Secret none can be put in; \
+                         delete it, and a new one is made";
+const SECRET_TYPE: &str = "Opaque";
 /// Bytes of the key: the output length of SHA-256 (RFC 2104, section 3).
 const KEY_LEN: usize = 32;
 /// Bytes of a fingerprint on a copy: 128 bits.
@@ -65,8 +67,20 @@ impl FingerprintKey {
 
 /// The Secret, as far as it is read. It is printed by nobody.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Kept {
+    metadata: Version,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    immutable: Option<bool>,
     data: Option<Entries>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    uid: String,
+    resource_version: String,
 }
 
 #[derive(Deserialize)]
@@ -76,10 +90,15 @@ struct Entries {
 
 impl Kept {
     /// The key, if it is one.
-    fn key(self) -> Option<FingerprintKey> {
-        let text = self.data?.key?;
+    fn key(&self) -> Option<FingerprintKey> {
+        let text = self.data.as_ref()?.key.as_ref()?;
         let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() >= KEY_LEN)?;
         Some(FingerprintKey::new(&bytes))
+    }
+
+    /// Whether a key can be put in.
+    fn is_writable(&self) -> bool {
+        self.kind.as_deref() == Some(SECRET_TYPE) && self.immutable != Some(true)
     }
 }
 
@@ -88,7 +107,7 @@ enum Look {
     Key(FingerprintKey),
     /// Another replica was first, and reading again will find its key.
     TooLate,
-    /// Somebody else made the Secret, or changed it.
+    /// Somebody else made the Secret, and of a kind that cannot be mended.
     Unusable,
 }
 
@@ -129,10 +148,20 @@ fn obstacle(cause: StepError) -> String {
 }
 
 async fn look(secrets: &Objects, fresh: &[u8]) -> kube::Result<Look> {
-    if let Some(kept) = secrets.get::<Kept>(names::FINGERPRINT_KEY_SECRET).await? {
-        return Ok(kept.key().map_or(Look::Unusable, Look::Key));
+    let kept: Option<Kept> = secrets.get(names::FINGERPRINT_KEY_SECRET).await?;
+    if let Some(key) = kept.as_ref().and_then(Kept::key) {
+        return Ok(Look::Key(key));
     }
-    match secrets.apply(names::FINGERPRINT_KEY_SECRET, &unshared_apply(), &manifest(fresh)).await {
+    if kept.as_ref().is_some_and(|kept| !kept.is_writable()) {
+        return Ok(Look::Unusable);
+    }
+    // One that is too short is replaced, as long as nobody else replaces it.
+    let over = kept.map(|kept| kept.metadata);
+    let params = PatchParams { force: over.is_some(), ..unshared_apply() };
+    match secrets
+        .patch(names::FINGERPRINT_KEY_SECRET, &params, &Patch::Apply(manifest(fresh, over.as_ref())))
+        .await
+    {
         Ok(()) => Ok(Look::Key(FingerprintKey::new(fresh))),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Look::TooLate),
         Err(error) => Err(error),
@@ -145,12 +174,17 @@ fn unshared_apply() -> PatchParams {
     PatchParams::apply(&format!("regcred-{:016x}", fastrand::u64(..)))
 }
 
-fn manifest(key: &[u8]) -> serde_json::Value {
+fn manifest(key: &[u8], over: Option<&Version>) -> serde_json::Value {
+    let mut metadata = json!({"name": names::FINGERPRINT_KEY_SECRET});
+    if let Some(over) = over {
+        metadata["uid"] = json!(over.uid);
+        metadata["resourceVersion"] = json!(over.resource_version);
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": names::FINGERPRINT_KEY_SECRET},
-        "type": "Opaque",
+        "metadata": metadata,
+        "type": SECRET_TYPE,
         "data": {"key": STANDARD.encode(key)},
     })
 }
