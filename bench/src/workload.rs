@@ -538,7 +538,8 @@ pub(crate) fn milliseconds(from: Instant, to: Instant) -> f64 {
 
 fn requests(entries: Entries, user: &str) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    let counted = |entry: &Entry| entry.namespace != MARKER.0 && entry.name != MARKER.1;
+    let counted =
+        |entry: &Entry| entry.namespace != MARKER.0 && entry.name != MARKER.1 && !entry.is_dry_run();
     for entry in entries.by(user).without("leases").filter(counted).iter() {
         *counts.entry(format!("{} {}", entry.verb, entry.full_resource())).or_default() += 1;
     }

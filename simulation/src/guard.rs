@@ -16,7 +16,8 @@ pub fn watched(server: &Server, trace: &Trace, request: &Request<Vec<u8>>) -> Re
     let key = target.key();
     let before = server.store().get(&key).cloned();
     let revision = server.store().revision();
-    if target.kind != Kind::Lease {
+    let is_dry_run = request.uri().query().is_some_and(|query| query.contains("dryRun"));
+    if target.kind != Kind::Lease && !is_dry_run {
         trace.asked();
     }
     let response = server.answer(request);

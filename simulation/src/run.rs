@@ -173,6 +173,8 @@ fn furnish(server: &Server) {
             let _new =
                 store.create(&Key::new(Kind::Namespace, "", name), json!({"metadata": {}}), &writer, now);
         }
+        let _new =
+            store.create(&Key::new(Kind::Lease, HOME, "regcred"), json!({"metadata": {}}), &writer, now);
     });
 }
 

@@ -113,7 +113,7 @@ impl Entries {
 
     /// Those that change something, refused ones included.
     pub fn writes(self) -> Self {
-        self.filter(|entry| WRITES.contains(&entry.verb.as_str()))
+        self.filter(|entry| WRITES.contains(&entry.verb.as_str()) && !entry.is_dry_run())
     }
 
     /// What one user wrote, other than leases: a held lease is renewed for ever.
@@ -192,6 +192,11 @@ impl fmt::Display for Counts {
 }
 
 impl Entry {
+    /// Whether it asked what would happen, and changed nothing.
+    pub fn is_dry_run(&self) -> bool {
+        query_value(&self.uri, "dryRun") == "All"
+    }
+
     /// `resource` or `resource/subresource`; the path where it is no resource.
     pub fn full_resource(&self) -> String {
         match (self.resource.as_str(), self.subresource.as_str()) {

@@ -81,13 +81,22 @@ pub async fn generated_files() -> Result<Vec<(&'static str, String)>> {
     let head = "# Rendered from deploy/chart by `just generate`; needs Kubernetes 1.36.\n";
     let crd = read("crds/registrycredentials.regcred.dev.yaml")?;
     Ok(vec![
-        ("deploy/install.yaml", format!("{NAMESPACE}{install}")),
+        ("deploy/install.yaml", format!("{NAMESPACE}{}", caged_first(&install))),
         ("deploy/attach-at-birth.yaml", format!("{head}---\n{}", policy.collect::<Vec<_>>().join("---\n"))),
         ("deploy/chart/files/crd.yaml", crd),
         ("deploy/chart/README.md", values_page()?),
         ("docs/stolen-token.md", stolen_token::page()),
         ("README.md", readme()?),
     ])
+}
+
+/// A manifest with the cage at its beginning. kubectl applies it in its order, and so gives the operator no right before
+/// the policies that limit it.
+fn caged_first(manifest: &str) -> String {
+    let documents = manifest.split("---\n").filter(|document| !document.is_empty());
+    let (cage, rest): (Vec<_>, Vec<_>) =
+        documents.partition(|document| document.contains("kind: ValidatingAdmissionPolicy"));
+    cage.into_iter().chain(rest).map(|document| format!("---\n{document}")).collect()
 }
 
 /// The README with its table of what a stolen token can do made anew.

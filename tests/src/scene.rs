@@ -334,7 +334,8 @@ impl Scene {
         }
         // A killed leader's lease would keep the next one waiting.
         let leases = Api::<Lease>::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
-        leases.delete_collection(&background, &ListParams::default()).await.expect("delete leases");
+        let free = Patch::Merge(json!({ "spec": { "holderIdentity": null } }));
+        ignore_missing(leases.patch("regcred", &PatchParams::default(), &free).await);
         let sources = self.secrets(OPERATOR_NAMESPACE);
         sources.delete_collection(&background, &ours).await.expect("delete source Secrets");
     }

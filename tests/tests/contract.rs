@@ -443,7 +443,6 @@ async fn every_permission_is_needed() {
         ("delete", "secrets"),
         ("get", "secrets"),
         ("create", "events"),
-        ("create", "leases"),
         ("get", "leases"),
         ("update", "leases"),
     ] {
@@ -453,7 +452,7 @@ async fn every_permission_is_needed() {
             used.counts()
         );
     }
-    let refused: Vec<_> = used.iter().filter(|entry| entry.code == 403).collect();
+    let refused: Vec<_> = used.iter().filter(|entry| entry.code == 403 && !entry.is_dry_run()).collect();
     assert!(refused.is_empty(), "{refused:?}");
     scene.finish().await;
 }

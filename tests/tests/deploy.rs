@@ -22,6 +22,22 @@ async fn what_is_committed_is_what_the_chart_renders() {
     }
 }
 
+/// No right of the operator is in force before the policies that limit it.
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_puts_the_cage_up_before_it_gives_any_right() {
+    let control_plane = ControlPlane::start(Options::default()).await.unwrap();
+    let mark = control_plane.audit().mark();
+    install::install(&control_plane).await.unwrap();
+    let made = control_plane.audit().since(mark).writes().granted();
+    let made: Vec<_> =
+        made.by(&control_plane.admin_identity().name).iter().map(|it| it.resource.clone()).collect();
+    let last_of_cage = made.iter().rposition(|it| it.starts_with("validatingadmissionpolic")).unwrap();
+    let first_right =
+        made.iter().position(|it| it.contains("role") || it == "serviceaccounts" || it == "deployments");
+    assert!(last_of_cage < first_right.unwrap(), "{made:?}");
+    assert_eq!(made.iter().filter(|it| *it == "validatingadmissionpolicybindings").count(), 5, "{made:?}");
+}
+
 #[tokio::test]
 async fn the_chart_passes_lint() {
     let report =
@@ -44,6 +60,11 @@ async fn wrong_values_are_refused_and_named() {
         ("attachAtBirth.enabled=sometimes", "enabled"),
         ("cage.enabled=maybe", "enabled"),
         ("networkPolicy.apiServerPorts={0}", "apiServerPorts"),
+        ("networkPolicy.ingress.from=prometheus", "from"),
+        ("networkPolicy.ingress.to={x}", "to"),
+        ("cage.metadataKeys=team", "metadataKeys"),
+        ("cage.metadataKeys={a/b/c}", "metadataKeys"),
+        ("cage.metadataKeys={a'b}", "metadataKeys"),
     ] {
         let refusal = chart::render(&[value]).await.expect_err(value).to_string();
         assert!(refusal.contains(named), "{value}: {refusal}");
@@ -85,6 +106,12 @@ async fn each_value_does_what_it_says() {
             &[r#"matchResources: {namespaceSelector: {"matchLabels":{"pull":"private"}}}"#],
             &[],
         ),
+        (
+            &["networkPolicy.ingress.from[0].namespaceSelector.matchLabels.team=monitoring"],
+            &["    from:\n    - namespaceSelector:\n        matchLabels:\n          team: monitoring\n"],
+            &[],
+        ),
+        (&["cage.metadataKeys={team,example.com/*}"], &["k.matches('^(team|example[.]com/[^/]*)$')"], &[]),
         (&["replicas=1"], &["replicas: 1"], &["PodDisruptionBudget"]),
         (&["networkPolicy.enabled=false"], &[], &["NetworkPolicy"]),
         (&["serviceMonitor.enabled=true"], &["kind: ServiceMonitor", "kind: Service\n"], &[]),
@@ -253,4 +280,24 @@ async fn an_installation_with_kubectl_goes_over_to_helm() {
     let refusal = helm(Some(&control_plane), &install).await.unwrap_err().to_string();
     assert!(refusal.contains("invalid ownership metadata"), "{refusal}");
     helm(Some(&control_plane), &[&install[..], &flags].concat()).await.unwrap();
+}
+
+/// A tag can be moved to other code, a commit cannot.
+#[test]
+fn workflows_pin_each_action_by_its_commit_and_ask_for_rights_by_name() {
+    let workflows = std::fs::read_dir(repository().join(".github/workflows")).unwrap();
+    let mut actions = 0;
+    for file in workflows {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\npermissions: {}\n"), "{}: nothing by default", path.display());
+        for line in text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("uses: "))
+        {
+            let (commit, comment) = line.split_once('@').unwrap().1.split_once(' ').unwrap_or_default();
+            let is_commit = commit.len() == 40 && commit.chars().all(|c| c.is_ascii_hexdigit());
+            assert!(is_commit && comment.starts_with("# v"), "{}: {line}", path.display());
+            actions += 1;
+        }
+    }
+    assert!(actions >= 8, "{actions}");
 }

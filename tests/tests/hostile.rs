@@ -182,6 +182,7 @@ async fn a_lease_and_a_key_that_no_typed_client_reads_are_used_as_any() {
         let delete = Request::delete(path).body(Vec::new()).unwrap();
         scene.client.request_text(delete).await.unwrap();
     }
+    scene.reinstall().await;
     scene.finish().await;
 }
 

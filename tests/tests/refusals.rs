@@ -280,8 +280,7 @@ async fn a_replica_without_rights_on_its_lease_is_not_ready_and_says_why() {
     let operator = scene.starting_operator(options).await;
     eventually("/readyz says why", SOON, async || {
         let reply = operator.readyz().await.map_err(|error| error.to_string())?;
-        let told =
-            reply.status == 503 && reply.body.contains("grant it get, create and update on Lease regcred");
+        let told = reply.status == 503 && reply.body.contains("grant it get and update on Lease regcred");
         if told { Ok(()) } else { Err(format!("{reply:?}")) }
     })
     .await;

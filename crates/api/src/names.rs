@@ -69,3 +69,7 @@ pub const SECRET_KEY: &str = ".dockerconfigjson";
 /// The chart value without which the shipped admission policy refuses to let a Secret be adopted; the policy's
 /// message names it.
 pub const ADOPT_SETTING: &str = "cage.allowAdopt";
+
+/// The chart value that says which labels and annotations the shipped admission policy lets a copy have; the
+/// policy's message names it.
+pub const METADATA_SETTING: &str = "cage.metadataKeys";

@@ -98,11 +98,6 @@ impl Objects {
         }
     }
 
-    pub(crate) async fn create(&self, object: &impl Serialize) -> kube::Result<()> {
-        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
-        self.send(self.paths.create(&PostParams::default(), body)).await.map(|_: IgnoredAny| ())
-    }
-
     pub(crate) async fn replace(&self, name: &str, object: &impl Serialize) -> kube::Result<()> {
         let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
         self.send(self.paths.replace(name, &PostParams::default(), body)).await.map(|_: IgnoredAny| ())

@@ -10,6 +10,7 @@ use regcred_planner::{Ledger, Settings};
 use tokio::sync::{Notify, watch as signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::cage::Cage;
 use crate::calls::Calls;
 use crate::client::{Clients, Pulse};
 use crate::clock::Clock;
@@ -48,6 +49,8 @@ pub struct Stage {
     pub leading: signal::Sender<bool>,
     /// Why this replica cannot compete for the lease, and what to do.
     pub lease_trouble: signal::Sender<Option<String>>,
+    /// Whether admission policies limit what this replica's token can write.
+    pub cage: signal::Sender<Cage>,
     /// Cancelled when the operator is to stop.
     pub stopping: CancellationToken,
     /// Cancelled when work has ended, and the lease may be given back.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::core::Status;
 use regcred_api::Class;
 use regcred_planner::StepError;
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,10 @@ const RENEW: Duration = Duration::from_secs(5);
 /// How often a candidate looks, and a leader tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
-pub(crate) const FORBIDDEN: &str = "the operator may not read or write the lease, so this replica does not work; grant it get, \
-                         create and update on Lease regcred in its own namespace";
+pub(crate) const FORBIDDEN: &str = "the operator may not read or write the lease, so this replica does not work; grant it get \
+                         and update on Lease regcred in its own namespace";
+pub(crate) const MISSING: &str = "the Lease regcred does not exist in the operator's own namespace, so this replica does not work; apply \
+                       the chart or deploy/install.yaml again (Argo CD leaves Leases out: see deploy/gitops)";
 
 /// How long RegistryCredentials may lack a status for their present spec while somebody else holds the lease. A replica
 /// that works writes one within seconds.
@@ -179,8 +182,8 @@ impl Elector {
         } else if before.is_some() {
             tracing::info!(lease = NAME, %namespace, "the lease can be read and written again");
         }
-        let lasting =
-            |cause: StepError| cause.class() == Class::UserMustAct || since.elapsed() >= RENEW_DEADLINE;
+        let needs_user = |cause: StepError| cause.class() == Class::UserMustAct || cause == StepError::Gone;
+        let lasting = |cause| needs_user(cause) || since.elapsed() >= RENEW_DEADLINE;
         let trouble = failure.filter(|cause| lasting(*cause)).map(words).or(trouble);
         context.stage.lease_trouble.send_if_modified(|told| {
             let changed = *told != trouble;
@@ -191,9 +194,7 @@ impl Elector {
 
     /// Takes or renews the lease, if it is ours, free or expired.
     async fn hold(&mut self, context: &Context, leases: &Objects) -> Result<Held, kube::Error> {
-        let Some(mut record) = leases.get::<Record>(NAME).await? else {
-            return won(leases.create(&fresh(context)).await);
-        };
+        let mut record: Record = leases.get(NAME).await?.ok_or_else(missing)?;
         let other = record.holder().filter(|holder| *holder != context.options.identity);
         let ours = other.is_none() && record.holder().is_some();
         let stood_still = self.stood_still(record.version());
@@ -260,7 +261,16 @@ fn write(members: &mut Members, name: &str, value: &impl Serialize) {
 
 /// Why the lease is out of reach, and what to do.
 fn words(cause: StepError) -> String {
-    if cause == StepError::Forbidden { FORBIDDEN.to_owned() } else { cause.to_string() }
+    match cause {
+        StepError::Forbidden => FORBIDDEN.to_owned(),
+        StepError::Gone => MISSING.to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The operator makes no Lease: RBAC cannot limit by name what may be created.
+fn missing() -> kube::Error {
+    kube::Error::Api(Box::new(Status::failure("the Lease does not exist", "NotFound").with_code(404)))
 }
 
 pub(crate) fn taken_by_force(holder: &str) -> String {
@@ -302,13 +312,6 @@ fn lead(context: &Context, leading: bool) {
     }
 }
 
-fn fresh(context: &Context) -> serde_json::Value {
-    let mut record = Record::default();
-    write(&mut record.metadata, "name", &NAME);
-    record.renew(context, false);
-    record.to_send()
-}
-
 /// Gives the lease back, so that the next replica need not wait for it to expire.
 async fn release(context: &Context, leases: &Objects) {
     let give_back = async {
@@ -335,8 +338,14 @@ mod tests {
     use crate::fake;
 
     /// A Lease as an API server keeps it: a version that must match, and changes with each write.
-    #[derive(Clone, Default)]
+    #[derive(Clone)]
     struct Server(Arc<Mutex<Option<Value>>>);
+
+    impl Default for Server {
+        fn default() -> Self {
+            Self(Arc::new(Mutex::new(Some(json!({"metadata": {"name": NAME, "resourceVersion": "1"}})))))
+        }
+    }
 
     impl Server {
         fn answer(&self, method: &str, mut sent: Value) -> (u16, Value) {
@@ -347,7 +356,6 @@ mod tests {
                 ("GET", Some(lease)) => (200, lease.clone()),
                 ("GET", None) => (404, json!({"status": "Failure", "code": 404, "reason": "NotFound"})),
                 ("PUT", Some(lease)) if version(lease) != version(&sent) => conflict(),
-                ("POST", Some(_)) => conflict(),
                 _ => {
                     let next = version(&sent).parse::<u64>().unwrap() + 1;
                     sent["metadata"]["resourceVersion"] = json!(next.to_string());
@@ -506,6 +514,20 @@ mod tests {
         assert!(within(RETRY * 2, &replica.stage.leading).await);
         assert_eq!(*replica.stage.lease_trouble.borrow(), None);
         assert!(replica.metrics.lease_failures.get() > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_missing_is_told_and_used_once_somebody_makes_it() {
+        let server = Server::default();
+        let made = server.0.lock().take();
+        let replica = server.replica("only");
+        tokio::spawn(run(replica.clone()));
+        let mut trouble = replica.stage.lease_trouble.subscribe();
+        let told = trouble.wait_for(Option::is_some).await.unwrap().clone();
+        assert_eq!(told.as_deref(), Some(MISSING));
+        assert_eq!(*server.0.lock(), None, "made by the operator");
+        *server.0.lock() = made;
+        assert!(within(RETRY * 2, &replica.stage.leading).await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@
 //! | `loops` | the four reconcile loops: finalizer, source, namespace, status |
 //! | `calls`, `refusal` | requests; what the API server means where it refuses one |
 //! | `queue`, `pause` | keys that wait for a pass; pauses that double |
+//! | `cage` | whether the policies that limit the operator's token are in force |
 //! | `lease` | leader election: which replica works |
 //! | `fingerprint` | the keyed digest, and its key |
 //! | `client` | the two clients, and when a watch last delivered anything |
@@ -18,6 +19,7 @@
 //! | `messages` | a test: every message of the product, graded |
 //! | `metrics`, `clock`, `error` | numbers, time, what can go wrong at start |
 
+mod cage;
 mod calls;
 mod client;
 mod clock;
@@ -47,6 +49,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::context::{Context, wait_for};
 use crate::fingerprint::FingerprintKey;
 
+pub use cage::Cage;
 pub use client::{Clients, Pulse};
 pub use clock::Clock;
 pub use context::{Options, Stage};
@@ -70,12 +73,13 @@ pub async fn run(clients: Clients, options: Options, metrics: Metrics, stage: St
     let watches = watch::spawn_all(&context);
     let prepared = context.stage.stopping.run_until_cancelled(prepare(&context)).await;
     let Some(key) = prepared.transpose()?.map(Arc::new) else { return Ok(()) };
+    let cage = AbortOnDropHandle::new(tokio::spawn(cage::watch(context.clone())));
     // A replica that cannot work does not compete for the lease.
     let elector = AbortOnDropHandle::new(tokio::spawn(lease::run(context.clone())));
     while context.stage.stopping.run_until_cancelled(context.may_work()).await.is_some() {
         work_while_leading(&context, &key).await;
     }
-    drop(watches);
+    drop((watches, cage));
     context.stage.drained.cancel();
     // The elector gives the lease back once work has ended; a panic there is a lease that expires.
     let _released = elector.await;

@@ -99,6 +99,7 @@ fn step_errors() -> Vec<(Row, StepError)> {
         StepError::NameConflict => StepError::NameConflict, "not managed by regcred", Act("delete it, or choose another target.name");
         StepError::ListTooLong => StepError::ListTooLong, "imagePullSecrets are longer", Act("shorten the list");
         StepError::AdoptNotAllowed => StepError::AdoptNotAllowed, "lets none be taken over", Act("delete it, or set the chart value cage.allowAdopt");
+        StepError::MetadataNotAllowed => StepError::MetadataNotAllowed, "label or annotation of target.metadata", Act("take it out of the spec, or list its key in the chart value cage.metadataKeys");
         StepError::TypeMismatch => StepError::TypeMismatch, "another type holds the name", Act("delete it, or choose");
         StepError::Immutable => StepError::Immutable, "the Secret is immutable", Act("delete it, and let the policy");
         StepError::Forbidden => StepError::Forbidden, "may not write it", Act("grant it the permissions");
@@ -184,12 +185,19 @@ fn what_keeps_the_operator_from_starting_is_told_with_its_remedy() {
     rows.push(Row::new(
         crate::lease::FORBIDDEN,
         "may not read or write the lease",
-        Act("grant it get, create and update"),
+        Act("grant it get and update"),
     ));
     let forced = crate::lease::taken_by_force("thief");
     rows.push(Row::new(&forced, "took the lease before it had expired", Act("take that right away")));
     let idle = crate::lease::idle_holder("thief");
     rows.push(Row::new(&idle, "writes no status", Act("delete the Lease")));
+    rows.push(Row::new(crate::lease::MISSING, "the Lease regcred does not exist", Act("apply the chart")));
+    rows.push(Row::new(
+        crate::cage::OPEN,
+        "no admission policy limits",
+        Act("apply the chart with cage.enabled"),
+    ));
+    rows.push(Row::new(crate::cage::UNKNOWN, "ended in another way", Act("see that the operator may patch")));
     let obstacles =
         [crate::fingerprint::NO_NAMESPACE, crate::fingerprint::FORBIDDEN, crate::fingerprint::UNUSABLE];
     for (obstacle, what, remedy) in [

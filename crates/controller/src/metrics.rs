@@ -43,6 +43,8 @@ pub struct Metrics {
     pub(crate) lease_failures: Counter,
     /// Times that somebody took the lease from this replica before it had expired.
     pub(crate) leases_lost_by_force: Counter,
+    /// 1 where admission policies limit what the operator's token can write.
+    pub(crate) caged: Gauge,
     steps: Family<StepLabels, Counter>,
     credential_write_failures: Family<WriteLabels, Counter>,
     watch_failures: Family<KindLabels, Counter>,
@@ -63,6 +65,8 @@ impl Metrics {
         registry.register("lease_failures", "Looks at the lease that failed", self.lease_failures.clone());
         let forced = "Times that somebody took the lease from this replica before it had expired";
         registry.register("leases_lost_by_force", forced, self.leases_lost_by_force.clone());
+        let caged = "Whether admission policies are seen to limit what this token can write";
+        registry.register("caged", caged, self.caged.clone());
         registry.register("watch_failures", "Interruptions of watches", self.watch_failures.clone());
         registry.register("unreadable_objects", "Objects skipped as unreadable", self.unreadable.clone());
         let contested = "Objects that others keep changing back, and that are written seldom for that";

@@ -49,6 +49,8 @@ fn admission(status: &Status) -> Option<StepError> {
         ["ValidatingAdmissionPolicy '", "policy '"].iter().find_map(|before| reason.strip_prefix(before))?;
     Some(if after.contains(names::ADOPT_SETTING) {
         StepError::AdoptNotAllowed
+    } else if after.contains(names::METADATA_SETTING) {
+        StepError::MetadataNotAllowed
     } else {
         StepError::Denied(Gate::Policy(quoted(after, '\'')))
     })
@@ -210,6 +212,8 @@ mod tests {
         let cage = "secrets \"pull\" is forbidden: ValidatingAdmissionPolicy 'cage' with binding 'cage' denied \
                     request: taking over needs cage.allowAdopt";
         assert_eq!(meaning(403, cage, &[]), StepError::AdoptNotAllowed);
+        let cage = cage.replace("allowAdopt", "metadataKeys");
+        assert_eq!(meaning(403, &cage, &[]), StepError::MetadataNotAllowed);
     }
 
     #[test]

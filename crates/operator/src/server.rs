@@ -90,7 +90,7 @@ async fn healthz(State(pages): State<Pages>) -> (StatusCode, String) {
 
 async fn readyz(State(pages): State<Pages>) -> (StatusCode, String) {
     match pages.stage.obstacle() {
-        None => (StatusCode::OK, "ok\n".to_owned()),
+        None => (StatusCode::OK, format!("ok\ncaged: {}\n", pages.stage.cage.borrow().as_str())),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
     }
 }

@@ -53,6 +53,12 @@ pub enum StepError {
          set the chart value cage.allowAdopt"
     )]
     AdoptNotAllowed,
+    /// 403 by the admission policy that ships with regcred: a key of `target.metadata` is not allowed here.
+    #[error(
+        "this installation lets no copy have some label or annotation of target.metadata; take it out of the spec, or \
+         list its key in the chart value cage.metadataKeys, unless other tools act on it"
+    )]
+    MetadataNotAllowed,
     /// 409 or 422 on the type, which cannot be changed.
     #[error("a Secret of another type holds the name; delete it, or choose another target.name")]
     TypeMismatch,
@@ -121,6 +127,7 @@ impl StepError {
             Self::NameConflict
             | Self::ListTooLong
             | Self::AdoptNotAllowed
+            | Self::MetadataNotAllowed
             | Self::TypeMismatch
             | Self::Forbidden
             | Self::QuotaExceeded
@@ -146,6 +153,7 @@ impl StepError {
             Self::Forbidden => Reason::Forbidden,
             Self::ListTooLong
             | Self::Immutable
+            | Self::MetadataNotAllowed
             | Self::Denied(_)
             | Self::InvalidField(_)
             | Self::Rejected(_) => Reason::Rejected,

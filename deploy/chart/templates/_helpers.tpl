@@ -56,3 +56,39 @@ size(m.fieldsV1) <= 8 && m.fieldsV1.all(a, size(m.fieldsV1[a]) <= (a == 'f:metad
 m.fieldsV1[a].all(b, size(m.fieldsV1[a][b]) <= (a == 'f:metadata' ? 68 : 8) &&
 m.fieldsV1[a][b].all(c, size(m.fieldsV1[a][b][c]) <= 8 && m.fieldsV1[a][b][c].all(d, size(m.fieldsV1[a][b][c][d]) == 0)))))
 {{- end }}
+
+{{/* Whether an ownerReference `o` is to a RegistryCredential, in CEL. */}}
+{{- define "regcred.celIsOwner" -}}
+o.kind == 'RegistryCredential' && o.apiVersion.startsWith('regcred.dev/')
+{{- end }}
+
+{{/* Whether a Secret holds a fingerprint key of 32 bytes or more: 44 digits of Base64, of which 31 bytes end in two `=`. */}}
+{{- define "regcred.celIsKey" -}}
+{{ . }}.?data[?'key'].orValue('').size() > 44 || ({{ . }}.?data[?'key'].orValue('').size() == 44 && !{{ . }}.data.key.endsWith('=='))
+{{- end }}
+
+{{/*
+Domains whose tools act on Secrets by labels or annotations: with such a key a pull secret is more than that. Also of every
+subdomain, and of what ends in them after a hyphen, as x-k8s.io does.
+*/}}
+{{- define "regcred.domainsOfTools" -}}
+1password.io akuity.io appscode.com argocd.io argoproj.io banzaicloud.com banzaicloud.io bitnami.com carvel.dev cattle.io cert-manager.io
+clastix.io clustersecret.io coreos.com crossplane.io emberstack.com external-secrets.io fluxcd.io gardener.cloud gke.io hashicorp.com
+havulv.io helm.sh infisical.com istio.io janitor jenkins.io k14s.io k8s.io karmada.io kubernetes.io kyverno.io linkerd.io loft.sh mittwald.de
+oam.dev open-cluster-management.io openshift.io regcred.dev stakater.com tekton.dev titansoft.com upbound.io velero.io
+{{- end }}
+
+{{/* Whether a key `k` of a label or annotation is one that target.metadata may use, in CEL. */}}
+{{- define "regcred.celMetadataKey" -}}
+{{- $globs := list }}
+{{- range .Values.cage.metadataKeys }}
+{{- $globs = append $globs (. | replace "." "[.]" | replace "*" "[^/]*") }}
+{{- end }}
+{{- $domains := include "regcred.domainsOfTools" . | replace "\n" " " | replace "." "[.]" | replace " " "|" -}}
+(k.matches('^({{ join "|" $globs | default "/" }})$') && (k.startsWith('app.kubernetes.io/') ? !(k in ['app.kubernetes.io/instance', 'app.kubernetes.io/managed-by']) : !k.matches('^([^/]*[.-])?({{ $domains }})/')))
+{{- end }}
+
+{{/* Why a key of a label or annotation is refused. The operator knows the refusal by the name of the value. */}}
+{{- define "regcred.metadataRefusal" -}}
+regcred writes a {{ . }} whose key is its own or is allowed by the chart value cage.metadataKeys, and none by which other tools act on Secrets
+{{- end }}

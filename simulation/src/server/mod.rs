@@ -75,6 +75,17 @@ struct Inner {
 /// Parameters of a query.
 struct Query(Vec<(String, String)>);
 
+/// The only dry run that regcred sends asks for what its cage forbids.
+fn caged(target: &Target) -> Refusal {
+    let message = format!(
+        "{} \"{}\" is forbidden: ValidatingAdmissionPolicy 'regcred-cage-secrets' with binding \
+         'regcred-cage-secrets' denied request: no",
+        target.kind.plural(),
+        target.name.as_deref().unwrap_or_default()
+    );
+    Refusal::new(403, "Forbidden", message)
+}
+
 /// The simulated clock: starts at the same second in each run.
 pub fn time_at(elapsed: std::time::Duration) -> Timestamp {
     /// 2026-01-01T00:00:00Z.
@@ -170,6 +181,9 @@ impl Server {
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         if *request.method() != Method::GET {
             self.admit(&target)?;
+        }
+        if query.get("dryRun") == "All" {
+            return Err(caged(&target));
         }
         match (request.method(), &target.name) {
             (&Method::GET, None) => self.list(&target, &query, view).map(|list| (200, list)),

@@ -4,7 +4,7 @@
 use http::{Request, header};
 use kube::Client;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What stops an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -37,6 +37,8 @@ pub struct Attack {
     pub any: Stop,
     /// What stops it where target names are listed.
     pub listed: Stop,
+    /// What stops it where any target name is allowed, and adopting too; as `any` where it is left out.
+    adopt: Option<Stop>,
 }
 
 /// Every attack.
@@ -97,10 +99,23 @@ pub fn summary_table() -> String {
 }
 
 impl Attack {
+    /// What stops it where any target name is allowed, and adopting too.
+    pub fn adopt(&self) -> Stop {
+        self.adopt.unwrap_or(self.any)
+    }
+
     /// Tries it, and tells what stopped it. An answer that is neither success nor a refusal of these two kinds is an
     /// error: the attack was not well made.
     pub async fn attempt(&self, client: &Client) -> Result<Stop, String> {
-        match client.request_text(self.http_request()).await {
+        let mut body = self.body.clone();
+        expand(&mut body);
+        if body["metadata"]["resourceVersion"] == "current" {
+            let mut metadata = self.current_metadata(client).await?;
+            body["metadata"]["resourceVersion"] = metadata["resourceVersion"].clone();
+            merge(&mut metadata, body["metadata"].take());
+            body["metadata"] = metadata;
+        }
+        match client.request_text(self.http_request(&body)).await {
             Ok(_) => Ok(Stop::Nothing),
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 if status.message.contains("ValidatingAdmissionPolicy 'regcred-cage-") {
@@ -115,24 +130,72 @@ impl Attack {
         }
     }
 
-    fn http_request(&self) -> Request<Vec<u8>> {
-        let (method, path) = self.request.split_once(' ').expect("a request is a method and a path");
-        let (method, kind) = match method {
-            "MERGE" => ("PATCH", "application/merge-patch+json"),
-            "APPLY" => ("PATCH", "application/apply-patch+yaml"),
-            other => (other, "application/json"),
+    /// The metadata of the object as it is stored.
+    async fn current_metadata(&self, client: &Client) -> Result<Value, String> {
+        let (_, path) = self.parts();
+        let request = Request::get(path).body(Vec::new()).expect("attacks are valid requests");
+        let object: Value = client.request(request).await.map_err(|error| error.to_string())?;
+        Ok(object["metadata"].clone())
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.request.split_once(' ').expect("a request is a method and a path")
+    }
+
+    /// A dry run passes the same authorization and admission, and leaves everything as it is for the next attack.
+    fn http_request(&self, body: &Value) -> Request<Vec<u8>> {
+        let (method, path) = self.parts();
+        let (method, kind, query) = match method {
+            "GET" => ("GET", "application/json", ""),
+            "MERGE" => ("PATCH", "application/merge-patch+json", "dryRun=All"),
+            "APPLY" => {
+                ("PATCH", "application/apply-patch+yaml", "dryRun=All&fieldManager=regcred&force=true")
+            }
+            other => (other, "application/json", "dryRun=All"),
         };
-        let query = if kind.contains("apply") { "?fieldManager=regcred&force=true" } else { "" };
+        let joint = if path.contains('?') { '&' } else { '?' };
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{path}{query}"))
+            .uri(format!("{path}{joint}{query}"))
             .header(header::CONTENT_TYPE, kind);
         if let Some(user) = &self.impersonate {
             request = request.header("Impersonate-User", user);
         }
-        let body = if self.body.is_null() { Vec::new() } else { self.body.to_string().into_bytes() };
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         request.body(body).expect("attacks are valid requests")
     }
+}
+
+/// Replaces the text `20 characters`, and `20 entries` for a list, by as many.
+fn expand(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let number = |unit| text.strip_suffix(unit).and_then(|number| number.parse::<usize>().ok());
+            if let Some(length) = number(" characters") {
+                *value = "x".repeat(length).into();
+            } else if let Some(length) = number(" entries") {
+                *value = entries(length);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(expand),
+        Value::Object(members) => members.values_mut().for_each(expand),
+        _ => {}
+    }
+}
+
+/// Puts the members of one value over those of another.
+fn merge(value: &mut Value, over: Value) {
+    match (value, over) {
+        (Value::Object(members), Value::Object(over)) => {
+            over.into_iter().for_each(|(name, over)| merge(members.entry(name).or_insert(Value::Null), over));
+        }
+        (value, over) => *value = over,
+    }
+}
+
+/// So many different `imagePullSecrets`.
+pub fn entries(length: usize) -> Value {
+    (0..length).map(|number| json!({ "name": format!("entry-{number}") })).collect()
 }
 
 /// The page of the table.
@@ -142,22 +205,22 @@ pub fn page() -> String {
         Stop::Cage => "cage",
         Stop::Nothing => "**possible**",
     };
-    let rows = attacks().into_iter().map(|attack| {
-        format!(
-            "| {} | `{}` | {} | {} |\n",
-            attack.what,
-            attack.request,
-            told(attack.any),
-            told(attack.listed)
-        )
+    let attacks = attacks();
+    let rows = attacks.iter().map(|attack| {
+        let profiles = [attack.any, attack.listed, attack.adopt()].map(told).join(" | ");
+        format!("| {} | `{}` | {profiles} |\n", attack.what, attack.request)
     });
     format!(
         "<!-- Made from tests/src/stolen_token/attacks.yaml by `just generate`. -->\n\
          # What a stolen token of regcred can do\n\n\
-         Each line is tried on a real API server with the operator's own token (`tests/tests/security.rs`). *RBAC*: \
-         the permission is missing. *Cage*: an admission policy of the chart refuses it. *Any name* is an \
-         installation without `targetNames`; *listed* one with `targetNames: [platform-pull]`.\n\n\
-         | what the thief tries | request | any name | listed |\n|---|---|---|---|\n{}",
+         {} tries, each on a real API server with the operator's own token, as a dry run \
+         (`tests/tests/security.rs`); the bodies are in `tests/src/stolen_token/attacks.yaml`. *RBAC*: the permission \
+         is missing. *Cage*: an admission policy of the chart refuses it. *Possible*: nothing stops it, because the \
+         operator needs it, or because it gives a thief no more than another line does. *Any name* is an \
+         installation without `targetNames`; *listed* one with `targetNames: [platform-pull]`; *adopt* one with \
+         `cage.allowAdopt`.\n\n\
+         | what the thief tries | request | any name | listed | adopt |\n|---|---|---|---|---|\n{}",
+        attacks.len(),
         rows.collect::<String>()
     )
 }
