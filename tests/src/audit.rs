@@ -53,6 +53,8 @@ pub struct Entry {
     pub uri: String,
     /// The field manager given in the query; often empty.
     pub field_manager: String,
+    /// What the client calls itself.
+    pub user_agent: String,
     /// When the answer was complete.
     pub time: String,
 }
@@ -220,6 +222,8 @@ struct Line {
     #[serde(default)]
     response_status: ResponseStatus,
     #[serde(default)]
+    user_agent: String,
+    #[serde(default)]
     stage_timestamp: String,
 }
 
@@ -258,6 +262,7 @@ fn parse(line: &[u8]) -> Entry {
         code: line.response_status.code,
         field_manager: query_value(&line.request_uri, "fieldManager"),
         uri: line.request_uri,
+        user_agent: line.user_agent,
         time: line.stage_timestamp,
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use http_body_util::BodyExt;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +24,8 @@ use crate::error::Error;
 /// The API server sends a bookmark on each watch about once a minute
 /// (k8s.io/apiserver, storage/cacher); a watch that is silent for longer is dead.
 const WATCH_SILENCE: Duration = Duration::from_secs(65);
+/// As audit logs show it, so that another program with the operator's token stands out.
+const NAME: &str = concat!("regcred/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection whose other end disappeared silently is given up within twice this: before a leader's lease is
 /// lost, as the lease travels on it too.
@@ -80,11 +84,9 @@ impl Clients {
     /// Clients for this cluster.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let pulse = Pulse::new();
-        Ok(Self {
-            watch: watch_client(config.clone(), pulse.clone())?,
-            write: write_client(config.clone())?,
-            pulse,
-        })
+        let mut config = config.clone();
+        config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
+        Ok(Self { watch: watch_client(config.clone(), pulse.clone())?, write: write_client(config)?, pulse })
     }
 }
 
