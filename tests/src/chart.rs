@@ -96,7 +96,8 @@ fn caged_first(manifest: &str) -> String {
     let documents = manifest.split("---\n").filter(|document| !document.is_empty());
     let (cage, rest): (Vec<_>, Vec<_>) =
         documents.partition(|document| document.contains("kind: ValidatingAdmissionPolicy"));
-    cage.into_iter().chain(rest).map(|document| format!("---\n{document}")).collect()
+    let documents: Vec<_> = cage.into_iter().chain(rest).collect();
+    format!("---\n{}", documents.join("---\n"))
 }
 
 /// The README with its table of what a stolen token can do made anew.

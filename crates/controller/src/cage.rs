@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
+use regcred_api::names;
 use regcred_planner::{Gate, StepError};
 use serde_json::json;
 
 use crate::calls::{Objects, answer};
 use crate::context::Context;
-use crate::fingerprint::KEY_SECRET;
 
 /// How often it asks: policies that somebody removes are missed after so long.
 const EVERY: Duration = Duration::from_mins(1);
@@ -64,7 +64,7 @@ pub(crate) async fn watch(context: Arc<Context>) {
 async fn ask(secrets: &Objects) -> Cage {
     let forbidden = Patch::Merge(json!({"immutable": true}));
     let params = PatchParams { dry_run: true, ..PatchParams::default() };
-    match answer(secrets.patch(KEY_SECRET, &params, &forbidden)).await {
+    match answer(secrets.patch(names::FINGERPRINT_KEY_SECRET, &params, &forbidden)).await {
         Ok(()) => Cage::Open,
         Err(error) => match error.meaning() {
             StepError::Denied(Gate::Policy(Some(name))) if name.ends_with(POLICY) => Cage::Closed,

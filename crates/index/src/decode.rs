@@ -242,7 +242,7 @@ const OF_SERVICE_ACCOUNT: [&str; 2] =
 
 /// What a Secret of the source namespace is made for, where that is no source.
 fn purpose(metadata: &Metadata) -> Option<Purpose> {
-    if marks(metadata, &OwnedFields::default()).is_some() {
+    if marks(metadata, &OwnedFields::default(), &CopyKeys::default()).is_some() {
         Some(Purpose::Copy)
     } else if OF_SERVICE_ACCOUNT.iter().any(|key| metadata.annotation(key).is_some()) {
         Some(Purpose::ServiceAccount)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use regcred_api::names;
-use regcred_planner::Credential;
+use regcred_planner::{Credential, NamespaceFilter};
 
 /// Labels and annotations of our own on a copy.
 const OWN_LABELS: [&str; 2] = [names::MANAGED_BY_LABEL, names::CREDENTIAL_LABEL];
@@ -75,7 +75,7 @@ impl Asked {
         let spec = credential.spec.as_ref().ok();
         let scope = credential.scope.namespaces.as_ref();
         Self {
-            namespace_labels: names(scope.into_iter().flat_map(|filter| filter.label_keys())),
+            namespace_labels: names(scope.into_iter().flat_map(NamespaceFilter::label_keys)),
             account_labels: names(spec.into_iter().flat_map(|spec| spec.service_accounts.label_keys())),
             sources: names(spec.into_iter().flat_map(|spec| spec.source_secrets())),
             copy_labels: names(spec.into_iter().flat_map(|spec| spec.labels.keys().map(String::as_str))),
