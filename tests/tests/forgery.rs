@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::{Scene, eventually};
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ async fn a_mark_on_a_secret_of_somebody_else_gives_it_to_nobody() {
         "data": {".dockerconfigjson": STANDARD.encode(r#"{"auths":{}}"#)},
     });
     let theirs = serde_json::from_value(theirs).unwrap();
-    scene.secrets(&tenant).create(&Default::default(), &theirs).await.unwrap();
+    scene.secrets(&tenant).create(&PostParams::default(), &theirs).await.unwrap();
     // All that somebody needs who may patch Secrets and cannot delete them.
     let mark = Patch::Merge(json!({"metadata": {"annotations": {"regcred.dev/credential-uid": uid}}}));
     scene.secrets(&tenant).patch("theirs", &PatchParams::default(), &mark).await.unwrap();

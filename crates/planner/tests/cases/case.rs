@@ -363,6 +363,7 @@ fn marks(copy: &SecretCopy, case: &SecretCase) -> Marks {
         credential_name: has("regcred.dev/credential").then(|| copy.credential_name.clone()),
         labels: kept(&copy.labels),
         annotations,
+        owns_more: false,
         owner_uid,
         retained_from: None,
     }

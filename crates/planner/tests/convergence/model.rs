@@ -175,6 +175,7 @@ impl Cluster {
             labels: copy.labels.clone(),
             annotations: copy.annotations.clone(),
             owner_uid: copy.owned.then(|| copy.credential_uid.clone()),
+            owns_more: false,
             retained_from: None,
         };
         let content = String::from_utf8(copy.payload.content.expose().to_vec()).unwrap();
