@@ -4,6 +4,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::SECRET_TYPE;
@@ -58,10 +59,24 @@ pub async fn apply_secrets(client: &Client, namespace: &str, count: usize) -> ku
     made.buffer_unordered(IN_FLIGHT).try_collect().await
 }
 
-/// Deletes all ServiceAccounts and Secrets of a namespace.
+/// Deletes all ServiceAccounts and Secrets of a namespace, one by one: a collection of them takes longer than the API
+/// server gives a request.
 pub async fn remove(client: &Client, namespace: &str) -> kube::Result<()> {
-    let (now, all) = (DeleteParams::default(), ListParams::default());
-    Api::<ServiceAccount>::namespaced(client.clone(), namespace).delete_collection(&now, &all).await?;
-    Api::<Secret>::namespaced(client.clone(), namespace).delete_collection(&now, &all).await?;
-    Ok(())
+    delete_each(&Api::<ServiceAccount>::namespaced(client.clone(), namespace)).await?;
+    delete_each(&Api::<Secret>::namespaced(client.clone(), namespace)).await
+}
+
+async fn delete_each<K>(api: &Api<K>) -> kube::Result<()>
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let found = api.list_metadata(&ListParams::default()).await?;
+    let deleted = stream::iter(found.items).map(|object| async move {
+        let name = object.metadata.name.unwrap_or_default();
+        match api.delete(&name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    });
+    deleted.buffer_unordered(IN_FLIGHT).try_collect().await
 }

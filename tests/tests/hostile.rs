@@ -295,7 +295,7 @@ async fn a_selector_with_a_new_label_selects_what_existed_before() {
     scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
     let there = scene.secret(&served, &name).await.unwrap().metadata.uid;
     assert_eq!(there, made, "the copy was never deleted");
-    assert_eq!(scene.pull_secrets(&served, "default").await, [name.clone()]);
+    assert_eq!(scene.pull_secrets(&served, "default").await, std::slice::from_ref(&name));
     scene.finish().await;
 }
 
@@ -316,7 +316,7 @@ async fn a_list_with_no_room_is_refused_with_its_remedy() {
     let name = scene.credential("pull", spec).await;
     let condition = scene.wait_condition(&name, "Ready", "False", "PartiallyAttached").await;
     assert!(condition.message.contains("imagePullSecrets are longer than regcred writes"), "{condition:?}");
-    assert_eq!(scene.pull_secrets(&served, "default").await, [name.clone()]);
+    assert_eq!(scene.pull_secrets(&served, "default").await, std::slice::from_ref(&name));
     assert_eq!(scene.pull_secrets(&served, "full").await.len(), 64);
     scene.service_account(&served, "full", &names[..1]).await;
     eventually("an entry where there is room", AT_ONCE, async || {

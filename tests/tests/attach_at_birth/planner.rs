@@ -40,6 +40,7 @@ pub fn attached(credentials: &[Arc<Credential>], namespace: &Seen, account: &See
         terminating: false,
         image_pull_secrets: Vec::new(),
         marked: Vec::new(),
+        oversized: false,
         list_manager: None,
     };
     let world = World {
