@@ -10,6 +10,7 @@
 //! | [`goals`] | each goal: what was measured, and whether that is good enough |
 //! | [`suite`] | which workloads run, on which subjects, in which order |
 //! | [`birth`] | an admission policy that attaches at birth: first Pods, and what it costs |
+//! | [`hostile_memory`] | the operator beside objects of the largest size, and its page |
 //! | [`workload`] | W1 to W11, each on one subject |
 //! | [`subject`] | an operator to measure, from its file, and its process |
 //! | [`cluster`] | the control plane, its namespaces, and the other users in it |
@@ -23,6 +24,7 @@ pub mod birth;
 pub mod cluster;
 pub mod error;
 pub mod goals;
+pub mod hostile_memory;
 pub mod least_writes;
 pub mod observer;
 pub mod page;
