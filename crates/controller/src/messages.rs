@@ -99,7 +99,7 @@ fn step_errors() -> Vec<(Row, StepError)> {
         StepError::NameConflict => StepError::NameConflict, "not managed by regcred", Act("delete it, or choose another target.name");
         StepError::ListTooLong => StepError::ListTooLong, "imagePullSecrets are longer", Act("shorten the list");
         StepError::AdoptNotAllowed => StepError::AdoptNotAllowed, "lets none be taken over", Act("delete it, or set the chart value cage.allowAdopt");
-        StepError::MetadataNotAllowed => StepError::MetadataNotAllowed, "label or annotation of target.metadata", Act("take it out of the spec, or list its key in the chart value cage.metadataKeys");
+        StepError::MetadataNotAllowed => StepError::MetadataNotAllowed, "label or annotation that target.metadata or a webhook puts on it", Act("list its key in the chart value cage.metadataKeys");
         StepError::TypeMismatch => StepError::TypeMismatch, "another type holds the name", Act("delete it, or choose");
         StepError::Immutable => StepError::Immutable, "the Secret is immutable", Act("delete it, and let the policy");
         StepError::Forbidden => StepError::Forbidden, "may not write it", Act("grant it the permissions");

@@ -53,10 +53,10 @@ pub enum StepError {
          set the chart value cage.allowAdopt"
     )]
     AdoptNotAllowed,
-    /// 403 by the admission policy that ships with regcred: a key of `target.metadata` is not allowed here.
+    /// 403 by the admission policy that ships with regcred: a key of a label or annotation is not allowed here.
     #[error(
-        "this installation lets no copy have some label or annotation of target.metadata; take it out of the spec, or \
-         list its key in the chart value cage.metadataKeys, unless other tools act on it"
+        "this installation lets no copy have a label or annotation that target.metadata or a webhook puts on it; take it \
+         out, or list its key in the chart value cage.metadataKeys, unless other tools act on it"
     )]
     MetadataNotAllowed,
     /// 409 or 422 on the type, which cannot be changed.

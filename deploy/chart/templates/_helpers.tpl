@@ -78,14 +78,17 @@ havulv.io helm.sh infisical.com istio.io janitor jenkins.io k14s.io k8s.io karma
 oam.dev open-cluster-management.io openshift.io regcred.dev stakater.com tekton.dev titansoft.com upbound.io velero.io
 {{- end }}
 
-{{/* Whether a key `k` of a label or annotation is one that target.metadata may use, in CEL. */}}
+{{/*
+Whether a key `k` of a label or annotation is one that target.metadata may use, in CEL. Kyverno notes on what it changed that it
+did, and acts on nothing by that.
+*/}}
 {{- define "regcred.celMetadataKey" -}}
 {{- $globs := list }}
 {{- range .Values.cage.metadataKeys }}
 {{- $globs = append $globs (. | replace "." "[.]" | replace "*" "[^/]*") }}
 {{- end }}
 {{- $domains := include "regcred.domainsOfTools" . | replace "\n" " " | replace "." "[.]" | replace " " "|" -}}
-(k.matches('^({{ join "|" $globs | default "/" }})$') && (k.startsWith('app.kubernetes.io/') ? !(k in ['app.kubernetes.io/instance', 'app.kubernetes.io/managed-by']) : !k.matches('^([^/]*[.-])?({{ $domains }})/')))
+(k.matches('^({{ join "|" $globs | default "/" }})$') && (k.startsWith('app.kubernetes.io/') ? !(k in ['app.kubernetes.io/instance', 'app.kubernetes.io/managed-by']) : (k == 'policies.kyverno.io/last-applied-patches' || !k.matches('^([^/]*[.-])?({{ $domains }})/'))))
 {{- end }}
 
 {{/* Why a key of a label or annotation is refused. The operator knows the refusal by the name of the value. */}}
