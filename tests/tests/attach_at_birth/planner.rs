@@ -32,7 +32,6 @@ pub fn credential(name: &str, spec: &Value) -> Arc<Credential> {
 pub fn attached(credentials: &[Arc<Credential>], namespace: &Seen, account: &Seen) -> BTreeSet<String> {
     let name: Arc<str> = Arc::from(account.name.as_str());
     let account = ServiceAccount {
-        oversized: false,
         uid: Arc::from("uid"),
         resource_version: Arc::from("1"),
         labels: Arc::new(account.labels.clone()),
