@@ -60,7 +60,9 @@ mod tests {
     async fn every_namespace_is_looked_at_once_in_a_period() {
         let context = fake::context("a", |_, _, _| (500, json!({})));
         let names = ["a", "b", "c", "d"];
-        names.iter().for_each(|name| observe(&context, name));
+        for name in names {
+            observe(&context, name);
+        }
         tokio::spawn(work(context.clone()));
         let day = Duration::from_hours(24);
         let period = day + day / BEGINS_AFTER + Duration::from_secs(1);
