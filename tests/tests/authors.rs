@@ -68,7 +68,8 @@ async fn former_copy(scene: &Scene, namespace: &str, name: &str) {
                 "apiVersion": "regcred.dev/v1alpha1", "kind": "RegistryCredential", "name": name, "uid": uid,
             }],
         },
-        "stringData": {regcred_tests::SECRET_KEY: r#"{"auths":{}}"#},
+        // `{"auths":{}}`, as data: who applies `stringData` does not own `data`.
+        "data": {regcred_tests::SECRET_KEY: "eyJhdXRocyI6e319"},
     });
     let params = PatchParams::apply("regcred");
     scene.secrets(namespace).patch(name, &params, &Patch::Apply(&copy)).await.unwrap();

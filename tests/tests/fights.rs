@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use regcred_tests::audit::Mark;
 use regcred_tests::operator::OperatorOptions;
 use regcred_tests::pull::{CHART, Pull, backup, ours};
@@ -206,8 +206,9 @@ async fn over_copies_that_somebody_keeps_cloning_into_another_namespace() {
     let mut copy = backup(copy);
     copy.metadata.owner_references = owners;
     let secrets = scene.secrets(&elsewhere);
-    let cloning = PostParams { field_manager: Some("cloner".to_owned()), ..PostParams::default() };
-    let clone = async || drop(secrets.create(&cloning, &copy).await);
+    // A clone with another manager would be a foreign Secret, which is left alone.
+    let cloning = PatchParams::apply("regcred");
+    let clone = async || drop(secrets.patch(&pull.name, &cloning, &Patch::Apply(&copy)).await);
     let opponent = whenever(async || scene.secret(&elsewhere, &pull.name).await.is_none(), clone);
     let fight = Fight {
         scene: &scene,
@@ -216,7 +217,7 @@ async fn over_copies_that_somebody_keeps_cloning_into_another_namespace() {
         namespace: &elsewhere,
         kind: "Secret",
         name: &pull.name,
-        who: "the field manager \"cloner\" keeps making the Secret again",
+        who: "somebody keeps making the Secret again",
     };
     fight.is_ended_by_regcred(opponent).await;
     pull.ready().await;

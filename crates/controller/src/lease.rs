@@ -276,8 +276,8 @@ fn missing() -> kube::Error {
 pub(crate) fn taken_by_force(holder: &str) -> String {
     format!(
         "{} took the lease before it had expired, which no replica of regcred does, so this one does not work; look in \
-         the audit log for who writes Lease regcred in the operator's namespace, take that right away, and delete the \
-         Lease",
+         the audit log for who writes Lease regcred in the operator's namespace and take that right away; the lease then \
+         expires by itself",
         quoted(holder)
     )
 }
@@ -285,7 +285,7 @@ pub(crate) fn taken_by_force(holder: &str) -> String {
 pub(crate) fn idle_holder(holder: &str) -> String {
     format!(
         "{} holds the lease and writes no status, so nothing is done; if that is no Pod of regcred, take the right to \
-         write Lease regcred away from whoever does and delete the Lease, and else look at that Pod's log",
+         write Lease regcred away from whoever does, and it expires by itself; else look at that Pod's log",
         quoted(holder)
     )
 }

@@ -190,7 +190,7 @@ fn what_keeps_the_operator_from_starting_is_told_with_its_remedy() {
     let forced = crate::lease::taken_by_force("thief");
     rows.push(Row::new(&forced, "took the lease before it had expired", Act("take that right away")));
     let idle = crate::lease::idle_holder("thief");
-    rows.push(Row::new(&idle, "writes no status", Act("delete the Lease")));
+    rows.push(Row::new(&idle, "writes no status", Act("take the right to")));
     rows.push(Row::new(crate::lease::MISSING, "the Lease regcred does not exist", Act("apply the chart")));
     rows.push(Row::new(
         crate::cage::OPEN,

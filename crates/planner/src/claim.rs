@@ -178,8 +178,11 @@ fn leftover_secret<'a>(
     secret: &'a Secret,
 ) -> Claim<'a> {
     let selecting = credential.active_spec().filter(|spec| spec.namespaces.selects(&world.namespace));
-    // Whoever may write a Secret may write a mark on it, which must not let us delete it.
-    let is_ours = secret.copy_of.as_ref() == Some(&credential.uid);
+    // Whoever may write a Secret may write a mark on it, which must not let us delete it where nothing was wanted.
+    let was_wanted = credential.deleting
+        && credential.scope.target_name.as_ref() == name
+        && credential.scope.covers(&world.namespace);
+    let is_ours = was_wanted || secret.copy_of.as_ref() == Some(&credential.uid);
     let if_ours = |fate| if is_ours { fate } else { Fate::Mistaken };
     let (entries, secret) = match selecting {
         _ if secret.wrong_type || credential.is_idle() || is_read(world, name) => {
