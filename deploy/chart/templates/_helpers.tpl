@@ -62,9 +62,12 @@ m.fieldsV1[a][b].all(c, size(m.fieldsV1[a][b][c]) <= 8 && m.fieldsV1[a][b][c].al
 o.kind == 'RegistryCredential' && o.apiVersion.startsWith('regcred.dev/')
 {{- end }}
 
-{{/* Whether a Secret holds a fingerprint key of 32 bytes or more: 44 digits of Base64, of which 31 bytes end in two `=`. */}}
+{{/*
+Whether a Secret holds a fingerprint key of 32 bytes or more: 44 digits of Base64, of which 31 bytes end in two `=`. The values
+are Base64 in an admission review, while the type check takes them for bytes: dyn() lets both be.
+*/}}
 {{- define "regcred.celIsKey" -}}
-{{ . }}.?data[?'key'].orValue('').size() > 44 || ({{ . }}.?data[?'key'].orValue('').size() == 44 && !{{ . }}.data.key.endsWith('=='))
+dyn({{ . }}).?data[?'key'].orValue('').size() > 44 || (dyn({{ . }}).?data[?'key'].orValue('').size() == 44 && !dyn({{ . }}).data.key.endsWith('=='))
 {{- end }}
 
 {{/*
