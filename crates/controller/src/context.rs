@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use regcred_index::{Index, Listed};
 use regcred_planner::{Ledger, Settings};
-use tokio::sync::{Notify, watch as signal};
+use tokio::sync::{Notify, SetOnce, watch as signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cage::Cage;
@@ -115,7 +115,7 @@ pub(crate) struct Context {
     /// Every watch delivered a whole list once.
     pub(crate) indexed: signal::Sender<bool>,
     /// Every RegistryCredential was listed once, so it is known what is asked of other objects.
-    pub(crate) asked: signal::Sender<bool>,
+    pub(crate) asked: SetOnce<()>,
     pub(crate) lists: Lists,
     /// The target names in use may have changed.
     pub(crate) targets_changed: Notify,
@@ -137,7 +137,7 @@ impl Context {
             pulse: clients.pulse,
             queues: Queues::default(),
             indexed: signal::Sender::new(false),
-            asked: signal::Sender::new(false),
+            asked: SetOnce::new(),
             lists: Lists::default(),
             targets_changed: Notify::new(),
             visited: Notify::new(),

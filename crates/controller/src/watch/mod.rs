@@ -18,7 +18,7 @@ use regcred_index::{Event, Listed, SecretScope};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::context::{Context, wait_for};
+use crate::context::Context;
 use follow::{follow, note_complete};
 
 pub(crate) use intake::{ingest_written_credential, ingest_written_secret, ingest_written_service_account};
@@ -42,7 +42,7 @@ pub(crate) fn spawn_all(context: &Arc<Context>) -> JoinSet<()> {
 async fn namespaces(context: Arc<Context>) {
     let api = Api::all(context.watch_client.clone());
     let again = || context.lists.asked(&context, Listed::Namespaces);
-    wait_for(&context.asked).await;
+    context.asked.wait().await;
     let ingest = |event| intake::namespace(&context, event);
     follow(&context, "Namespace", api, Config::default(), again, ingest).await;
 }
@@ -50,7 +50,7 @@ async fn namespaces(context: Arc<Context>) {
 async fn service_accounts(context: Arc<Context>) {
     let api = Api::all(context.watch_client.clone());
     let again = || context.lists.asked(&context, Listed::ServiceAccounts);
-    wait_for(&context.asked).await;
+    context.asked.wait().await;
     let ingest = |event| intake::service_account(&context, event);
     follow(&context, "ServiceAccount", api, Config::default(), again, ingest).await;
 }
@@ -61,8 +61,11 @@ async fn credentials(context: Arc<Context>) {
     let ingest = |event| {
         let listed = matches!(event, Event::ListEnds);
         intake::credential(&context, event);
+        // One that is gone may have asked for the last list that was missing.
+        note_complete(&context);
         if listed {
-            context.asked.send_if_modified(|asked| !std::mem::replace(asked, true));
+            // It stays set after the first list.
+            let _set_before = context.asked.set(());
         }
     };
     follow(&context, "RegistryCredential", api, Config::default(), never, ingest).await;
@@ -71,7 +74,7 @@ async fn credentials(context: Arc<Context>) {
 async fn sources(context: Arc<Context>) {
     let api = Api::namespaced(context.watch_client.clone(), &context.options.source_namespace);
     let again = || context.lists.asked(&context, Listed::Sources);
-    wait_for(&context.asked).await;
+    context.asked.wait().await;
     let ingest = |event| intake::source(&context, event);
     follow(&context, "Secret in the source namespace", api, Config::default(), again, ingest).await;
 }
@@ -79,7 +82,7 @@ async fn sources(context: Arc<Context>) {
 async fn secrets(context: Arc<Context>, scope: SecretScope) {
     let api = Api::all(context.watch_client.clone());
     let config = Config::default().fields(&scope.field_selector());
-    wait_for(&context.asked).await;
+    context.asked.wait().await;
     let ingest = |event| intake::secret(&context, &scope, event);
     follow(&context, "Secret", api, config, never, ingest).await;
 }
