@@ -173,7 +173,9 @@ impl<'a> View<'a> {
             };
             self.credentials.iter().find(belongs)
         });
-        let in_full = self.secret(namespace, target).is_some_and(is_copy_in_full);
+        let in_full = self.secret(namespace, target).is_some_and(|secret| {
+            is_copy_in_full(secret) && owner.is_some_and(|owner| is_copy_of(secret, owner))
+        });
         let is_kept = owner.is_some_and(|owner| is_idle(owner) || self.is_former(namespace, target, owner));
         if owner.is_some() && in_full && !is_kept {
             problems.push(format!("Secret {namespace}/{target} is left over"));
