@@ -269,11 +269,12 @@ impl Network {
     }
 
     fn disturb(&self, request: &Request<Vec<u8>>, what: &str) {
-        self.trace.disturbed(&self.who, &format!("{} {} {what}", request.method(), request.uri().path()));
+        let path = shown(request.uri().path());
+        self.trace.disturbed(&self.who, &format!("{} {path} {what}", request.method()));
     }
 
     fn tell(&self, request: &Request<Vec<u8>>, outcome: &str) {
-        let path = request.uri().path();
+        let path = shown(request.uri().path());
         if path.contains("/leases") && outcome.starts_with("200") {
             return;
         }
@@ -296,6 +297,14 @@ fn conditions(request: &Request<Vec<u8>>) -> String {
         [" ".to_owned(), text(condition, "type"), "=".to_owned(), text(condition, "reason")]
     });
     told.collect()
+}
+
+/// A path, less the time of the real clock in the name of an event.
+fn shown(path: &str) -> &str {
+    match path.rsplit_once("/events/") {
+        Some((_, name)) => path.strip_suffix(name.rsplit('.').next().unwrap_or_default()).unwrap_or(path),
+        None => path,
+    }
 }
 
 /// What of a query tells one request from another. The manager of the fingerprint key is named at random.
