@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::{
     ByteString,
     api::{
@@ -280,6 +281,29 @@ impl Scene {
     /// The Secrets of a namespace.
     pub fn secrets(&self, namespace: &str) -> Api<Secret> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Applies a Secret as regcred would for this RegistryCredential, under its field manager, with data of somebody else's.
+    /// `metadata` is added to what regcred writes there.
+    pub async fn apply_as_regcred(&self, namespace: &str, name: &str, credential: &str, metadata: Value) {
+        let object = self.credentials().get(credential).await.unwrap();
+        let uid = object.metadata.uid.unwrap();
+        let mut secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
+            "metadata": {
+                "name": name,
+                "labels": {"app.kubernetes.io/managed-by": "regcred", "regcred.dev/credential": credential},
+                "annotations": {"regcred.dev/credential-uid": uid},
+                "ownerReferences": [{
+                    "apiVersion": "regcred.dev/v1alpha1", "kind": "RegistryCredential", "name": credential, "uid": uid,
+                }],
+            },
+            "data": {SECRET_KEY: STANDARD.encode(r#"{"auths":{"ghcr.io":{"username":"forged","password":"f"}}}"#)},
+        });
+        let more = metadata.as_object().cloned().unwrap_or_default();
+        secret["metadata"].as_object_mut().unwrap().extend(more);
+        let params = PatchParams::apply("regcred").force();
+        self.secrets(namespace).patch(name, &params, &Patch::Apply(&secret)).await.unwrap();
     }
 
     /// The ServiceAccounts of a namespace.

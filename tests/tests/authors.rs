@@ -56,23 +56,7 @@ async fn whoever_opts_out_in_words_of_their_own_gets_nothing() {
 /// A Secret with every mark of a copy, applied as the operator would, and the entry on a ServiceAccount: what an older
 /// version left where it is asked to be.
 async fn former_copy(scene: &Scene, namespace: &str, name: &str) {
-    let credential = scene.credentials().get(name).await.unwrap();
-    let uid = credential.metadata.uid.unwrap();
-    let copy = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": regcred_tests::SECRET_TYPE,
-        "metadata": {
-            "name": name,
-            "labels": {"app.kubernetes.io/managed-by": "regcred", "regcred.dev/credential": name},
-            "annotations": {"regcred.dev/credential-uid": uid},
-            "ownerReferences": [{
-                "apiVersion": "regcred.dev/v1alpha1", "kind": "RegistryCredential", "name": name, "uid": uid,
-            }],
-        },
-        // `{"auths":{}}`, as data: who applies `stringData` does not own `data`.
-        "data": {regcred_tests::SECRET_KEY: "eyJhdXRocyI6e319"},
-    });
-    let params = PatchParams::apply("regcred");
-    scene.secrets(namespace).patch(name, &params, &Patch::Apply(&copy)).await.unwrap();
+    scene.apply_as_regcred(namespace, name, name, json!({})).await;
     let entry = json!({
         "metadata": {"annotations": {"regcred.dev/attached": name}}, "imagePullSecrets": [{"name": name}],
     });

@@ -282,6 +282,20 @@ async fn an_installation_with_kubectl_goes_over_to_helm() {
     helm(Some(&control_plane), &[&install[..], &flags].concat()).await.unwrap();
 }
 
+/// What the CRD refuses on copies, the cage keeps from a stolen token, too. It knows more, and takes what ends in one of its
+/// domains after a hyphen.
+#[test]
+fn the_cage_knows_each_domain_whose_labels_the_crd_refuses() {
+    let helpers = std::fs::read_to_string(repository().join("deploy/chart/templates/_helpers.tpl")).unwrap();
+    let (_, list) = helpers.split_once("define \"regcred.domainsOfTools\" -}}").unwrap();
+    let (list, _) = list.split_once("{{- end }}").unwrap();
+    let caged: Vec<_> = list.split_whitespace().collect();
+    for domain in regcred_api::RESERVED_DOMAINS {
+        let hyphened = domain.split_once('-').is_some_and(|(_, end)| caged.contains(&end));
+        assert!(caged.contains(&domain) || hyphened, "{domain}");
+    }
+}
+
 /// A tag can be moved to other code, a commit cannot.
 #[test]
 fn workflows_pin_each_action_by_its_commit_and_ask_for_rights_by_name() {

@@ -23,7 +23,7 @@ mod status;
 
 pub use class::Class;
 pub use condition::{ConditionStatus, ConditionType, Reason};
-pub use reserved::reserved;
+pub use reserved::{DOMAINS as RESERVED_DOMAINS, reserved};
 pub use spec::{
     ConflictPolicy, DeletionPolicy, DockerConfigSecretRef, LabelSelector, LabelSelectorOperator,
     LabelSelectorRequirement, NamespaceSelection, NamespacesFrom, Registry, RegistryCredential,

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 /// What comes before the `/` of such keys, itself or as the end of a longer domain.
-const DOMAINS: [&str; 36] = [
+pub const DOMAINS: [&str; 36] = [
     "1password.io",
     "akuity.io",
     "appscode.com",

@@ -11,7 +11,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::core::Status;
 use regcred_api::Class;
-use regcred_planner::StepError;
+use regcred_planner::{StepError, quoted};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -40,7 +40,7 @@ pub(crate) const MISSING: &str = "the Lease regcred does not exist in the operat
 /// How long RegistryCredentials may lack a status for their present spec while somebody else holds the lease. A replica
 /// that works writes one within seconds.
 const IDLE_HOLDER: Duration = Duration::from_mins(2);
-/// How much of a holder's name is passed on, and of which characters: anybody who may write the lease chooses it.
+/// How much of a holder's name is passed on: anybody who may write the lease chooses it.
 const HOLDER_LENGTH: usize = 80;
 
 /// A Lease. Anybody who may write it decides what is in it, so each member stays text until it is read; what is not
@@ -273,12 +273,16 @@ fn missing() -> kube::Error {
     kube::Error::Api(Box::new(Status::failure("the Lease does not exist", "NotFound").with_code(404)))
 }
 
+fn shown(holder: &str) -> String {
+    quoted(holder, HOLDER_LENGTH).unwrap_or_else(|| "somebody".to_owned())
+}
+
 pub(crate) fn taken_by_force(holder: &str) -> String {
     format!(
         "{} took the lease before it had expired, which no replica of regcred does, so this one does not work; look in \
          the audit log for who writes Lease regcred in the operator's namespace and take that right away; the lease then \
          expires by itself",
-        quoted(holder)
+        shown(holder)
     )
 }
 
@@ -286,14 +290,8 @@ pub(crate) fn idle_holder(holder: &str) -> String {
     format!(
         "{} holds the lease and writes no status, so nothing is done; if that is no Pod of regcred, take the right to \
          write Lease regcred away from whoever does, and it expires by itself; else look at that Pod's log",
-        quoted(holder)
+        shown(holder)
     )
-}
-
-/// A holder's name, in quotes, as far as names of Pods look like that.
-fn quoted(holder: &str) -> String {
-    let usual = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
-    format!("\"{}\"", holder.chars().filter(usual).take(HOLDER_LENGTH).collect::<String>())
 }
 
 /// A conflict means that another replica was faster.

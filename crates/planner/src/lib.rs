@@ -51,4 +51,5 @@ pub use report::{Event, Observed, ResolvedRegistry, SourceNote, SourceState, rep
 pub use select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
 pub use step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Role, Step};
 pub use validate::{InvalidSpec, Registry, Scope, Settings, Validated, validate};
+pub use words::quoted;
 pub use world::{Credential, World};

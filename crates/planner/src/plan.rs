@@ -17,10 +17,11 @@ use crate::error::StepError;
 use crate::observed::{Secret, ServiceAccount, Trust};
 use crate::service_account::ListChange;
 use crate::step::{Deed, Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Role, Step};
+use crate::words::quoted;
 use crate::world::{Credential, World};
 
-/// How much of a field manager's name a message quotes.
-const OPPONENT_LENGTH: usize = 40;
+/// How much of a name that a user chose a message quotes.
+const NAME_LENGTH: usize = 40;
 
 /// What is said of a Secret that somebody gave a mark of a credential.
 const MISTAKEN: &str = "Secret carries marks of this RegistryCredential and is not its copy in full, so it is left \
@@ -452,21 +453,15 @@ fn waiting_for_end(secret: &Secret) -> Goal {
     let Some(finalizer) = &secret.held_by else { return Goal::Waiting };
     contested(format!(
         "{} keeps the deleted Secret; have it taken off, so that the Secret can end",
-        quoted(finalizer).map_or_else(|| "a finalizer".to_owned(), |name| format!("the finalizer {name}"))
+        quoted(finalizer, NAME_LENGTH)
+            .map_or_else(|| "a finalizer".to_owned(), |name| format!("the finalizer {name}"))
     ))
 }
 
 /// Who undoes what we write, as far as Kubernetes knows.
 fn opponent(manager: Option<&str>) -> String {
-    let name = manager.and_then(quoted);
+    let name = manager.and_then(|name| quoted(name, NAME_LENGTH));
     name.map_or_else(|| "somebody".to_owned(), |name| format!("the field manager {name}"))
-}
-
-/// A name that is free text of some user, in quotes: only what usual names are made of is passed on.
-fn quoted(name: &str) -> Option<String> {
-    let usual = |c: &char| c.is_ascii_alphanumeric() || "._/-".contains(*c);
-    let name: String = name.chars().filter(usual).take(OPPONENT_LENGTH).collect();
-    (!name.is_empty()).then(|| format!("\"{name}\""))
 }
 
 /// Since when a copy under a former name is superseded, if we said so on it.

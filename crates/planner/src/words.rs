@@ -25,6 +25,14 @@ struct Cause<'a> {
     places: Vec<Place<'a>>,
 }
 
+/// A name that is free text of some user, in quotes: only so many characters, and only those that usual names are made of,
+/// are passed on. `None` if nothing of it is.
+pub fn quoted(name: &str, longest: usize) -> Option<String> {
+    let usual = |c: &char| c.is_ascii_alphanumeric() || "._/-".contains(*c);
+    let name: String = name.chars().filter(usual).take(longest).collect();
+    (!name.is_empty()).then(|| format!("\"{name}\""))
+}
+
 /// As in `1 namespace` and `2 namespaces`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {}", plural(count, noun))
