@@ -195,6 +195,10 @@ impl Credentials {
         origin: Origin,
     ) -> Option<&Asked> {
         self.touch(name);
+        // Asked now: the watch may be past it by the time that it is put in force.
+        if !self.shelf.accepts(version, origin) {
+            return None;
+        }
         let is_newer = |waiting: &Waiting| version != 0 && waiting.version > version;
         if self.shelf.is_outdated(&cluster_key(name), version) || self.waiting.get(name).is_some_and(is_newer)
         {
@@ -239,7 +243,7 @@ impl Credentials {
             entry.inherit(old);
         }
         let after = entry.planned.clone();
-        let applied = self.shelf.apply(cluster_key(name), version, entry, origin);
+        let applied = self.shelf.place(cluster_key(name), version, entry, origin);
         applied.then_some(Change { before, after: Some(after), asks_anew })
     }
 

@@ -62,16 +62,27 @@ impl<T> Shelf<T> {
     /// nobody can tell, so the answer counts until the list ends, and then only if that mentioned the object: what was
     /// written later is yet to be delivered.
     pub fn apply(&mut self, key: Key, version: Version, value: T, origin: Origin) -> bool {
-        match origin {
-            Origin::Watch => self.newest = self.newest.max(version),
-            Origin::OwnWrite if self.is_version(&key, version) => {
-                // A write that changed nothing: it is read again, perhaps for more than before.
-                self.items.entry(key).and_modify(|item| item.value = value);
-                return false;
-            }
-            Origin::OwnWrite if version != 0 && version <= self.newest => return false,
-            Origin::OwnWrite => {}
+        if origin == Origin::OwnWrite && self.is_version(&key, version) {
+            // A write that changed nothing: it is read again, perhaps for more than before.
+            self.items.entry(key).and_modify(|item| item.value = value);
+            return false;
         }
+        self.accepts(version, origin) && self.place(key, version, value, origin)
+    }
+
+    /// Notes how far the watch is. Returns false for the answer to a write that the watch is past.
+    pub fn accepts(&mut self, version: Version, origin: Origin) -> bool {
+        match origin {
+            Origin::Watch => {
+                self.newest = self.newest.max(version);
+                true
+            }
+            Origin::OwnWrite => version == 0 || version > self.newest,
+        }
+    }
+
+    /// Ingests an object that was accepted, now or before. Returns false as [`Self::apply`] does.
+    pub fn place(&mut self, key: Key, version: Version, value: T, origin: Origin) -> bool {
         let mentioned = origin == Origin::Watch || !self.listing;
         self.put(key, version, value, mentioned)
     }
