@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use regcred_api::{
-    ConditionStatus, ConditionType, Failure, MAX_FAILURES, Reason, RegistryCredentialStatus, RegistryStatus,
-    Summary,
+    ConditionStatus, ConditionType, Failure, MAX_FAILURES, NamespaceCounts, Reason, RegistryCredentialStatus,
+    RegistryStatus, ServiceAccountCounts, Summary,
 };
 
 use crate::ledger::Tally;
@@ -14,6 +14,11 @@ use crate::outcome::Fault;
 use crate::step::Object;
 use crate::words::{because, counted, listed, part_of, told};
 use crate::world::Credential;
+
+/// What a condition begins with whose words are those of an earlier pass.
+const SUSPENDED: &str = "spec.suspend is set, and this is from before: ";
+/// The same for a spec that cannot be carried out.
+const INVALID: &str = "the spec is invalid, and this is from before: ";
 
 /// What came of reading the sources.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,13 +96,14 @@ pub fn report(
     let empty = RegistryCredentialStatus::default();
     let old = old.unwrap_or(&empty);
     let verdicts = Verdicts::new(old, observed);
+    let counts = Counts::new(old, observed);
     let status = RegistryCredentialStatus {
         observed_generation: observed.generation,
         last_handled_request: observed.request.clone(),
         conditions: conditions(old, &verdicts, observed.generation, now),
-        namespaces: observed.tally.namespaces,
-        service_accounts: observed.tally.service_accounts,
-        summary: summary(observed),
+        namespaces: counts.namespaces,
+        service_accounts: counts.service_accounts,
+        summary: counts.summary,
         registries: registries(old, observed.source, now),
         failures: failures(old, observed.tally),
         failures_omitted: observed.tally.failures.len().saturating_sub(MAX_FAILURES),
@@ -126,16 +132,43 @@ struct Parts {
     accounts: Option<Verdict>,
 }
 
+/// What is counted; where the spec is invalid nothing is, and the last counts stay.
+struct Counts {
+    namespaces: NamespaceCounts,
+    service_accounts: ServiceAccountCounts,
+    summary: Summary,
+}
+
+impl Counts {
+    fn new(old: &RegistryCredentialStatus, observed: &Observed<'_>) -> Self {
+        if is_invalid(observed) {
+            let (namespaces, service_accounts) = (old.namespaces, old.service_accounts);
+            return Self { namespaces, service_accounts, summary: old.summary.clone() };
+        }
+        let Tally { namespaces, service_accounts, .. } = *observed.tally;
+        Self { namespaces, service_accounts, summary: summary(observed) }
+    }
+}
+
+/// Whether nothing is looked at because the spec is invalid.
+fn is_invalid(observed: &Observed<'_>) -> bool {
+    observed.credential.spec.is_err() && !observed.credential.deleting
+}
+
+fn is_suspended(observed: &Observed<'_>) -> bool {
+    observed.credential.active_spec().is_some_and(|spec| spec.suspend)
+}
+
 impl Verdicts {
     fn new(old: &RegistryCredentialStatus, observed: &Observed<'_>) -> Self {
+        let last = |kind| is_invalid(observed).then(|| last_verdict(old, kind, INVALID)).flatten();
         let parts = Parts {
             stalled: stalled_verdict(observed),
-            source: source_verdict(observed.source),
-            secrets: secrets_verdict(observed),
-            accounts: accounts_verdict(observed),
+            source: source_verdict(observed.source).or_else(|| last_source(old, observed)),
+            secrets: secrets_verdict(observed).or_else(|| last(ConditionType::SecretsSynced)),
+            accounts: accounts_verdict(observed).or_else(|| last(ConditionType::ServiceAccountsAttached)),
         };
-        let suspended = observed.credential.active_spec().is_some_and(|spec| spec.suspend);
-        let (ready, reconciling) = if suspended {
+        let (ready, reconciling) = if is_suspended(observed) {
             (last_ready(old), Some(suspended_verdict()))
         } else {
             let ready = ready_verdict(observed, &parts);
@@ -159,15 +192,32 @@ impl Verdict {
     }
 }
 
-/// A suspended object keeps its last `Ready`, as nothing is observed while it is suspended.
+/// A suspended object keeps its last `Ready`, as nothing is written that would change it.
 fn last_ready(old: &RegistryCredentialStatus) -> Verdict {
-    let Some(condition) = old.condition(ConditionType::Ready) else {
-        let message = "suspended before the first pass";
-        return Verdict::new(ConditionType::Ready, ConditionStatus::Unknown, Reason::Progressing, message);
-    };
+    last_verdict(old, ConditionType::Ready, SUSPENDED).unwrap_or_else(|| {
+        let message = "spec.suspend was set before the first pass, so nothing was written yet";
+        Verdict::new(ConditionType::Ready, ConditionStatus::Unknown, Reason::Progressing, message)
+    })
+}
+
+/// The sources are not looked at while the object is suspended or its spec is invalid.
+fn last_source(old: &RegistryCredentialStatus, observed: &Observed<'_>) -> Option<Verdict> {
+    let why = if is_invalid(observed) { INVALID } else { SUSPENDED };
+    let unseen = is_invalid(observed) || is_suspended(observed);
+    unseen.then(|| last_verdict(old, ConditionType::SourceReady, why)).flatten()
+}
+
+/// What a condition said last, and why it is not looked at.
+fn last_verdict(old: &RegistryCredentialStatus, kind: ConditionType, why: &str) -> Option<Verdict> {
+    let condition = old.condition(kind)?;
     let status = ConditionStatus::from(condition.status.as_str());
     let reason = condition.reason.parse().unwrap_or(Reason::Progressing);
-    Verdict::new(ConditionType::Ready, status, reason, condition.message.clone())
+    Some(Verdict::new(kind, status, reason, format!("{why}{}", as_observed(&condition.message))))
+}
+
+/// What a condition said when it was last looked at.
+fn as_observed(message: &str) -> &str {
+    [SUSPENDED, INVALID].iter().find_map(|why| message.strip_prefix(why)).unwrap_or(message)
 }
 
 fn stalled_verdict(observed: &Observed<'_>) -> Option<Verdict> {
@@ -176,7 +226,7 @@ fn stalled_verdict(observed: &Observed<'_>) -> Option<Verdict> {
             ConditionType::Stalled,
             ConditionStatus::True,
             invalid.reason(),
-            invalid.to_string(),
+            format!("{invalid}; until then what is in place stays as it is"),
         ));
     }
     let claimed = told(observed.tally, Reason::TargetClaimed)?;

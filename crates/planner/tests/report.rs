@@ -179,14 +179,58 @@ fn transition_times_move_with_the_status_value_alone() {
     assert_eq!(events, [synced]);
 }
 
+/// The message of a condition.
+fn message(status: &RegistryCredentialStatus, kind: ConditionType) -> &str {
+    &status.condition(kind).unwrap().message
+}
+
 #[test]
-fn a_suspended_object_keeps_the_last_word_on_readiness() {
-    let good = resolved("1");
-    let in_place = tally(1, 1, &[]);
+fn a_suspended_object_keeps_the_last_word_and_says_that_it_is_from_before() {
+    let (good, in_place) = (resolved("1"), tally(1, 1, &[]));
     let (before, _) = report(None, &observed(&credential(&json!({})), Some(&good), &in_place), at(0));
     let suspended = credential(&json!({"suspend": true}));
-    let (status, _) = report(Some(&before), &observed(&suspended, Some(&good), &in_place), at(5));
+    let (status, events) = report(Some(&before), &observed(&suspended, None, &in_place), at(5));
     assert_eq!(conditions(&status), ["True/Succeeded", "False/Suspended", "absent"]);
+    assert_eq!(condition(&status, ConditionType::SourceReady), "True/Resolved");
+    let (ready, source) =
+        (message(&status, ConditionType::Ready), message(&status, ConditionType::SourceReady));
+    assert_eq!(ready, "spec.suspend is set, and this is from before: 1 of 1 namespace in sync");
+    assert_eq!(source, "spec.suspend is set, and this is from before: every server has a credential");
+    assert_eq!(events, []);
+    let (again, events) = report(Some(&status), &observed(&suspended, None, &in_place), at(9));
+    assert_eq!((again, events), (status.clone(), Vec::new()), "it is said once");
+    let (resumed, _) =
+        report(Some(&status), &observed(&credential(&json!({})), Some(&good), &in_place), at(11));
+    assert_eq!(message(&resumed, ConditionType::Ready), "1 of 1 namespace in sync");
+}
+
+#[test]
+fn an_invalid_spec_keeps_what_was_said_and_says_that_what_is_in_place_stays() {
+    let plain = credential(&json!({}));
+    let conflict = tally(3, 2, &[("payments", secret(), Reason::NameConflict)]);
+    let (before, _) = report(None, &observed(&plain, Some(&resolved("1")), &conflict), at(0));
+    let mut invalid = plain.clone();
+    invalid.spec = Err(InvalidSpec::NoSource);
+    let nothing = tally(0, 0, &[]);
+    let (status, events) = report(Some(&before), &observed(&invalid, None, &nothing), at(5));
+    assert_eq!(conditions(&status), ["False/Stalled", "absent", "True/InvalidSpec"]);
+    for kind in [ConditionType::Ready, ConditionType::Stalled] {
+        let told = message(&status, kind);
+        assert!(told.ends_with("; until then what is in place stays as it is"), "{told}");
+    }
+    for (kind, was) in [
+        (ConditionType::SourceReady, "True/Resolved"),
+        (ConditionType::SecretsSynced, "False/NameConflict"),
+        (ConditionType::ServiceAccountsAttached, "False/PartiallyAttached"),
+    ] {
+        assert_eq!(condition(&status, kind), was);
+        let told = format!("the spec is invalid, and this is from before: {}", message(&before, kind));
+        assert_eq!(message(&status, kind), told);
+    }
+    assert_eq!((status.namespaces, &status.summary), (before.namespaces, &before.summary));
+    assert_eq!(events.iter().map(|event| event.reason).collect::<Vec<_>>(), [Reason::InvalidSpec]);
+    let (again, events) = report(Some(&status), &observed(&invalid, None, &nothing), at(9));
+    assert_eq!((again, events), (status, Vec::new()), "it is said once");
 }
 
 #[test]
