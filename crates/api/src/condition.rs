@@ -184,7 +184,7 @@ impl Reason {
         }
     }
 
-    /// Whether a user must act: a condition that takes such a reason gives a Warning event.
+    /// Whether its event is a Warning: something does not work, or the outcome is hardly what a user wants.
     pub const fn is_warning(self) -> bool {
         match self {
             Self::InvalidSpec
@@ -202,12 +202,13 @@ impl Reason {
             | Self::Rejected
             | Self::QuotaExceeded
             | Self::Contested
+            | Self::WriteFailed
+            | Self::NoNamespaceSelected
             | Self::ServiceAccountContested => true,
             Self::Succeeded
             | Self::SourceNotReady
             | Self::PartiallySynced
             | Self::PartiallyAttached
-            | Self::NoNamespaceSelected
             | Self::Stalled
             | Self::Progressing
             | Self::WaitingForSource
@@ -217,7 +218,6 @@ impl Reason {
             | Self::AllSynced
             | Self::AllAttached
             | Self::NotRequested
-            | Self::WriteFailed
             | Self::CredentialRefreshed
             | Self::Synced => false,
         }

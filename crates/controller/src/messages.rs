@@ -395,7 +395,7 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
         NotRequested => State::of(json!({"serviceAccounts": {"from": "None"}})), "serviceAccounts.from is None", Act("Pods name the Secret");
         Contested => State::account(StepError::Undone), "team-a/default: Contested", Act("exclude its Secrets");
         WriteFailed => State::secret(StepError::NoAnswer), "team-a: WriteFailed", Wait("tried again");
-        ServiceAccountContested => State::account(StepError::Undone), "team-a/default: Contested", Act("exclude its Secrets");
+        ServiceAccountContested => State::account(StepError::Undone), "team-a/default: something changes back", Act("exclude its Secrets");
         CredentialRefreshed => State::rotated(), "a new credential for ghcr.io", Remedy::None;
         Synced => State::in_place(), "1 namespace in sync", Remedy::None;
     });

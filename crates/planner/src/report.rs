@@ -1,5 +1,6 @@
 //! Sums become status, and the difference to the last status becomes events.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,13 +13,18 @@ use regcred_api::{
 use crate::ledger::Tally;
 use crate::outcome::Fault;
 use crate::step::Object;
-use crate::words::{because, counted, listed, part_of, told};
+use crate::words::{because, counted, listed, part_of, stem, told};
 use crate::world::Credential;
 
 /// What a condition begins with whose words are those of an earlier pass.
 const SUSPENDED: &str = "spec.suspend is set, and this is from before: ";
 /// The same for a spec that cannot be carried out.
 const INVALID: &str = "the spec is invalid, and this is from before: ";
+
+/// What Ready, and events, begin with while the object is being deleted.
+const DELETING: &str = "being deleted; ";
+/// The kind of a failure.
+const ACCOUNT: &str = "ServiceAccount";
 
 /// What came of reading the sources.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,8 +114,7 @@ pub fn report(
         failures: failures(old, observed.tally),
         failures_omitted: observed.tally.failures.len().saturating_sub(MAX_FAILURES),
     };
-    let mut events = events(old, &status, &verdicts);
-    events.extend(leftover_contest(old, observed.tally, &verdicts));
+    let events = events(old, &status, observed, &verdicts);
     (status, events)
 }
 
@@ -229,7 +234,7 @@ fn stalled_verdict(observed: &Observed<'_>) -> Option<Verdict> {
             format!("{invalid}; until then what is in place stays as it is"),
         ));
     }
-    let claimed = told(observed.tally, Reason::TargetClaimed)?;
+    let claimed = told(observed.tally, |_, fault| fault.reason == Reason::TargetClaimed)?;
     let message = format!("{claimed}; choose another target.name or other namespaces");
     Some(Verdict::new(ConditionType::Stalled, ConditionStatus::True, Reason::TargetClaimed, message))
 }
@@ -372,10 +377,10 @@ fn progress(observed: &Observed<'_>) -> String {
 fn deletion(tally: &Tally) -> String {
     let (left, names) = (tally.departing.len(), listed(tally.departing.iter().map(|name| &**name)));
     if left == 0 {
-        return "being deleted; nothing is left to be cleaned up".to_owned();
+        return format!("{DELETING}nothing is left to be cleaned up");
     }
     let namespaces = counted(left, "namespace");
-    format!("being deleted; still to be cleaned up: {namespaces} ({names}){}", because(tally, |_| true))
+    format!("{DELETING}still to be cleaned up: {namespaces} ({names}){}", because(tally, |_| true))
 }
 
 /// The reason of every failure of these objects, if it is one.
@@ -448,13 +453,10 @@ fn registries(
 /// A failure that the old status lists for the same reason keeps its time, also after a restart.
 fn failures(old: &RegistryCredentialStatus, tally: &Tally) -> Vec<Failure> {
     let failure = |((namespace, object), fault): (&(Arc<str>, Object), &Fault)| {
-        let (kind, name) = match object {
-            Object::Secret(name) => ("Secret", name),
-            Object::ServiceAccount(name) => ("ServiceAccount", name),
-        };
+        let (Object::Secret(name) | Object::ServiceAccount(name)) = object;
         let mut failure = Failure {
             namespace: namespace.to_string(),
-            kind: kind.to_owned(),
+            kind: kind_of(object).to_owned(),
             name: name.to_string(),
             reason: fault.reason.to_string(),
             message: fault.message.to_string(),
@@ -468,6 +470,10 @@ fn failures(old: &RegistryCredentialStatus, tally: &Tally) -> Vec<Failure> {
     tally.failures.iter().take(MAX_FAILURES).map(failure).collect()
 }
 
+fn kind_of(object: &Object) -> &'static str {
+    if object.is_secret() { "Secret" } else { ACCOUNT }
+}
+
 fn same_failure(one: &Failure, other: &Failure) -> bool {
     (&one.namespace, &one.kind, &one.name, &one.reason)
         == (&other.namespace, &other.kind, &other.name, &other.reason)
@@ -478,16 +484,15 @@ fn whole_second(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
-fn events(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus, verdicts: &Verdicts) -> Vec<Event> {
+fn events(
+    old: &RegistryCredentialStatus,
+    new: &RegistryCredentialStatus,
+    observed: &Observed<'_>,
+    verdicts: &Verdicts,
+) -> Vec<Event> {
     let mut events: Vec<Event> = verdicts.0.iter().filter_map(|verdict| warning(verdict, old)).collect();
-    let refreshed = refreshed(old, new);
-    if !old.registries.is_empty() && fingerprints(old) != fingerprints(new) {
-        let note = match refreshed.as_slice() {
-            [] => "the servers are others than before".to_owned(),
-            servers => format!("a new credential for {}", listed(servers.iter())),
-        };
-        events.push(Event { reason: Reason::CredentialRefreshed, note });
-    }
+    events.extend(failure_events(old, new, observed));
+    events.extend(rotation(old, new));
     let succeeded = |status: &RegistryCredentialStatus| {
         status.condition(ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::Succeeded.as_str())
     };
@@ -498,23 +503,60 @@ fn events(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus, verdic
     events
 }
 
-/// An event for a condition whose reason is new and asks a user to act.
+/// An event for a condition that asks a user to act, for a reason or a cause that it did not have before. What failed is
+/// told for itself: a condition that sums it up has other words with every namespace.
 fn warning(verdict: &Verdict, old: &RegistryCredentialStatus) -> Option<Event> {
-    let before = old.condition(verdict.kind);
-    let repeated = before.is_some_and(|before| before.reason == verdict.reason.as_str());
-    let reason = match (verdict.kind, verdict.reason) {
-        (ConditionType::ServiceAccountsAttached, Reason::Contested) => Reason::ServiceAccountContested,
-        (_, reason) => reason,
-    };
-    (reason.is_warning() && !repeated).then(|| Event { reason, note: verdict.message.clone() })
+    let sums_up =
+        matches!(verdict.kind, ConditionType::SecretsSynced | ConditionType::ServiceAccountsAttached)
+            || verdict.reason == Reason::TargetClaimed;
+    let cause = |message: &str| stem(as_observed(message));
+    let is_old = old.condition(verdict.kind).is_some_and(|before| {
+        before.reason == verdict.reason.as_str() && cause(&before.message) == cause(&verdict.message)
+    });
+    let is_news = verdict.reason.is_warning() && !sums_up && !is_old;
+    is_news.then(|| Event { reason: verdict.reason, note: verdict.message.clone() })
 }
 
-/// No condition is about what should not be there any more and what somebody keeps making.
-fn leftover_contest(old: &RegistryCredentialStatus, tally: &Tally, verdicts: &Verdicts) -> Option<Event> {
-    let is_known = old.failures.iter().any(|failure| failure.reason == Reason::Contested.as_str());
-    let in_condition = verdicts.0.iter().any(|verdict| verdict.reason == Reason::Contested);
-    let note = told(tally, Reason::Contested).filter(|_| !is_known && !in_condition)?;
-    Some(Event { reason: Reason::Contested, note })
+/// An event for each reason of failures of which some cause was not there before. Whatever keeps a deletion from its end is
+/// told once more when that begins.
+fn failure_events(
+    old: &RegistryCredentialStatus,
+    new: &RegistryCredentialStatus,
+    observed: &Observed<'_>,
+) -> Vec<Event> {
+    let cause =
+        |failure: &Failure| Some((event_reason(&failure.kind, &failure.reason)?, stem(&failure.message)));
+    let old_ready = old.condition(ConditionType::Ready);
+    let is_old_deletion = old_ready.is_some_and(|ready| ready.message.starts_with(DELETING));
+    let is_known = |_: &&Failure| !observed.credential.deleting || is_old_deletion;
+    let known: BTreeSet<_> = old.failures.iter().filter(is_known).filter_map(cause).collect();
+    let news = new.failures.iter().filter_map(cause).filter(|cause| !known.contains(cause));
+    let reasons: BTreeSet<_> = news.map(|(reason, _)| reason).collect();
+    let told_of = |reason: Reason| {
+        let of = |object: &Object, fault: &Fault| {
+            event_reason(kind_of(object), fault.reason.as_str()) == Some(reason)
+        };
+        let deleting = if observed.credential.deleting { DELETING } else { "" };
+        told(observed.tally, of).map(|note| Event { reason, note: format!("{deleting}{note}") })
+    };
+    reasons.into_iter().filter_map(told_of).collect()
+}
+
+/// The reason of the event about a failure.
+fn event_reason(kind: &str, reason: &str) -> Option<Reason> {
+    match reason.parse().ok()? {
+        Reason::Contested if kind == ACCOUNT => Some(Reason::ServiceAccountContested),
+        reason => Some(reason),
+    }
+}
+
+fn rotation(old: &RegistryCredentialStatus, new: &RegistryCredentialStatus) -> Option<Event> {
+    let is_other = !old.registries.is_empty() && fingerprints(old) != fingerprints(new);
+    let note = || match refreshed(old, new).as_slice() {
+        [] => "the servers are others than before".to_owned(),
+        servers => format!("a new credential for {}", listed(servers.iter())),
+    };
+    is_other.then(|| Event { reason: Reason::CredentialRefreshed, note: note() })
 }
 
 /// Servers whose credential is new or another.

@@ -58,11 +58,17 @@ pub(crate) fn because(tally: &Tally, of: impl Fn(&Object) -> bool) -> String {
     told.collect::<String>() + &further(others)
 }
 
-/// Where failures of one reason were met and what each says, as in `payments: RegistryCredential x has …`.
-pub(crate) fn told(tally: &Tally, reason: Reason) -> Option<String> {
-    let (causes, others) = causes(tally.failures.iter().filter(|(_, fault)| fault.reason == reason));
+/// Where some failures were met and what each says, as in `payments: RegistryCredential x has …`.
+pub(crate) fn told(tally: &Tally, of: impl Fn(&Object, &Fault) -> bool) -> Option<String> {
+    let (causes, others) = causes(tally.failures.iter().filter(|((_, object), fault)| of(object, fault)));
     let told = causes.iter().map(|cause| format!("{cause}: {}", cause.message)).collect::<Vec<_>>();
     (!told.is_empty()).then(|| told.join("; ") + &further(others))
+}
+
+/// What of a message says the cause: what users named, which stands in quotes, and numbers may be others at the next pass.
+pub(crate) fn stem(message: &str) -> String {
+    let unquoted: String = message.split('"').step_by(2).collect();
+    unquoted.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 /// The first causes in the order of their places, and how many failures have others.
@@ -120,4 +126,16 @@ fn further(others: usize) -> String {
 
 fn plural(count: usize, noun: &str) -> String {
     if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_the_same_whatever_its_numbers_and_what_users_named() {
+        let cause = |name: &str, code: u16| stem(&format!("\"{name}\" refused it (HTTP {code}); mend it"));
+        assert_eq!(cause("a", 500), cause("b", 503));
+        assert_eq!(cause("a", 500), " refused it (HTTP ); mend it");
+    }
 }

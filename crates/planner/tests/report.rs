@@ -265,3 +265,78 @@ fn a_contest_over_what_should_be_gone_is_reported_once_and_leaves_the_object_rea
     let (_, again) = report(Some(&status), &observed, at(60));
     assert!(again.is_empty(), "{again:?}");
 }
+
+/// The reasons and notes of the events between two states.
+fn events_between(before: &Tally, after: &Tally) -> Vec<(Reason, String)> {
+    let (plain, good) = (credential(&json!({})), resolved("1"));
+    let (status, _) = report(None, &observed(&plain, Some(&good), before), at(0));
+    let (_, events) = report(Some(&status), &observed(&plain, Some(&good), after), at(5));
+    events.into_iter().map(|event| (event.reason, event.note)).collect()
+}
+
+/// Sums with one Secret that fails, for this cause.
+fn failing(reason: Reason, message: &str) -> Tally {
+    let mut tally = tally(3, 2, &[("payments", secret(), reason)]);
+    tally.failures.values_mut().for_each(|fault| fault.message = Arc::from(message));
+    tally
+}
+
+#[test]
+fn a_write_that_fails_is_an_event_when_it_begins_whatever_its_code() {
+    let (well, busy) = (tally(3, 3, &[]), failing(Reason::WriteFailed, "no answer (HTTP 503); tried again"));
+    let note = "payments: no answer (HTTP 503); tried again".to_owned();
+    assert_eq!(events_between(&well, &busy), [(Reason::WriteFailed, note)]);
+    let other = failing(Reason::WriteFailed, "no answer (HTTP 500); tried again");
+    assert_eq!(events_between(&busy, &other), []);
+}
+
+#[test]
+fn another_cause_of_the_same_reason_is_an_event() {
+    let first = failing(Reason::Rejected, "admission webhook a refused the write");
+    let other = failing(Reason::Rejected, "admission webhook b refused the write");
+    let note = "payments: admission webhook b refused the write".to_owned();
+    assert_eq!(events_between(&first, &other), [(Reason::Rejected, note)]);
+    let renamed = |who: &str| failing(Reason::Contested, &format!("the field manager \"{who}\" changes it"));
+    assert_eq!(events_between(&renamed("a"), &renamed("b")), [], "a tenant's text alone is no news");
+    let source =
+        |message: &str| SourceState::Failed { reason: Reason::SourceInvalid, message: message.to_owned() };
+    let (plain, none) = (credential(&json!({})), tally(1, 0, &[]));
+    let (before, other) = (source("Secret s has no key a"), source("Secret s, key b: the password is empty"));
+    let (status, _) = report(None, &observed(&plain, Some(&before), &none), at(0));
+    let (_, events) = report(Some(&status), &observed(&plain, Some(&other), &none), at(5));
+    let reasons: Vec<_> = events.iter().map(|event| event.reason).collect();
+    assert_eq!(reasons, [Reason::SourceInvalid]);
+}
+
+#[test]
+fn a_failure_beyond_those_that_status_lists_is_not_told_again_and_again() {
+    let names: Vec<String> = (0..25).map(|number| format!("n{number:02}")).collect();
+    let mut many: Vec<_> = names.iter().map(|name| (name.as_str(), secret(), Reason::NameConflict)).collect();
+    many.last_mut().unwrap().2 = Reason::Contested;
+    let mut many = tally(42, 17, &many);
+    many.service_accounts.contested = 0;
+    assert_eq!(events_between(&many, &many), []);
+}
+
+#[test]
+fn a_selection_that_shrinks_to_nothing_is_an_event() {
+    let reasons = |before, after| -> Vec<Reason> {
+        events_between(&before, &after).into_iter().map(|(reason, _)| reason).collect()
+    };
+    assert_eq!(reasons(tally(3, 3, &[]), tally(0, 0, &[])), [Reason::NoNamespaceSelected]);
+    assert_eq!(reasons(tally(0, 0, &[]), tally(0, 0, &[])), []);
+}
+
+#[test]
+fn what_holds_up_a_deletion_is_an_event_also_if_it_was_known_before() {
+    let refused = failing(Reason::Rejected, "admission webhook a refused the write");
+    let (plain, good) = (credential(&json!({})), resolved("1"));
+    let mut leaving = plain.clone();
+    leaving.deleting = true;
+    let (before, _) = report(None, &observed(&plain, Some(&good), &refused), at(0));
+    let (blocked, events) = report(Some(&before), &observed(&leaving, Some(&good), &refused), at(5));
+    let note = "being deleted; payments: admission webhook a refused the write".to_owned();
+    assert_eq!(events, [Event { reason: Reason::Rejected, note }]);
+    let (_, again) = report(Some(&blocked), &observed(&leaving, Some(&good), &refused), at(10));
+    assert_eq!(again, []);
+}
