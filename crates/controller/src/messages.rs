@@ -284,6 +284,7 @@ impl State {
                 message: Arc::from(message.as_str()),
                 since: Timestamp::UNIX_EPOCH,
                 retrying: *reason == Reason::WriteFailed,
+                retry_at: None,
             };
             let counts = (&mut tally.namespaces, &mut tally.service_accounts);
             if object.is_secret() {

@@ -110,7 +110,7 @@ pub enum StepError {
     UnreadableAnswer,
     /// The write succeeded, and something undid it at once: an admission webhook, most likely.
     #[error(
-        "something changes back what regcred writes; exclude its Secrets and imagePullSecrets from the admission \
+        "something changes back what regcred writes, and it is wrong now; exclude its Secrets and imagePullSecrets from the admission \
          webhook or policy that does, or change the spec to agree with it"
     )]
     Undone,

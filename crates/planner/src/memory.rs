@@ -95,10 +95,10 @@ impl Memory {
         });
     }
 
-    /// Whether this was done again and again, each time undone by somebody else, and is not to be done now.
-    pub(crate) fn is_contested(&self, deed: &Deed, now: Timestamp) -> bool {
+    /// Until when this is not to be done, because it was done again and again, each time undone by somebody else.
+    pub(crate) fn contested_until(&self, deed: &Deed, now: Timestamp) -> Option<Timestamp> {
         let fight = self.fights.get(&deed.subject).filter(|fight| fight.act == deed.act);
-        fight.and_then(Fight::next).is_some_and(|next| next > now)
+        fight.and_then(Fight::next).filter(|next| *next > now)
     }
 
     /// When the next back-off or pause ends, after `now`.
@@ -234,6 +234,6 @@ mod tests {
         }
         assert!(memory.fights.len() <= MAX_FIGHTS, "{}", memory.fights.len());
         let deed = Deed::remove(&Arc::from("contested"));
-        assert!(memory.is_contested(&deed, second(20)), "what goes on is remembered");
+        assert!(memory.contested_until(&deed, second(20)).is_some(), "what goes on is remembered");
     }
 }

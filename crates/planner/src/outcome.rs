@@ -63,6 +63,8 @@ pub struct Fault {
     pub since: Timestamp,
     /// Whether it is retried without a user acting.
     pub retrying: bool,
+    /// When somebody's fight is taken up again. No part of the message, so that equal causes are told as one.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// What became of each pair. `results` are those of `plan.steps`; `memory` has recorded them.
@@ -129,7 +131,9 @@ impl Judge<'_> {
             Goal::InPlace => return State::Synced,
             Goal::Waiting | Goal::Kept => return State::Pending,
             Goal::Held { error, since } => fault(*error, *since),
-            Goal::Refused { reason, message } => Some(self.refused(*reason, message)),
+            Goal::Refused { reason, message, retry_at } => {
+                Some(Fault { retry_at: *retry_at, ..self.refused(*reason, message) })
+            }
             Goal::Step(index) => match self.results.get(*index) {
                 Some(Ok(())) => return State::Synced,
                 Some(Err(error)) => fault(*error, self.since(object)),
@@ -146,7 +150,7 @@ impl Judge<'_> {
     }
 
     fn refused(&self, reason: Reason, message: &str) -> Fault {
-        Fault { reason, message: Arc::from(message), since: self.now, retrying: false }
+        Fault { reason, message: Arc::from(message), since: self.now, retrying: false, retry_at: None }
     }
 
     fn since(&self, object: &Object) -> Timestamp {
@@ -168,5 +172,6 @@ fn fault(error: StepError, since: Timestamp) -> Option<Fault> {
         message: Arc::from(error.to_string()),
         since,
         retrying: error.class() == Class::Retry,
+        retry_at: None,
     })
 }

@@ -111,25 +111,31 @@ impl<'a> Planner<'a> {
     ) -> ListChange {
         let (memory, now) = (&self.world.memory, self.now);
         let who = opponent(account.list_manager.as_deref());
-        let attach = |target: &Arc<str>| memory.is_contested(&Deed::attach(&account.uid, target), now);
-        let detach = |target: &Arc<str>| memory.is_contested(&Deed::detach(&account.uid, target), now);
-        for target in change.attach.extract_if(.., |target| attach(target)) {
+        let attach = |target: &Arc<str>| memory.contested_until(&Deed::attach(&account.uid, target), now);
+        let detach = |target: &Arc<str>| memory.contested_until(&Deed::detach(&account.uid, target), now);
+        for target in change.attach.extract_if(.., |target| attach(target).is_some()) {
             let message = format!(
-                "{who} keeps taking the entry off; let it list {target} too, or exclude the ServiceAccount"
+                "{who} keeps taking the entry off, and it is off now; let it list {target} too, or exclude the \
+                 ServiceAccount"
             );
-            self.unattached.insert((name.clone(), target), contested(message));
+            let goal = contested(message, attach(&target));
+            self.unattached.insert((name.clone(), target), goal);
         }
-        for target in change.detach.extract_if(.., |target| detach(target)) {
-            let message = format!("{who} keeps putting the entry back; take {target} out of what it writes");
-            let stuck = (name.clone(), contested(message));
+        for target in change.detach.extract_if(.., |target| detach(target).is_some()) {
+            let message = format!(
+                "{who} keeps putting the entry back, and it is there now; take {target} out of what it writes"
+            );
+            let stuck = (name.clone(), contested(message, detach(&target)));
             self.still_named.entry(target).or_default().push(stuck);
         }
-        for target in change.unmark.extract_if(.., |target| detach(target)) {
+        for target in change.unmark.extract_if(.., |target| detach(target).is_some()) {
             if account.lists(&target) {
                 let message = format!(
-                    "{who} keeps putting the mark of {target} back; let it leave regcred.dev/attached alone"
+                    "{who} keeps putting the mark of {target} back, and it is there now; let it leave \
+                     regcred.dev/attached alone"
                 );
-                self.still_named.entry(target).or_default().push((name.clone(), contested(message)));
+                let stuck = (name.clone(), contested(message, detach(&target)));
+                self.still_named.entry(target).or_default().push(stuck);
             }
         }
         change
@@ -200,7 +206,8 @@ impl<'a> Planner<'a> {
         if self.is_still_named(name) {
             self.push_departing(name, credential, Goal::Waiting);
         } else if !credential.deleting && !self.plan.pairs.iter().any(is_told) {
-            let goal = Goal::Refused { reason: Reason::NameConflict, message: MISTAKEN.to_owned() };
+            let (reason, message) = (Reason::NameConflict, MISTAKEN.to_owned());
+            let goal = Goal::Refused { reason, message, retry_at: None };
             self.push_other(name, credential, Role::Mistaken, goal);
         }
     }
@@ -228,8 +235,8 @@ impl<'a> Planner<'a> {
         if let Some(goal) = self.hold(&object, from).filter(|_| !frozen) {
             return goal;
         }
-        if self.world.memory.is_contested(&Deed::write(&copy), self.now) {
-            return contested_copy(existing);
+        if let Some(until) = self.world.memory.contested_until(&Deed::write(&copy), self.now) {
+            return contested_copy(existing, "and it is wrong now", until);
         }
         self.push(match existing {
             Some(secret) if secret.immutable || frozen => {
@@ -246,10 +253,10 @@ impl<'a> Planner<'a> {
         if secret.trust != Trust::Doubtful {
             return Goal::InPlace;
         }
-        if memory.is_contested(&Deed::write(&copy), self.now) {
-            return contested_copy(Some(secret));
+        if let Some(until) = memory.contested_until(&Deed::write(&copy), self.now) {
+            return contested_copy(Some(secret), "and it may be wrong now", until);
         }
-        if memory.is_contested(&deed, self.now) {
+        if memory.contested_until(&deed, self.now).is_some() {
             return Goal::InPlace;
         }
         let object = Object::Secret(copy.name.clone());
@@ -331,9 +338,12 @@ impl<'a> Planner<'a> {
             Goal::Waiting
         } else if secret.terminating {
             waiting_for_end(secret)
-        } else if self.world.memory.is_contested(&deed, self.now) {
+        } else if let Some(until) = self.world.memory.contested_until(&deed, self.now) {
             let who = opponent(secret.manager.as_deref());
-            contested(format!("{who} keeps making the Secret again; take it out of what makes it"))
+            let message = format!(
+                "{who} keeps making the Secret again, and it is there now; take it out of what makes it"
+            );
+            contested(message, Some(until))
         } else {
             self.push(removal(name, claim.credential, secret))
         };
@@ -396,7 +406,8 @@ impl<'a> Planner<'a> {
     fn plan_lost(&mut self, claims: &Claims<'a>) {
         for (loser, winner) in &claims.lost {
             let Some(spec) = loser.active_spec() else { continue };
-            let refused = Goal::Refused { reason: Reason::TargetClaimed, message: lost_to(loser, winner) };
+            let (reason, message) = (Reason::TargetClaimed, lost_to(loser, winner));
+            let refused = Goal::Refused { reason, message, retry_at: None };
             let selected = self.world.service_accounts.iter();
             let selected = selected.filter(|(name, account)| spec.service_accounts.selects(name, account));
             let accounts = selected.map(|(name, _)| (name.clone(), refused.clone())).collect();
@@ -431,31 +442,34 @@ fn lost_to(loser: &Credential, winner: &Credential) -> String {
 }
 
 fn refused(error: StepError) -> Goal {
-    Goal::Refused { reason: error.reason(), message: error.to_string() }
+    Goal::Refused { reason: error.reason(), message: error.to_string(), retry_at: None }
 }
 
-fn contested(message: String) -> Goal {
-    Goal::Refused { reason: Reason::Contested, message }
+fn contested(message: String, retry_at: Option<Timestamp>) -> Goal {
+    Goal::Refused { reason: Reason::Contested, message, retry_at }
 }
 
-/// Somebody keeps undoing what is written to a Secret.
-fn contested_copy(existing: Option<&Secret>) -> Goal {
+/// Somebody keeps undoing what is written to a Secret, and what is left of it is said in these words.
+fn contested_copy(existing: Option<&Secret>, state: &str, until: Timestamp) -> Goal {
     let who = opponent(existing.and_then(|secret| secret.manager.as_deref()));
-    let what = if existing.is_some() { "changing" } else { "deleting" };
-    contested(format!(
-        "{who} keeps {what} the Secret; make it leave the Secrets with the label regcred.dev/credential alone, or \
-         exclude the namespace"
-    ))
+    let (what, state) = match existing {
+        Some(_) => ("changing", state),
+        None => ("deleting", "and it is missing now"),
+    };
+    let message = format!(
+        "{who} keeps {what} the Secret, {state}; make it leave the Secrets with the label regcred.dev/credential \
+         alone, or exclude the namespace"
+    );
+    contested(message, Some(until))
 }
 
 /// A Secret that is being deleted is made again once it is gone.
 fn waiting_for_end(secret: &Secret) -> Goal {
     let Some(finalizer) = &secret.held_by else { return Goal::Waiting };
-    contested(format!(
-        "{} keeps the deleted Secret; have it taken off, so that the Secret can end",
-        quoted(finalizer, NAME_LENGTH)
-            .map_or_else(|| "a finalizer".to_owned(), |name| format!("the finalizer {name}"))
-    ))
+    let who = quoted(finalizer, NAME_LENGTH)
+        .map_or_else(|| "a finalizer".to_owned(), |name| format!("the finalizer {name}"));
+    let message = format!("{who} keeps the deleted Secret; have it taken off, so that the Secret can end");
+    contested(message, None)
 }
 
 /// Who undoes what we write, as far as Kubernetes knows.

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use regcred_api::{
     ConditionStatus, ConditionType, Failure, MAX_FAILURES, NamespaceCounts, Reason, RegistryCredentialStatus,
-    RegistryStatus, ServiceAccountCounts, Summary,
+    RegistryStatus, ServiceAccountCounts, Summary, names,
 };
 
 use crate::ledger::Tally;
 use crate::outcome::Fault;
 use crate::step::Object;
-use crate::words::{because, counted, listed, part_of, stem, told};
+use crate::words::{again, because, counted, listed, part_of, stem, told};
 use crate::world::Credential;
 
 /// What a condition begins with whose words are those of an earlier pass.
@@ -260,7 +260,7 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     observed.credential.active_spec()?;
     let kind = ConditionType::SecretsSynced;
     let counts = observed.tally.namespaces;
-    let of = in_sync(observed.tally) + &kept(observed.tally) + &because(observed.tally, Object::is_secret);
+    let of = in_sync(observed.tally) + &kept(observed.tally) + &why(observed, Object::is_secret);
     if counts.synced == counts.matched && !observed.in_progress {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllSynced, of));
     }
@@ -296,7 +296,7 @@ fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     }
     let counts = observed.tally.service_accounts;
     let is_account = |object: &Object| !object.is_secret();
-    let of = attached(observed.tally) + &because(observed.tally, is_account);
+    let of = attached(observed.tally) + &why(observed, is_account);
     if counts.attached == counts.matched && !observed.in_progress {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllAttached, of));
     }
@@ -364,6 +364,22 @@ fn attached(tally: &Tally) -> String {
     part_of(tally.service_accounts.attached, tally.service_accounts.matched, "ServiceAccount") + " attached"
 }
 
+/// Why not all is in place, and how to ask for a try where regcred holds back because others undo what it writes.
+fn why(observed: &Observed<'_>, of: impl Fn(&Object) -> bool) -> String {
+    because(observed.tally, &of) + &how_to_ask(observed, |object, _| of(object))
+}
+
+/// While the object is being deleted nobody acts on the annotation.
+fn how_to_ask(observed: &Observed<'_>, of: impl Fn(&Object, &Fault) -> bool) -> String {
+    let mut failures = observed.tally.failures.iter();
+    let is_paused = failures.any(|((_, object), fault)| fault.retry_at.is_some() && of(object, fault));
+    if !is_paused || observed.credential.deleting {
+        return String::new();
+    }
+    let (name, annotation) = (&observed.credential.name, names::REQUESTED_AT_ANNOTATION);
+    format!("; to try now: kubectl annotate regcred {name} {annotation}=$(date -Is) --overwrite")
+}
+
 fn progress(observed: &Observed<'_>) -> String {
     let waits = match observed.source {
         None => "; the sources are being read",
@@ -371,7 +387,7 @@ fn progress(observed: &Observed<'_>) -> String {
         Some(_) => "",
     };
     let tally = observed.tally;
-    format!("{}, {}{waits}{}", in_sync(tally), attached(tally), because(tally, |_| true))
+    format!("{}, {}{waits}{}", in_sync(tally), attached(tally), why(observed, |_| true))
 }
 
 fn deletion(tally: &Tally) -> String {
@@ -459,7 +475,7 @@ fn failures(old: &RegistryCredentialStatus, tally: &Tally) -> Vec<Failure> {
             kind: kind_of(object).to_owned(),
             name: name.to_string(),
             reason: fault.reason.to_string(),
-            message: fault.message.to_string(),
+            message: fault.message.to_string() + &again(fault.retry_at),
             since: whole_second(fault.since),
         };
         if let Some(before) = old.failures.iter().find(|before| same_failure(before, &failure)) {
@@ -537,7 +553,8 @@ fn failure_events(
             event_reason(kind_of(object), fault.reason.as_str()) == Some(reason)
         };
         let deleting = if observed.credential.deleting { DELETING } else { "" };
-        told(observed.tally, of).map(|note| Event { reason, note: format!("{deleting}{note}") })
+        let note = told(observed.tally, of)?;
+        Some(Event { reason, note: format!("{deleting}{note}{}", how_to_ask(observed, of)) })
     };
     reasons.into_iter().filter_map(told_of).collect()
 }

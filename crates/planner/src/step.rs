@@ -203,6 +203,8 @@ pub enum Goal {
         reason: Reason,
         /// What is wrong and what to do.
         message: String,
+        /// When it is tried again, where that is known.
+        retry_at: Option<Timestamp>,
     },
 }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use regcred_api::Reason;
 
 use crate::ledger::Tally;
@@ -22,6 +23,8 @@ type Place<'a> = (&'a str, Option<&'a str>);
 struct Cause<'a> {
     reason: Reason,
     message: &'a str,
+    /// The first time at which it is tried again anywhere, where that is known.
+    retry_at: Option<Timestamp>,
     places: Vec<Place<'a>>,
 }
 
@@ -54,15 +57,21 @@ pub(crate) fn listed(names: impl ExactSizeIterator<Item = impl AsRef<str>>) -> S
 /// Why not all, as in `; payments: NameConflict (Secret exists …)`.
 pub(crate) fn because(tally: &Tally, of: impl Fn(&Object) -> bool) -> String {
     let (causes, others) = causes(tally.failures.iter().filter(|((_, object), _)| of(object)));
-    let told = causes.iter().map(|cause| format!("; {cause}: {} ({})", cause.reason, cause.message));
+    let told = causes.iter().map(|cause| format!("; {cause}: {} ({})", cause.reason, cause.message()));
     told.collect::<String>() + &further(others)
 }
 
 /// Where some failures were met and what each says, as in `payments: RegistryCredential x has …`.
 pub(crate) fn told(tally: &Tally, of: impl Fn(&Object, &Fault) -> bool) -> Option<String> {
     let (causes, others) = causes(tally.failures.iter().filter(|((_, object), fault)| of(object, fault)));
-    let told = causes.iter().map(|cause| format!("{cause}: {}", cause.message)).collect::<Vec<_>>();
+    let told = causes.iter().map(|cause| format!("{cause}: {}", cause.message())).collect::<Vec<_>>();
     (!told.is_empty()).then(|| told.join("; ") + &further(others))
+}
+
+/// When it is tried again, as in `; tried again at 12:40 UTC`: the next whole minute, which is no promise that comes too early.
+pub(crate) fn again(at: Option<Timestamp>) -> String {
+    let minute = at.map(|at| at.checked_add(SignedDuration::from_secs(59)).unwrap_or(at));
+    minute.map_or_else(String::new, |at| format!("; tried again at {} UTC", at.strftime("%H:%M")))
 }
 
 /// What of a message says the cause: what users named, which stands in quotes, and numbers may be others at the next pass.
@@ -81,9 +90,10 @@ fn causes<'a>(
         let place = (&**namespace, account(object));
         let is_same = |cause: &Cause| cause.reason == fault.reason && *cause.message == *fault.message;
         if let Some(at) = causes.iter().position(is_same) {
-            causes[at].add(place);
+            causes[at].add(place, fault.retry_at);
         } else if causes.len() < CAUSES {
-            causes.push(Cause { reason: fault.reason, message: &fault.message, places: vec![place] });
+            let Fault { reason, message, retry_at, .. } = fault;
+            causes.push(Cause { reason: *reason, message, retry_at: *retry_at, places: vec![place] });
         } else {
             others += 1;
         }
@@ -93,10 +103,15 @@ fn causes<'a>(
 
 impl<'a> Cause<'a> {
     /// A namespace in which several Secrets fail is named once.
-    fn add(&mut self, place: Place<'a>) {
+    fn add(&mut self, place: Place<'a>, retry_at: Option<Timestamp>) {
+        self.retry_at = self.retry_at.into_iter().chain(retry_at).min();
         if self.places.last() != Some(&place) {
             self.places.push(place);
         }
+    }
+
+    fn message(&self) -> String {
+        self.message.to_owned() + &again(self.retry_at)
     }
 }
 

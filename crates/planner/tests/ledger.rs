@@ -17,7 +17,13 @@ const CREDENTIALS: [&str; 3] = ["uid-a", "uid-b", "uid-c"];
 const NAMESPACES: [&str; 3] = ["n1", "n2", "n3"];
 
 fn fault(reason: Reason, since: i64) -> Fault {
-    Fault { reason, message: Arc::from("what is wrong and what to do"), since: at(since), retrying: false }
+    Fault {
+        reason,
+        message: Arc::from("what is wrong and what to do"),
+        since: at(since),
+        retrying: false,
+        retry_at: None,
+    }
 }
 
 fn conflict(credential: &str, target: &str, since: i64) -> PairReport {

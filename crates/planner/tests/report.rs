@@ -34,6 +34,7 @@ fn tally(matched: usize, synced: usize, faults: &[(&str, Object, Reason)]) -> Ta
         message: Arc::from("what is wrong and what to do"),
         since: at(0),
         retrying: false,
+        retry_at: None,
     };
     let contested = faults.iter().filter(|(.., reason)| *reason == Reason::Contested).count();
     Tally {
@@ -339,4 +340,30 @@ fn what_holds_up_a_deletion_is_an_event_also_if_it_was_known_before() {
     assert_eq!(events, [Event { reason: Reason::Rejected, note }]);
     let (_, again) = report(Some(&blocked), &observed(&leaving, Some(&good), &refused), at(10));
     assert_eq!(again, []);
+}
+
+#[test]
+fn a_contest_says_when_regcred_tries_again_and_how_to_ask() {
+    let (plain, good) = (credential(&json!({})), resolved("1"));
+    let mut paused =
+        failing(Reason::Contested, "somebody keeps changing the Secret, and it is wrong now; stop it");
+    let key = (Arc::from("shop"), secret());
+    let mut later = paused.failures.values().next().unwrap().clone();
+    later.retry_at = Some(at(40 * 60 + 1));
+    paused.failures.values_mut().for_each(|fault| fault.retry_at = Some(at(30 * 60)));
+    paused.failures.insert(key, later);
+    let (status, events) = report(None, &observed(&plain, Some(&good), &paused), at(0));
+    let why = "payments, shop: Contested (somebody keeps changing the Secret, and it is wrong now; stop it; tried \
+               again at 14:17 UTC); to try now: kubectl annotate regcred pull regcred.dev/requestedAt=$(date -Is) \
+               --overwrite";
+    assert_eq!(message(&status, ConditionType::Ready), format!("2 of 3 namespaces in sync; {why}"));
+    assert!(
+        status.failures[1].message.ends_with("stop it; tried again at 14:27 UTC"),
+        "{:?}",
+        status.failures
+    );
+    assert!(events[0].note.ends_with(" --overwrite"), "{events:?}");
+    paused.failures.values_mut().for_each(|fault| fault.retry_at = Some(at(50 * 60)));
+    let (_, again) = report(Some(&status), &observed(&plain, Some(&good), &paused), at(60));
+    assert_eq!(again, [], "another pause is no news");
 }
