@@ -22,6 +22,8 @@ use crate::world::{Credential, World};
 
 /// How much of a name that a user chose a message quotes.
 const NAME_LENGTH: usize = 40;
+/// The longest name of a RegistryCredential.
+const CREDENTIAL_NAME_LENGTH: usize = 63;
 
 /// What is said of a Secret that somebody gave a mark of a credential.
 const MISTAKEN: &str = "Secret carries marks of this RegistryCredential and is not its copy in full, so it is left \
@@ -312,7 +314,11 @@ impl<'a> Planner<'a> {
                 self.push(Step::ApplySecret { copy: copy.clone(), over: existing.map(Precondition::of) })
             }
             (true, Some(waiting), _) => waiting,
-            _ => refused(error),
+            _ => {
+                let existing = existing.filter(|secret| !secret.wrong_type);
+                let left = existing.and_then(|secret| left_behind(secret, credential));
+                left.unwrap_or_else(|| refused(error))
+            }
         }
     }
 
@@ -443,6 +449,20 @@ fn lost_to(loser: &Credential, winner: &Credential) -> String {
 
 fn refused(error: StepError) -> Goal {
     Goal::Refused { reason: error.reason(), message: error.to_string(), retry_at: None }
+}
+
+/// The way out where another RegistryCredential left the Secret by Retain: one of that name would take it back.
+fn left_behind(secret: &Secret, credential: &Credential) -> Option<Goal> {
+    let origin = quoted(secret.marks.as_ref()?.retained_from.as_ref()?, CREDENTIAL_NAME_LENGTH)?;
+    let adopts = credential.active_spec().is_some_and(|spec| spec.adopt);
+    let remedy = if adopts {
+        "delete it, or choose another target.name"
+    } else {
+        "delete it, choose another target.name, or take it over with conflictPolicy: Adopt"
+    };
+    let message =
+        format!("Secret was left here by RegistryCredential {origin} (deletionPolicy: Retain); {remedy}");
+    Some(Goal::Refused { reason: Reason::NameConflict, message, retry_at: None })
 }
 
 fn contested(message: String, retry_at: Option<Timestamp>) -> Goal {
