@@ -629,7 +629,7 @@ async fn every_way_to_get_a_source_wrong_is_told_and_quotes_nothing() {
         ("kubernetes.io/dockercfg", vec![(".dockercfg", "{}")], json!({}), "empty"),
         (SECRET_TYPE, vec![(SECRET_KEY, "{}")], json!({}), "no object `auths`"),
         (SECRET_TYPE, vec![(SECRET_KEY, two.as_str())], json!({}), "two keys mean this server"),
-        (SECRET_TYPE, vec![(SECRET_KEY, token.as_str())], json!({}), "no user and password"),
+        (SECRET_TYPE, vec![(SECRET_KEY, token.as_str())], json!({}), "user, password or both are missing"),
         (SECRET_TYPE, vec![(SECRET_KEY, big.as_str())], json!({}), "larger than a Secret may be"),
     ]
     .into_iter()

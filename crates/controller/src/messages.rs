@@ -104,7 +104,8 @@ fn step_errors() -> Vec<(Row, StepError)> {
         StepError::Immutable => StepError::Immutable, "the Secret is immutable", Act("delete it, and let the policy");
         StepError::Forbidden => StepError::Forbidden, "may not write it", Act("grant it the permissions");
         StepError::QuotaExceeded => StepError::QuotaExceeded, "ResourceQuota leaves no room", Act("raise the quota");
-        StepError::Denied(_) => StepError::Denied(webhook), "admission webhook w.example.com refused", Act("let it pass what regcred writes");
+        StepError::Denied(_) => StepError::Denied(webhook), "admission webhook w.example.com refused", Act("let it pass what regcred writes and deletes");
+        StepError::DeniedCopy(_) => StepError::DeniedCopy(webhook), "admission webhook w.example.com refused", Act("or give the copies what it asks for");
         StepError::WebhookUnavailable(_) => StepError::WebhookUnavailable(webhook), "w.example.com is not reachable", Act("mend it");
         StepError::InvalidField(_) => StepError::InvalidField("target.metadata.labels"), "value of target.metadata.labels", Act("correct it in the spec");
         StepError::Rejected(_) => StepError::Rejected(418), "refused the write with HTTP 418", Act("its log says why");

@@ -25,7 +25,7 @@ pub struct WrittenConfig {
 pub struct Whole {
     /// The entries.
     pub config: DockerConfig,
-    /// Servers whose entries have no user and password.
+    /// Servers whose entries lack a user, a password or both.
     pub left_out: Vec<Server>,
 }
 
@@ -75,9 +75,9 @@ pub enum ConfigError {
         /// The server.
         server: Server,
     },
-    /// No user and password.
+    /// No user, no password, or neither.
     #[error(
-        "{server}: no user and password, and an identitytoken or a credential helper does not work in a cluster; give a user and an access token"
+        "{server}: user, password or both are missing, and an identitytoken or a credential helper does not work in a cluster; give a user and an access token"
     )]
     NoCredential {
         /// The server.
@@ -367,7 +367,7 @@ mod tests {
     fn every_message_about_an_entry_says_what_where_and_what_to_do() {
         let wrong_type = ["wrong JSON type", "ghcr.io:", "write an object"];
         let undecodable = ["`auth` is not base64 of user:password", "ghcr.io:", "kubectl create secret"];
-        let blank = ["no user and password", "ghcr.io:", "give a user"];
+        let blank = ["user, password or both are missing", "ghcr.io:", "give a user"];
         for (entry, says) in [
             (r#"{"auth":["hunter2hunter2"]}"#, wrong_type),
             (r#""hunter2hunter2""#, wrong_type),
@@ -409,7 +409,9 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
         let desktop = r#"{"auths":{"https://index.docker.io/v1/":{}},"credsStore":"desktop"}"#;
-        assert!(whole(JSON, desktop).unwrap_err().starts_with("docker.io: no user and password"));
+        assert!(
+            whole(JSON, desktop).unwrap_err().starts_with("docker.io: user, password or both are missing")
+        );
         let left_out =
             WrittenConfig::parse_dockerconfigjson(with("{}").as_bytes()).unwrap().whole().unwrap().left_out;
         assert_eq!(left_out, [Server::parse("quay.io").unwrap()]);

@@ -75,11 +75,14 @@ pub enum StepError {
     #[error("a ResourceQuota leaves no room for it; raise the quota")]
     QuotaExceeded,
     /// Any code, by an admission webhook or policy.
+    #[error("{0} refused the write; let it pass what regcred writes and deletes")]
+    Denied(Gate),
+    /// The same for a copy, which may be given what somebody asks of Secrets.
     #[error(
         "{0} refused the write; let it pass what regcred writes, or give the copies what it asks for with \
          spec.target.metadata"
     )]
-    Denied(Gate),
+    DeniedCopy(Gate),
     /// 500: an admission webhook that must be asked gave no answer.
     #[error(
         "{0} is not reachable or does not answer in time; mend it, or let it leave Secrets and ServiceAccounts alone"
@@ -120,6 +123,15 @@ pub enum StepError {
 }
 
 impl StepError {
+    /// What the failure means where a copy was written.
+    #[must_use]
+    pub const fn of_copy(self) -> Self {
+        match self {
+            Self::Denied(gate) => Self::DeniedCopy(gate),
+            other => other,
+        }
+    }
+
     /// What this failure asks for.
     pub const fn class(self) -> Class {
         match self {
@@ -133,6 +145,7 @@ impl StepError {
             | Self::QuotaExceeded
             | Self::Immutable
             | Self::Denied(_)
+            | Self::DeniedCopy(_)
             | Self::InvalidField(_)
             | Self::Rejected(_)
             | Self::Undone
@@ -155,6 +168,7 @@ impl StepError {
             | Self::Immutable
             | Self::MetadataNotAllowed
             | Self::Denied(_)
+            | Self::DeniedCopy(_)
             | Self::InvalidField(_)
             | Self::Rejected(_) => Reason::Rejected,
             Self::QuotaExceeded => Reason::QuotaExceeded,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use regcred_api::{
     ConditionStatus, ConditionType, Failure, MAX_FAILURES, NamespaceCounts, Reason, RegistryCredentialStatus,
@@ -260,7 +260,7 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     observed.credential.active_spec()?;
     let kind = ConditionType::SecretsSynced;
     let counts = observed.tally.namespaces;
-    let of = in_sync(observed.tally) + &kept(observed.tally) + &why(observed, Object::is_secret);
+    let of = in_sync(observed.tally) + &kept(observed) + &why(observed, Object::is_secret);
     if counts.synced == counts.matched && !observed.in_progress {
         return Some(Verdict::new(kind, ConditionStatus::True, Reason::AllSynced, of));
     }
@@ -278,13 +278,19 @@ fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     Some(Verdict::new(kind, ConditionStatus::False, reason, of))
 }
 
-/// Which former target names still have a Secret somewhere, as in `, former Secrets stay for now: old in 3`.
-fn kept(tally: &Tally) -> String {
-    let former: Vec<_> = tally.kept.iter().map(|(name, count)| format!("{name} in {count}")).collect();
-    if former.is_empty() {
+/// Which former target names still have a Secret somewhere, and until when, as in `, former Secrets stay for now: old in 3 …`.
+fn kept(observed: &Observed<'_>) -> String {
+    let former: Vec<_> =
+        observed.tally.kept.iter().map(|(name, count)| format!("{name} in {count}")).collect();
+    let Some(spec) = observed.credential.active_spec().filter(|_| !former.is_empty()) else {
         return String::new();
-    }
-    format!(", former Secrets stay for now: {}", listed(former.iter()))
+    };
+    let grace = SignedDuration::try_from(spec.rename_grace).unwrap_or(SignedDuration::MAX);
+    format!(
+        ", former Secrets stay for now: {} (for Pods that run, until the present one is in place for \
+         target.renameGracePeriod, {grace:#})",
+        listed(former.iter())
+    )
 }
 
 fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {

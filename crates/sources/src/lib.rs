@@ -57,6 +57,21 @@ pub struct Resolved {
     pub expires_at: Option<Timestamp>,
 }
 
+/// Why the sources gave nothing, and for which server; `None` where no entry of `registries` is the cause.
+#[derive(Debug)]
+pub struct Failed {
+    /// The server.
+    pub server: Option<Server>,
+    /// What is wrong, where, and what to do.
+    pub error: SourceError,
+}
+
+impl From<SourceError> for Failed {
+    fn from(error: SourceError) -> Self {
+        Self { server: None, error }
+    }
+}
+
 /// Two sources with different credentials for one server. Its text says which one counts, and the way out.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Overridden {
@@ -105,11 +120,12 @@ pub const fn needs_network(source: &SourceMember) -> bool {
 
 /// Resolves every source. One that fails fails all: a configuration that lacks a server is never
 /// passed off as the whole.
-pub async fn resolve(sources: Sources<'_>, secrets: &impl SecretReader) -> Result<Resolved, SourceError> {
+pub async fn resolve(sources: Sources<'_>, secrets: &impl SecretReader) -> Result<Resolved, Failed> {
     let (mut configs, mut names, mut expiries, mut left_out) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (server, source) in sources.registries {
-        let token = token_for(server, source, secrets).await?;
+        let failed = |error| Failed { server: Some(server.clone()), error };
+        let token = token_for(server, source, secrets).await.map_err(failed)?;
         configs.push(DockerConfig::single(server.clone(), token.login));
         names.push(name_of(source));
         expiries.extend(token.expires_at);
@@ -123,7 +139,7 @@ pub async fn resolve(sources: Sources<'_>, secrets: &impl SecretReader) -> Resul
     }
     let Merged { config, conflicts } = regcred_dockerconfig::merge(configs);
     if config.render().expose().len() > regcred_dockerconfig::MAX_RENDERED_LEN {
-        return Err(SourceError::TooLarge);
+        return Err(SourceError::TooLarge.into());
     }
     let overridden = |Conflict { server, first, later }| Overridden {
         server,
@@ -193,7 +209,7 @@ mod tests {
     }
 
     /// Secrets need no network, so the future is ready at the first look.
-    fn resolved(registries: &[(&str, &str)], configs: &[&str]) -> Result<Resolved, SourceError> {
+    fn resolved(registries: &[(&str, &str)], configs: &[&str]) -> Result<Resolved, Failed> {
         let member = |name: &str| {
             SourceMember::Secret(SecretRef { name: name.to_owned(), username_key: None, password_key: None })
         };
@@ -212,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_registry_wins_over_the_entries_of_whole_configurations() {
-        let resolved = resolved(&[("ghcr.io", "bot")], &["all"]).unwrap_or_else(|error| panic!("{error}"));
+        let resolved =
+            resolved(&[("ghcr.io", "bot")], &["all"]).unwrap_or_else(|failed| panic!("{}", failed.error));
         assert_eq!(resolved.config.servers().into_iter().collect::<Vec<_>>(), ["ghcr.io", "quay.io"]);
         let rendered = String::from_utf8(resolved.config.render().expose().to_vec()).expect("text");
         assert!(rendered.starts_with(r#"{"auths":{"ghcr.io":{"username":"u","password":"p","#), "{rendered}");
@@ -230,7 +247,9 @@ mod tests {
     #[test]
     fn one_source_that_fails_fails_all() {
         let error = resolved(&[("ghcr.io", "bot"), ("quay.io", "gone")], &[]).err().expect("an error");
-        assert_eq!(error.reason(), Reason::SourceNotFound);
-        assert!(resolved(&[("ghcr.io", "bot")], &["bot"]).is_err());
+        assert_eq!(error.error.reason(), Reason::SourceNotFound);
+        assert_eq!(error.server.map(|server| server.to_string()).as_deref(), Some("quay.io"));
+        let error = resolved(&[("ghcr.io", "bot")], &["bot"]).err().expect("an error");
+        assert_eq!(error.server, None, "no entry of registries is the cause");
     }
 }

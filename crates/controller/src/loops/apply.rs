@@ -69,13 +69,14 @@ impl Writer<'_> {
 
     async fn apply_secret(&self, copy: &SecretCopy, over: Option<&Precondition>) -> Result<(), StepError> {
         let params = PatchParams { force: over.is_some(), ..as_manager() };
-        self.patch_secret(&copy.name, &params, Patch::Apply(manifest(copy, over))).await.map(drop)
+        let written = self.patch_secret(&copy.name, &params, Patch::Apply(manifest(copy, over))).await;
+        written.map(drop).map_err(StepError::of_copy)
     }
 
     /// An apply of what is there already makes no new version.
     async fn verify_secret(&self, copy: &SecretCopy, over: &Precondition) -> Result<(), StepError> {
         let (params, body) = (as_manager().force(), Patch::Apply(manifest(copy, Some(over))));
-        let version = self.patch_secret(&copy.name, &params, body).await?;
+        let version = self.patch_secret(&copy.name, &params, body).await.map_err(StepError::of_copy)?;
         if version == *over.resource_version { Ok(()) } else { Err(StepError::Undone) }
     }
 

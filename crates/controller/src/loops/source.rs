@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regcred_api::{Class, Reason, names};
+use regcred_dockerconfig::Server;
 use regcred_index::SourceLook;
 use regcred_planner::{
     Look, Payload, Registry, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, next_look,
 };
-use regcred_sources::{Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve};
+use regcred_sources::{Failed, Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve};
 use tokio::time::Instant;
 
 use super::next;
@@ -39,13 +40,16 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
     let Some((spec, uid, request, failed_before)) = wanted else { return };
     let given = resolve_in_time(context, &spec).await;
     context.metrics.source_resolved(given.is_ok());
-    let retrying = given.as_ref().is_err_and(|error| error.class() == Class::Retry);
+    let retrying = given.as_ref().is_err_and(|failed| failed.error.class() == Class::Retry);
     let (state, payload, outcome) = match given {
         Ok(resolved) => {
             let outcome = Look::Resolved { expires_at: resolved.expires_at };
             (resolved_state(key, &uid, &spec, &resolved), Some(payload(key, &uid, &resolved)), outcome)
         }
-        Err(error) => (failed_state(context, name, &error), None, failed_look(&error, failed_before + 1)),
+        Err(failed) => {
+            let outcome = failed_look(&failed.error, failed_before + 1);
+            (failed_state(context, name, &spec, &failed), None, outcome)
+        }
     };
     let pause = next_look(name, &outcome, spec.refresh_interval, context.now());
     take(context, name, SourceLook { spec, request, state, payload, retrying });
@@ -54,11 +58,11 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
 }
 
 /// A source that does not answer keeps its worker no longer than a call may take.
-async fn resolve_in_time(context: &Context, spec: &Validated) -> Result<Resolved, SourceError> {
+async fn resolve_in_time(context: &Context, spec: &Validated) -> Result<Resolved, Failed> {
     let registries: Vec<_> = spec.registries.iter().map(|r| (r.server.clone(), r.source.clone())).collect();
     let sources = Sources { registries: &registries, docker_config_secrets: &spec.docker_config_secrets };
     let given = tokio::time::timeout(DEADLINE, resolve(sources, &IndexedSecrets(context))).await;
-    given.unwrap_or(Err(SourceError::Unavailable { retry_after: Duration::ZERO }))
+    given.unwrap_or_else(|_| Err(SourceError::Unavailable { retry_after: Duration::ZERO }.into()))
 }
 
 fn take(context: &Context, name: &Arc<str>, look: SourceLook) {
@@ -79,10 +83,23 @@ fn take(context: &Context, name: &Arc<str>, look: SourceLook) {
     }
 }
 
-fn failed_state(context: &Context, name: &Arc<str>, error: &SourceError) -> SourceState {
-    let (reason, message) = (error.reason(), located(context, error));
+fn failed_state(context: &Context, name: &Arc<str>, spec: &Validated, failed: &Failed) -> SourceState {
+    let others = (spec.registries.len() + spec.docker_config_secrets.len()).saturating_sub(1);
+    let Failed { server, error } = failed;
+    let (reason, message) = (error.reason(), of_several(server.as_ref(), others, located(context, error)));
     tracing::info!(credential = %name, %reason, message, "a source gives no credential; copies stay as they are");
     SourceState::Failed { reason, message }
+}
+
+/// Where there are other sources: the server that lacks a credential, and that the others wait, as a copy without one of
+/// its servers is never made.
+fn of_several(server: Option<&Server>, others: usize, message: String) -> String {
+    let prefix = server.map_or_else(String::new, |server| format!("{server}: "));
+    match others {
+        0 => message,
+        1 => format!("{prefix}{message}; the other source waits for it"),
+        _ => format!("{prefix}{message}; the other {others} sources wait for it"),
+    }
 }
 
 /// What is wrong with a source, and in which namespace that is.
@@ -134,7 +151,7 @@ fn note(resolved: &Resolved) -> Option<SourceNote> {
     if !overridden.is_empty() {
         return Some(SourceNote { reason: Reason::SourceConflict, message: overridden });
     }
-    let message = format!("left out, as they have no user and password: {left_out}");
+    let message = format!("left out, as they lack a user, a password or both: {left_out}");
     (!left_out.is_empty()).then_some(SourceNote { reason: Reason::Resolved, message })
 }
 
@@ -153,5 +170,22 @@ struct IndexedSecrets<'a>(&'a Context);
 impl SecretReader for IndexedSecrets<'_> {
     fn read(&self, name: &str) -> Option<Arc<SourceSecret>> {
         self.0.index().read(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_sources_the_one_that_fails_is_named_by_its_server_and_the_others_wait() {
+        let server = Server::parse("ghcr.io").expect("a server");
+        let told =
+            |server, others| of_several(server, others, "Secret s does not exist; create it".to_owned());
+        assert_eq!(told(Some(&server), 0), "Secret s does not exist; create it");
+        let two = "ghcr.io: Secret s does not exist; create it; the other source waits for it";
+        assert_eq!(told(Some(&server), 1), two);
+        let three = "Secret s does not exist; create it; the other 2 sources wait for it";
+        assert_eq!(told(None, 2), three);
     }
 }

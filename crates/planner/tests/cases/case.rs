@@ -454,6 +454,7 @@ fn step_error(name: &str) -> StepError {
         "Undone" => StepError::Undone,
         "QuotaExceeded" => StepError::QuotaExceeded,
         "Denied" => StepError::Denied(Gate::Webhook(Some("policy.example.com"))),
+        "DeniedCopy" => StepError::DeniedCopy(Gate::Webhook(Some("policy.example.com"))),
         "WebhookUnavailable" => StepError::WebhookUnavailable(Gate::Webhook(Some("policy.example.com"))),
         "Immutable" => StepError::Immutable,
         "Rejected" => StepError::Rejected(422),
