@@ -26,7 +26,7 @@ simulate *ARGS:
 
 # Ask the kubelet's own code what it finds with a source and with its copy, for many generated ones: about a minute
 keyring CASES="100000":
-    REGCRED_KEYRING_CASES={{CASES}} cargo test --quiet --package regcred-tests --test keyring
+    REGCRED_KEYRING_CASES={{CASES}} cargo test --quiet --package regcred-tests --test keyring -- --nocapture
 
 # Measure against the bare writer: some minutes with --quick, a quarter of an hour without
 bench *ARGS:

@@ -16,6 +16,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use kube::client::Body;
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ const SILENCE: Duration = Duration::from_secs(65);
 const WATCH_TIME: Duration = Duration::from_secs(290);
 
 /// How likely each mishap is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Sky {
     /// That a request or an event takes its time.
     pub slow: f64,

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use fastrand::Rng;
 use jiff::Timestamp;
 use regcred_api::names as marks;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::sleep_until;
 
@@ -16,10 +17,10 @@ use crate::names::{
     TARGETS,
 };
 use crate::server::{Key, Kind, Object, Refusal, Server, Store, Writer};
-use crate::trace::Trace;
+use crate::trace::{Trace, yaml};
 
 /// Something that somebody does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub enum Action {
     /// Makes a namespace, labelled or not.
     MakeNamespace(&'static str, bool),
@@ -216,7 +217,27 @@ pub async fn play(server: Server, trace: Trace, script: Script) {
         let done = server.clone().write(|store, now| act(&server, store, now, &action));
         let outcome =
             done.map_or_else(|refusal| format!("refused: {}", refusal.message), |()| "done".to_owned());
-        trace.disturbed("people", &format!("{action:?}: {outcome}"));
+        trace.disturbed("people", &format!("{outcome}: {}", told(&action)));
+    }
+}
+
+/// An action and whom it concerns, with a spec as YAML.
+fn told(action: &Action) -> String {
+    let value = serde_json::to_value(action).unwrap_or_default();
+    let (name, arguments) = match value {
+        Value::Object(variant) => variant.into_iter().next().unwrap_or_default(),
+        name => return word(&name).trim_start().to_owned(),
+    };
+    let arguments = if let Value::Array(list) = arguments { list } else { vec![arguments] };
+    name + &arguments.iter().map(word).collect::<String>()
+}
+
+/// An argument with what separates it from what is before it.
+fn word(argument: &Value) -> String {
+    match argument {
+        Value::String(text) => format!(" {text}"),
+        Value::Object(_) => yaml(argument),
+        other => format!(" {other}"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use regcred_controller::{Clients, Clock, Metrics, Options, Pulse, Stage};
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -13,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::faults::{Network, Weather};
 use crate::names::{HOME, TARGETS};
 use crate::server::{Server, time_at};
-use crate::trace::Trace;
+use crate::trace::{Trace, in_seconds};
 
 /// How a replica is set up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Setup {
     /// Its name.
     pub name: &'static str,
@@ -27,24 +28,27 @@ pub struct Setup {
     /// Namespaces worked on at once.
     pub concurrency: usize,
     /// In how long every copy is looked at again.
+    #[serde(serialize_with = "in_seconds")]
     pub verification_period: Duration,
     /// When it is killed or told to stop, and how long it stays away.
     pub outages: Vec<Outage>,
 }
 
 /// A time without a replica.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Outage {
     /// When it begins, from the start of the run.
+    #[serde(serialize_with = "in_seconds")]
     pub at: Duration,
     /// How long it lasts.
+    #[serde(serialize_with = "in_seconds")]
     pub lasts: Duration,
     /// How it begins.
     pub ends: End,
 }
 
 /// What becomes of a replica.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub enum End {
     /// Its process is killed.
     Killed,

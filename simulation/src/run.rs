@@ -12,7 +12,7 @@ use crate::names::{CREDENTIALS, HOME, NAMESPACES};
 use crate::people::{Action, Scope, Script};
 use crate::replica::{End, Outage, Setup, World};
 use crate::server::{Key, Kind, Server, Traits, Writer};
-use crate::trace::Trace;
+use crate::trace::{Trace, yaml};
 use crate::{cluster, meddler, oracle, people, replica};
 
 /// When people and faults are done.
@@ -133,12 +133,13 @@ async fn live(plan: Plan) -> Outcome {
         refused: plan.refused,
         forged: plan.replicas.iter().all(|setup| setup.verification_period < PATIENCE),
     };
-    world.trace.note("run", &format!("{:?}, {:?}", plan.traits, plan.sky));
+    world.trace.note("run", &format!("the API server:{}", yaml(&plan.traits)));
+    world.trace.note("run", &format!("how likely each mishap is:{}", yaml(&plan.sky)));
     furnish(&world.server);
     let refusals = plan.script.iter().any(|(_, action)| matches!(action, Action::Refuse(..)));
     let patient = refusals || plan.sky.refused > 0.0 || plan.sky.lost > 0.0;
     for setup in plan.replicas {
-        world.trace.note("run", &format!("{setup:?}"));
+        world.trace.note("run", &format!("a replica of the operator:{}", yaml(&setup)));
         tokio::task::spawn_local(replica::keep(world.clone(), setup));
     }
     tokio::task::spawn_local(cluster::run(world.server.clone(), world.trace.clone()));

@@ -2,11 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::server::Key;
+
+/// How far the lines under the first are indented in the account.
+const INDENT: &str = "                         ";
+
+/// A value as YAML, in lines of its own under the one that it is part of.
+pub fn yaml(value: &impl Serialize) -> String {
+    let text = serde_saphyr::to_string(value).unwrap_or_else(|error| format!("no YAML: {error}"));
+    let lines = text.trim_end().lines();
+    lines.flat_map(|line| ["\n", INDENT, line]).collect()
+}
+
+/// A length of time in seconds, as the account tells all times.
+pub fn in_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
 
 /// The account of a run.
 #[derive(Clone, Debug)]

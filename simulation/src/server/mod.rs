@@ -28,6 +28,7 @@ use std::sync::Arc;
 use http::{Method, Request, Response};
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -50,7 +51,7 @@ pub enum View {
 }
 
 /// What a server was made to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Traits {
     /// Whether it knows `sendInitialEvents`.
     pub streaming_lists: bool,

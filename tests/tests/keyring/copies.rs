@@ -50,6 +50,7 @@ fn a_whole_configuration_gives_every_image_what_its_source_gives() {
         }
     }
     assert!(compared > cases.len() / 20, "only {compared} of {} were compared", cases.len());
+    crate::say(cases.len(), &format!("{compared} whole sources give what their copies give"));
 }
 
 /// A source is refused for what is wrong with it, and not where the kubelet finds a login that a registry can take.
@@ -96,6 +97,7 @@ fn an_entry_gives_its_server_what_its_source_gives() {
         }
     }
     assert!(compared > asked.len() / 20, "only {compared} of {} were compared", asked.len());
+    crate::say(asked.len(), &format!("{compared} entries give what their copies give"));
 }
 
 /// A copy gives what the kubelet tries first. Where that is nothing, an entry may mean the server in another spelling.

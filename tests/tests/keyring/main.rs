@@ -63,7 +63,14 @@ fn compare(cases: &[Case]) -> (usize, usize) {
         found += usize::from(ours.as_ref().is_ok_and(|logins| !logins.is_empty()));
         unreadable += usize::from(ours.is_err());
     }
+    say(cases.len(), &format!("{found} find a credential, {unreadable} cannot be read"));
     (found, unreadable)
+}
+
+/// `just keyring` shows how much was compared: a difference ends the test.
+#[expect(clippy::print_stdout, reason = "the numbers are what `just keyring` is run for")]
+fn say(cases: usize, what: &str) {
+    println!("{cases} cases, 0 differences: {what}");
 }
 
 #[test]
@@ -105,4 +112,5 @@ fn the_kubelet_finds_what_we_render() {
     for ((case, answer), wanted) in cases.iter().zip(answers).zip(wanted) {
         assert_eq!(answer.as_ref(), Ok(&wanted), "{case:?}");
     }
+    say(cases.len(), "the kubelet finds what we render");
 }
