@@ -39,6 +39,25 @@ pub fn tells_of_failures(store: &Store) -> bool {
     failures.any(|count| count > 0)
 }
 
+/// The RegistryCredentials to whose copy somebody wrote other data, where it is not wanted: in a namespace that is no longer
+/// selected, or under a former name. It cannot be put right while no source gives what it should hold. The process that saw
+/// it before still takes it for a copy; a new one cannot tell it from a Secret that somebody gave such marks, and says so.
+pub fn with_edited_leftovers(store: &Store) -> BTreeSet<String> {
+    let view = View::new(store, None);
+    let secrets = store.list(Kind::Secret, None);
+    let is_leftover = |secret: &Value, credential: &Value| {
+        let namespace =
+            view.namespaces.iter().find(|own| own["metadata"]["name"] == secret["metadata"]["namespace"]);
+        let is_wanted = namespace.is_some_and(|own| selects(credential, own))
+            && secret["metadata"]["name"] == target(credential);
+        is_copy_of(secret, credential) && !is_wanted
+    };
+    let has_edited = |credential: &&Object| {
+        secrets.iter().any(|secret| is_leftover(secret, credential) && !is_copy_in_full(secret))
+    };
+    view.credentials.iter().filter(has_edited).map(|credential| text(credential, "name")).collect()
+}
+
 struct View<'a> {
     store: &'a Store,
     refused: Option<&'a str>,
@@ -251,13 +270,13 @@ impl<'a> View<'a> {
     }
 
     fn check_status(&self, credential: &Object, problems: &mut Vec<String>) {
-        if is_idle(credential) {
-            return;
-        }
         let name = text(credential, "name");
         let status = &credential["status"];
         if status["observedGeneration"] != credential["metadata"]["generation"] {
             problems.push(format!("status of {name} speaks of another generation"));
+        }
+        if is_idle(credential) {
+            return;
         }
         let matched = self.namespaces.iter().filter(|namespace| selects(credential, namespace)).count();
         if status["namespaces"]["matched"] != matched {

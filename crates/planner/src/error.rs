@@ -113,8 +113,8 @@ pub enum StepError {
     UnreadableAnswer,
     /// The write succeeded, and something undid it at once: an admission webhook, most likely.
     #[error(
-        "something changes back what regcred writes, and it is wrong now; exclude its Secrets and imagePullSecrets from the admission \
-         webhook or policy that does, or change the spec to agree with it"
+        "something changes back what regcred writes, and it is wrong now; exclude its Secrets and imagePullSecrets \
+         from the admission webhook or policy that does, or change the spec to agree with it"
     )]
     Undone,
     /// Not executed, because a step that it depends on failed.
