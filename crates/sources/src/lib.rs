@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lib.rs` | [`resolve`]: all sources of one RegistryCredential, in the order in which they win |
 //! | `secret` | a Secret of the source namespace, read by its type |
+//! | `token` | tokens that clouds give: what is asked for, and why none came |
 //! | `error` | why a source gave nothing |
 //!
 //! ARCHITECTURE.md lists the files that a new kind of source adds to. Looking at a source is asynchronous because
@@ -11,16 +12,18 @@
 
 mod error;
 mod secret;
+mod token;
 
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use regcred_api::SourceMember;
-use regcred_dockerconfig::{Conflict, DockerConfig, Login, Merged, Server};
+use regcred_dockerconfig::{Conflict, DockerConfig, Merged, Server};
 
 pub use error::SourceError;
 pub use secret::{Purpose, SourceSecret};
+pub use token::{AssumedRole, Identity, Issuer, Mint, MintError, Token, TokenRequest};
 
 /// Gives the Secrets of the source namespace, by name.
 pub trait SecretReader {
@@ -35,14 +38,6 @@ pub struct Sources<'a> {
     pub registries: &'a [(Server, SourceMember)],
     /// Secrets whose entries are all taken over; an earlier one wins.
     pub docker_config_secrets: &'a [String],
-}
-
-/// What one source gave for one server.
-pub struct Token {
-    /// User and password.
-    pub login: Login,
-    /// When it expires, where that is known.
-    pub expires_at: Option<Timestamp>,
 }
 
 /// What the sources gave.
