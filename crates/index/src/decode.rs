@@ -211,7 +211,9 @@ pub(crate) fn source_secret(body: SourceSecretBody) -> SourceSecret {
     let bytes = |(key, ByteString(value))| (key, SecretBytes::from(value));
     SourceSecret {
         kind: body.kind.unwrap_or_else(|| "Opaque".to_owned()),
+        version: format!("{}/{}", body.metadata.uid, body.metadata.resource_version),
         labelled: body.metadata.label(names::SOURCE_LABEL) == Some("true"),
+        expires_at: body.metadata.annotation(names::EXPIRES_AT_ANNOTATION).map(|text| text.chars().take(65).collect()),
         purpose: purpose(&body.metadata),
         data: body.data.unwrap_or_default().into_iter().map(bytes).collect(),
     }
@@ -247,7 +249,7 @@ fn purpose(metadata: &Metadata) -> Option<Purpose> {
     } else if OF_SERVICE_ACCOUNT.iter().any(|key| metadata.annotation(key).is_some()) {
         Some(Purpose::ServiceAccount)
     } else {
-        None
+        (metadata.label(names::SOURCE_LABEL) == Some("identity")).then_some(Purpose::Identity)
     }
 }
 
@@ -685,6 +687,7 @@ mod tests {
         };
         let labelled = |value: &str| json!({"name": "bot", "labels": {"regcred.dev/source": value}});
         assert_eq!(read(labelled("true")), (true, None));
+        assert_eq!(read(labelled("identity")), (false, Some(Purpose::Identity)));
         assert_eq!(read(labelled("True")), (false, None));
         let mark = json!({"regcred.dev/credential-uid": "c1"});
         assert_eq!(read(json!({"name": "bot", "annotations": mark})), (false, Some(Purpose::Copy)));

@@ -1,10 +1,11 @@
 //! Tokens that a cloud or a registry gives: what is asked for, as a value, so that equal requests share one token.
 
 use std::fmt;
-use std::future::Future;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use regcred_api::{Class, Reason, names};
 use regcred_dockerconfig::Login;
 
 /// What a token is asked for. Everybody whose request is equal shares one token.
@@ -70,6 +71,32 @@ pub enum Issuer {
     },
 }
 
+impl Issuer {
+    /// The longest that any of its tokens lives: twelve hours for Amazon, three for Azure; Google's live an hour, or up
+    /// to twelve where an organization allows it, and those of the others as long as their settings say, a day at most.
+    pub(crate) const fn longest_life(&self) -> SignedDuration {
+        SignedDuration::from_hours(match self {
+            Self::Ecr { .. } | Self::EcrPublic { .. } | Self::Gcp { .. } => 12,
+            Self::Acr { .. } => 3,
+            Self::Quay { .. } | Self::Jfrog { .. } | Self::Cloudsmith { .. } => 24,
+        })
+    }
+}
+
+/// As a message names it.
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ecr { region, .. } => write!(f, "Amazon ECR in {region}"),
+            Self::EcrPublic { .. } => f.write_str("Amazon ECR Public"),
+            Self::Gcp { .. } => f.write_str("Google"),
+            Self::Acr { host, .. } | Self::Jfrog { host, .. } => f.write_str(host),
+            Self::Quay { .. } => f.write_str("quay.io"),
+            Self::Cloudsmith { .. } => f.write_str("Cloudsmith"),
+        }
+    }
+}
+
 /// A role of AWS that is assumed on top of an identity.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct AssumedRole {
@@ -90,7 +117,7 @@ pub enum Identity {
     Secret {
         /// Its name.
         name: String,
-        /// Its UID and `resourceVersion`.
+        /// Its UID and `resourceVersion`; empty where it does not exist.
         version: String,
     },
 }
@@ -163,8 +190,6 @@ pub enum MintError {
         name: String,
         /// What is wrong, and what to do.
         why: String,
-        /// Whether a later try may cure it without anybody's help.
-        transient: bool,
     },
     /// The identity lacks something that its cloud needs: a role, a client, a key.
     #[error("{identity} has no {missing}; {advice}")]
@@ -176,6 +201,14 @@ pub enum MintError {
         /// What to do.
         advice: &'static str,
     },
+    /// A Secret that is named as an identity is none.
+    #[error("Secret {secret} {why} (an identity is of type Opaque and has the label {}=identity)", names::SOURCE_LABEL)]
+    NoIdentity {
+        /// Name of the Secret.
+        secret: String,
+        /// What is wrong, and what to do.
+        why: &'static str,
+    },
     /// This server is none that the source may serve.
     #[error("{server} is no registry of {kind}; name one of its own, or another source")]
     WrongHost {
@@ -186,12 +219,52 @@ pub enum MintError {
     },
 }
 
+impl MintError {
+    /// Nothing came in the time that a token may take.
+    pub(crate) fn late(request: &TokenRequest) -> Self {
+        let what = "gave no token in half a minute".to_owned();
+        Self::Unavailable { host: request.issuer.to_string(), what, retry_after: Duration::ZERO }
+    }
+
+    /// The reason of the condition `SourceReady`.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::AccessDenied { .. } => Reason::AccessDenied,
+            Self::Throttled { .. } => Reason::Throttled,
+            Self::TokenRequest { .. } => Reason::TokenRequestFailed,
+            Self::Unavailable { .. } | Self::Unreadable { .. } => Reason::SourceUnavailable,
+            Self::Incomplete { .. } | Self::WrongHost { .. } | Self::NoIdentity { .. } => Reason::SourceInvalid,
+        }
+    }
+
+    /// What it asks for. No watch says when a cloud changes its mind, so all but what the spec says is tried again.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::WrongHost { .. } | Self::NoIdentity { .. } => Class::UserMustAct,
+            Self::AccessDenied { .. }
+            | Self::Throttled { .. }
+            | Self::Unavailable { .. }
+            | Self::Unreadable { .. }
+            | Self::TokenRequest { .. }
+            | Self::Incomplete { .. } => Class::Retry,
+        }
+    }
+
+    /// How long the issuer asked to wait.
+    pub(crate) const fn retry_after(&self) -> Duration {
+        match self {
+            Self::Throttled { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
 fn code_text(code: Option<&String>) -> String {
     code.map(|code| format!(", {code}")).unwrap_or_default()
 }
 
 /// Gives tokens: the clouds, or what stands in for them in a simulation.
 pub trait Mint: Send + Sync {
-    /// A new token. It never waits longer than half a minute.
-    fn mint(&self, request: &TokenRequest) -> impl Future<Output = Result<Token, MintError>> + Send;
+    /// A new token.
+    fn mint<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<Token, MintError>>;
 }
