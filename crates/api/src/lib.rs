@@ -27,8 +27,8 @@ pub use class::Class;
 pub use condition::{ConditionStatus, ConditionType, Reason};
 pub use reserved::{DOMAINS as RESERVED_DOMAINS, reserved};
 pub use source::{
-    AcrSource, CloudAuth, CloudsmithSource, EcrSource, GcpSource, JfrogSource, NameRef, QuaySource, SecretRef,
-    ServiceAccountAuth, Source, SourceMember,
+    AcrSource, CloudAuth, CloudsmithSource, EcrSource, GcpSource, JfrogSource, NameRef, QuaySource,
+    SecretRef, ServiceAccountAuth, Source, SourceMember,
 };
 pub use spec::{
     ConflictPolicy, DeletionPolicy, DockerConfigSecretRef, LabelSelector, LabelSelectorOperator,

@@ -250,13 +250,16 @@ impl State {
 
     fn source(reason: Reason) -> Self {
         let message = "Secret s does not exist; create it".to_owned();
-        Self { source: Some(SourceState::Failed { reason, message }), ..Self::default() }
+        Self {
+            source: Some(SourceState::Failed { reason, message, registries: Vec::new() }),
+            ..Self::default()
+        }
     }
 
     fn conflict() -> Self {
         let message = "ghcr.io: Secret a and Secret b have different credentials; remove one".to_owned();
         let note = Some(SourceNote { reason: Reason::SourceConflict, message });
-        let source = SourceState::Resolved { registries: Vec::new(), expires_at: None, note };
+        let source = SourceState::Resolved { registries: Vec::new(), note };
         Self { source: Some(source), ..Self::in_place() }
     }
 
@@ -327,7 +330,7 @@ fn resolved(fingerprint: &str) -> SourceState {
         kind: "Secret",
         fingerprint: fingerprint.to_owned(),
     };
-    SourceState::Resolved { registries: vec![registry], expires_at: None, note: None }
+    SourceState::Resolved { registries: vec![registry], note: None }
 }
 
 /// A RegistryCredential as it is observed.

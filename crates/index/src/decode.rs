@@ -213,7 +213,10 @@ pub(crate) fn source_secret(body: SourceSecretBody) -> SourceSecret {
         kind: body.kind.unwrap_or_else(|| "Opaque".to_owned()),
         version: format!("{}/{}", body.metadata.uid, body.metadata.resource_version),
         labelled: body.metadata.label(names::SOURCE_LABEL) == Some("true"),
-        expires_at: body.metadata.annotation(names::EXPIRES_AT_ANNOTATION).map(|text| text.chars().take(65).collect()),
+        expires_at: body
+            .metadata
+            .annotation(names::EXPIRES_AT_ANNOTATION)
+            .map(|text| text.chars().take(65).collect()),
         purpose: purpose(&body.metadata),
         data: body.data.unwrap_or_default().into_iter().map(bytes).collect(),
     }

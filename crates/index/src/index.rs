@@ -674,11 +674,11 @@ mod tests {
     }
 
     fn resolved() -> SourceState {
-        SourceState::Resolved { registries: Vec::new(), expires_at: None, note: None }
+        SourceState::Resolved { registries: Vec::new(), note: None }
     }
 
     fn failed() -> SourceState {
-        SourceState::Failed { reason: Reason::SourceNotFound, message: String::new() }
+        SourceState::Failed { reason: Reason::SourceNotFound, message: String::new(), registries: Vec::new() }
     }
 
     fn look(

@@ -23,8 +23,10 @@ fn resolved(fingerprint: &str) -> SourceState {
         server: "ghcr.io".to_owned(),
         kind: "Secret",
         fingerprint: fingerprint.to_owned(),
+        expires_at: None,
+        renew_at: None,
     };
-    SourceState::Resolved { registries: vec![registry], expires_at: None, note: None }
+    SourceState::Resolved { registries: vec![registry], note: None }
 }
 
 fn tally(matched: usize, synced: usize, faults: &[(&str, Object, Reason)]) -> Tally {
@@ -123,7 +125,8 @@ fn what_a_user_must_mend_has_its_conditions() {
 }
 
 fn failed(reason: Reason) -> SourceState {
-    SourceState::Failed { reason, message: "Secret s does not exist; create it".to_owned() }
+    let message = "Secret s does not exist; create it".to_owned();
+    SourceState::Failed { reason, message, registries: Vec::new() }
 }
 
 #[test]

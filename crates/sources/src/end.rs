@@ -41,7 +41,8 @@ pub(crate) fn time(text: &str) -> Option<Timestamp> {
     if text.len() > LONGEST_TIME {
         return None;
     }
-    let date = |text: &str| text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
+    let date =
+        |text: &str| text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
     let exact = if text.contains(':') { text.parse().ok() } else { None };
     let at = exact.or_else(|| text.parse().ok().and_then(|second| Timestamp::from_second(second).ok()));
     at.or_else(|| date(text)).filter(|at| is_plausible(*at))
@@ -94,14 +95,20 @@ mod tests {
 
     #[test]
     fn tokens_that_say_their_end_are_asked_for_it() {
-        let jwt = |claims: &str| format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", URL_SAFE.encode(claims).trim_end_matches('='));
+        let jwt = |claims: &str| {
+            format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", URL_SAFE.encode(claims).trim_end_matches('='))
+        };
         let of = |password: &str| of_token(&SecretBytes::from(password.as_bytes().to_vec()));
         let end = Some("2027-02-01T12:00:00Z");
         assert_eq!(text(of(&jwt(r#"{"iss":"x","exp":1801483200}"#))).as_deref(), end);
         assert_eq!(text(of(&jwt(r#"{"exp":1801483200.5}"#))).as_deref(), end);
-        let ecr = STANDARD.encode(r#"{"payload":"x","datakey":"y","version":"2","type":"DATA_KEY","expiration":1801483200}"#);
+        let ecr = STANDARD.encode(
+            r#"{"payload":"x","datakey":"y","version":"2","type":"DATA_KEY","expiration":1801483200}"#,
+        );
         assert_eq!(text(of(&ecr)).as_deref(), end);
-        for odd in ["ghp_abc", "", "a.b.c", "....", &jwt("{}"), &jwt(r#"{"exp":"soon"}"#), &jwt(r#"{"exp":1e300}"#)] {
+        for odd in
+            ["ghp_abc", "", "a.b.c", "....", &jwt("{}"), &jwt(r#"{"exp":"soon"}"#), &jwt(r#"{"exp":1e300}"#)]
+        {
             assert_eq!(of(odd), None, "{odd}");
         }
         assert_eq!(of(&format!("a.{}.b", "x".repeat(20_000))), None);

@@ -167,7 +167,8 @@ pub async fn resolve<S: SecretReader + Sync>(
         opened.push(Opened { server: server.clone(), expires_at: answer.expires_at, renew_at });
     }
     for name in sources.docker_config_secrets {
-        let secret = means.secrets.read(name).ok_or_else(|| SourceError::NotFound { secret: name.clone() })?;
+        let secret =
+            means.secrets.read(name).ok_or_else(|| SourceError::NotFound { secret: name.clone() })?;
         let whole = secret.whole(name)?;
         configs.push(whole.config);
         names.push(format!("Secret {name}"));
@@ -214,7 +215,11 @@ async fn answer<S: SecretReader + Sync>(
 }
 
 /// What somebody wrote into a Secret.
-fn written(server: &Server, reference: &SecretRef, secrets: &impl SecretReader) -> Result<Answer, SourceError> {
+fn written(
+    server: &Server,
+    reference: &SecretRef,
+    secrets: &impl SecretReader,
+) -> Result<Answer, SourceError> {
     let name = &reference.name;
     let secret = secrets.read(name).ok_or_else(|| SourceError::NotFound { secret: name.clone() })?;
     let login = secret.credential(reference, server)?;

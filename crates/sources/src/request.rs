@@ -37,7 +37,9 @@ impl TokenRequest {
                 tenant_id: source.tenant_id.clone(),
                 client_id: source.client_id.clone(),
             }),
-            SourceMember::Quay(source) => (host == QUAY).then(|| Issuer::Quay { robot: source.robot.clone() }),
+            SourceMember::Quay(source) => {
+                (host == QUAY).then(|| Issuer::Quay { robot: source.robot.clone() })
+            }
             SourceMember::Jfrog(source) => is_jfrog(host)
                 .then(|| Issuer::Jfrog { host: host.to_owned(), provider: source.provider.clone() }),
             SourceMember::Cloudsmith(source) => (host == CLOUDSMITH).then(|| Issuer::Cloudsmith {
@@ -78,7 +80,8 @@ fn service_account(auth: &ServiceAccountAuth) -> Identity {
 }
 
 fn ecr(host: &str, source: &EcrSource) -> Option<Issuer> {
-    let role = source.role_arn.clone().map(|arn| AssumedRole { arn, external_id: source.external_id.clone() });
+    let role =
+        source.role_arn.clone().map(|arn| AssumedRole { arn, external_id: source.external_id.clone() });
     if host == ECR_PUBLIC {
         return Some(Issuer::EcrPublic { role });
     }
@@ -100,9 +103,13 @@ fn ecr_region(host: &str) -> Option<(String, &'static str)> {
 
 fn is_region(region: &str) -> bool {
     let mut parts = region.split('-');
-    let first = parts.next().is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase()));
+    let first = parts
+        .next()
+        .is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase()));
     let rest: Vec<_> = parts.collect();
-    let fits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let fits = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
     first && !rest.is_empty() && rest.iter().all(fits)
 }
 
@@ -112,10 +119,14 @@ fn is_google(host: &str) -> bool {
 }
 
 fn is_azure(host: &str) -> bool {
-    let name = [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().find_map(|domain| host.strip_suffix(domain));
+    let name =
+        [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().find_map(|domain| host.strip_suffix(domain));
     name.is_some_and(|name| {
         let (registry, part) = name.split_once('.').map_or((name, None), |(name, part)| (name, Some(part)));
-        is_label(registry) && !registry.starts_with('-') && !registry.ends_with('-') && part.is_none_or(is_label)
+        is_label(registry)
+            && !registry.starts_with('-')
+            && !registry.ends_with('-')
+            && part.is_none_or(is_label)
     })
 }
 
@@ -168,7 +179,11 @@ mod tests {
             ("123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", "cn-north-1", AWS_CHINA),
         ] {
             let issuer = Issuer::Ecr { region: region.to_owned(), domain, role: None };
-            assert_eq!(asked(server, &ecr), Ok(TokenRequest { issuer, identity: Identity::Operator }), "{server}");
+            assert_eq!(
+                asked(server, &ecr),
+                Ok(TokenRequest { issuer, identity: Identity::Operator }),
+                "{server}"
+            );
         }
         let public = asked("public.ecr.aws/acme", &ecr).unwrap();
         assert_eq!(public.issuer, Issuer::EcrPublic { role: None });
@@ -179,7 +194,8 @@ mod tests {
         let ecr = |role: Option<&str>| {
             SourceMember::Ecr(EcrSource { role_arn: role.map(str::to_owned), ..EcrSource::default() })
         };
-        let (one, other) = ("111111111111.dkr.ecr.eu-west-1.amazonaws.com", "*.dkr.ecr.eu-west-1.amazonaws.com");
+        let (one, other) =
+            ("111111111111.dkr.ecr.eu-west-1.amazonaws.com", "*.dkr.ecr.eu-west-1.amazonaws.com");
         assert_eq!(asked(one, &ecr(None)), asked(other, &ecr(None)));
         assert_ne!(asked(one, &ecr(None)), asked(one, &ecr(Some("arn:aws:iam::1:role/a"))));
     }
@@ -204,7 +220,12 @@ mod tests {
             ("docker.cloudsmith.io/acme/repo", "Cloudsmith"),
         ] {
             for member in kinds {
-                assert_eq!(asked(server, member).is_ok(), member.kind() == kind, "{server} as {}", member.kind());
+                assert_eq!(
+                    asked(server, member).is_ok(),
+                    member.kind() == kind,
+                    "{server} as {}",
+                    member.kind()
+                );
             }
         }
     }

@@ -234,7 +234,8 @@ mod tests {
         let end = |secret: SourceSecret| secret.end(&login).map(|at| at.to_string());
         assert_eq!(end(secret(BASIC_AUTH, &basic[..2])), None);
         assert_eq!(end(secret(BASIC_AUTH, &basic)).as_deref(), Some("2027-03-01T00:00:00Z"));
-        let annotated = |text: &str| SourceSecret { expires_at: Some(text.to_owned()), ..secret(BASIC_AUTH, &basic) };
+        let annotated =
+            |text: &str| SourceSecret { expires_at: Some(text.to_owned()), ..secret(BASIC_AUTH, &basic) };
         assert_eq!(end(annotated("2027-02-01")).as_deref(), Some("2027-02-01T00:00:00Z"));
         assert!(annotated("soon").has_odd_end() && !annotated("2027-02-01").has_odd_end());
     }

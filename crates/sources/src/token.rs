@@ -202,7 +202,10 @@ pub enum MintError {
         advice: &'static str,
     },
     /// A Secret that is named as an identity is none.
-    #[error("Secret {secret} {why} (an identity is of type Opaque and has the label {}=identity)", names::SOURCE_LABEL)]
+    #[error(
+        "Secret {secret} {why} (an identity is of type Opaque and has the label {}=identity)",
+        names::SOURCE_LABEL
+    )]
     NoIdentity {
         /// Name of the Secret.
         secret: String,
@@ -233,7 +236,9 @@ impl MintError {
             Self::Throttled { .. } => Reason::Throttled,
             Self::TokenRequest { .. } => Reason::TokenRequestFailed,
             Self::Unavailable { .. } | Self::Unreadable { .. } => Reason::SourceUnavailable,
-            Self::Incomplete { .. } | Self::WrongHost { .. } | Self::NoIdentity { .. } => Reason::SourceInvalid,
+            Self::Incomplete { .. } | Self::WrongHost { .. } | Self::NoIdentity { .. } => {
+                Reason::SourceInvalid
+            }
         }
     }
 

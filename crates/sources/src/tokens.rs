@@ -77,7 +77,12 @@ impl Tokens {
     }
 
     /// The token for a request. `refresh` asks for a new one although the old one is good.
-    pub async fn get(&self, request: &TokenRequest, refresh: bool, now: impl Fn() -> Timestamp + Send) -> Given {
+    pub async fn get(
+        &self,
+        request: &TokenRequest,
+        refresh: bool,
+        now: impl Fn() -> Timestamp + Send,
+    ) -> Given {
         let slot = self.slot(request, now());
         let mut slot = slot.lock().await;
         if slot.is_due(refresh, now()) {
@@ -257,7 +262,10 @@ mod tests {
         get(&tokens, before).await;
         assert_eq!(double.asked.load(Ordering::SeqCst), 1);
         let renewed = get(&tokens, before + 1).await;
-        assert_eq!((double.asked.load(Ordering::SeqCst), renewed.token.unwrap().expires_at), (2, Some(at(2 * LIFE))));
+        assert_eq!(
+            (double.asked.load(Ordering::SeqCst), renewed.token.unwrap().expires_at),
+            (2, Some(at(2 * LIFE)))
+        );
     }
 
     #[tokio::test]
