@@ -7,16 +7,33 @@
 //! | `token` | tokens that clouds give: what is asked for, and why none came |
 //! | `tokens` | each token asked for once, and kept until near its end |
 //! | `request` | what a source of the spec asks for, held to the hosts of its kind |
+//! | `clouds` | every cloud and registry that gives tokens, behind one face |
+//! | `aws`, `aws_identity`, `sigv4` | Amazon ECR; who asks for it; its signature |
+//! | `google`, `azure`, `exchange` | Artifact Registry; ACR; Quay, JFrog and Cloudsmith |
+//! | `identities` | what the clouds ask of the cluster |
+//! | `http`, `refusal`, `expiry`, `hidden` | the one HTTP client; the word by which an issuer refuses; when a token ends; texts of JSON that cannot be printed |
 //! | `end` | when a password that somebody wrote expires |
 //! | `error` | why a source gave nothing |
 //!
 //! ARCHITECTURE.md lists the files that a new kind of source adds to. Looking at a source is asynchronous because
 //! most kinds will ask a network.
 
+mod aws;
+mod aws_identity;
+mod azure;
+mod clouds;
 mod end;
 mod error;
+mod exchange;
+mod expiry;
+mod google;
+mod hidden;
+mod http;
+mod identities;
+mod refusal;
 mod request;
 mod secret;
+mod sigv4;
 mod token;
 mod tokens;
 
@@ -28,7 +45,9 @@ use jiff::Timestamp;
 use regcred_api::{SecretRef, SourceMember};
 use regcred_dockerconfig::{Conflict, DockerConfig, Login, Merged, Server};
 
+pub use clouds::{CloudSettings, Clock, Clouds, Environment};
 pub use error::{Held, SourceError};
+pub use identities::Identities;
 pub use secret::{Purpose, SourceSecret};
 pub use token::{AssumedRole, Identity, Issuer, Mint, MintError, Token, TokenRequest};
 pub use tokens::{Given, Tokens};
