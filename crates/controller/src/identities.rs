@@ -85,12 +85,16 @@ fn none(service_account: &str) -> MintError {
 
 /// Why Kubernetes gives none, in words that hold nothing of the answer's text.
 fn refused(service_account: &str, error: &CallError) -> MintError {
-    let why = match error.meaning() {
-        StepError::Gone => return none(service_account),
-        StepError::Forbidden => format!(
-            "the operator may not ask for one; list {service_account} in the chart value tokens.serviceAccounts"
-        ),
-        meaning => meaning.to_string(),
-    };
+    match error.meaning() {
+        StepError::Gone => none(service_account),
+        StepError::Forbidden => not_allowed(service_account),
+        meaning => MintError::TokenRequest { name: service_account.to_owned(), why: meaning.to_string() },
+    }
+}
+
+pub(crate) fn not_allowed(service_account: &str) -> MintError {
+    let why = format!(
+        "the operator may not ask for one; list {service_account} in the chart value tokens.serviceAccounts"
+    );
     MintError::TokenRequest { name: service_account.to_owned(), why }
 }

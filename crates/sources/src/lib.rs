@@ -45,7 +45,7 @@ use jiff::Timestamp;
 use regcred_api::{SecretRef, SourceMember};
 use regcred_dockerconfig::{Conflict, DockerConfig, Login, Merged, Server};
 
-pub use clouds::{CloudSettings, Clock, Clouds, Environment};
+pub use clouds::{Clock, CloudSettings, Clouds, Environment};
 pub use error::{Held, SourceError};
 pub use identities::Identities;
 pub use secret::{Purpose, SourceSecret};

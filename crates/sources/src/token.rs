@@ -224,7 +224,7 @@ pub enum MintError {
 
 impl MintError {
     /// Nothing came in the time that a token may take.
-    pub(crate) fn late(request: &TokenRequest) -> Self {
+    pub fn late(request: &TokenRequest) -> Self {
         let what = "gave no token in half a minute".to_owned();
         Self::Unavailable { host: request.issuer.to_string(), what, retry_after: Duration::ZERO }
     }
