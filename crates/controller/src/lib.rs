@@ -119,6 +119,7 @@ async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
 /// replica has replaced since. No status is final before the namespaces that are queued by now had their passes: lists
 /// come in any order, so a RegistryCredential may have been observed before the namespaces that it selects.
 fn start_over(context: &Context) {
+    context.tokens.forget();
     let mut index = context.index();
     for (name, _) in index.credentials().iter() {
         context.queues.await_passes(name);

@@ -94,6 +94,11 @@ impl Tokens {
         slot.given(request, now())
     }
 
+    /// Forgets every token: another replica may have handed out later ones since.
+    pub fn forget(&self) {
+        self.slots.lock().clear();
+    }
+
     fn slot(&self, request: &TokenRequest, now: Timestamp) -> Arc<tokio::sync::Mutex<Slot>> {
         let mut slots = self.slots.lock();
         if slots.len() >= MAX_SLOTS && !slots.contains_key(request) {
