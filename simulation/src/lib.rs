@@ -10,6 +10,7 @@
 //! | `replica` | the operator, killed and started again |
 //! | `cluster` | what Kubernetes itself does |
 //! | `people` | what people and their tools do |
+//! | `issuer` | what stands in for a cloud that gives tokens |
 //! | `meddler` | somebody who writes what the operator has just written |
 //! | `guard` | what the operator may never do |
 //! | `oracle` | what the cluster should look like in the end |
@@ -19,6 +20,7 @@
 mod cluster;
 mod faults;
 mod guard;
+mod issuer;
 mod meddler;
 mod names;
 mod oracle;

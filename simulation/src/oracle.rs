@@ -9,6 +9,7 @@ use regcred_api::names;
 use serde_json::Value;
 
 use crate::guard::{entries, is_marked, marked};
+use crate::issuer::Issuer;
 use crate::names::{HOME, INVALID_INTERVAL, LABEL, TARGETS};
 use crate::server::{Key, Kind, Object, Store, is_terminating};
 
@@ -18,8 +19,8 @@ pub const UNTOLD: &str = "and status does not say why";
 /// Everything that is not as it should be.
 ///
 /// `refused`: the namespace in which a webhook refuses every write for good. What is wrong there must be told in status.
-pub fn problems(store: &Store, refused: Option<&str>) -> Vec<String> {
-    let view = View::new(store, refused);
+pub fn problems(store: &Store, issuer: &Issuer, refused: Option<&str>) -> Vec<String> {
+    let view = View::new(store, issuer, refused);
     let mut problems = view.deletions();
     for namespace in &view.namespaces {
         let mut found = Vec::new();
@@ -42,8 +43,8 @@ pub fn tells_of_failures(store: &Store) -> bool {
 /// The RegistryCredentials to whose copy somebody wrote other data, where it is not wanted: in a namespace that is no longer
 /// selected, or under a former name. It cannot be put right while no source gives what it should hold. The process that saw
 /// it before still takes it for a copy; a new one cannot tell it from a Secret that somebody gave such marks, and says so.
-pub fn with_edited_leftovers(store: &Store) -> BTreeSet<String> {
-    let view = View::new(store, None);
+pub fn with_edited_leftovers(store: &Store, issuer: &Issuer) -> BTreeSet<String> {
+    let view = View::new(store, issuer, None);
     let secrets = store.list(Kind::Secret, None);
     let is_leftover = |secret: &Value, credential: &Value| {
         let namespace =
@@ -60,6 +61,7 @@ pub fn with_edited_leftovers(store: &Store) -> BTreeSet<String> {
 
 struct View<'a> {
     store: &'a Store,
+    issuer: &'a Issuer,
     refused: Option<&'a str>,
     /// Not being deleted, the older first.
     credentials: Vec<Object>,
@@ -75,14 +77,14 @@ struct Place<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(store: &'a Store, refused: Option<&'a str>) -> Self {
+    fn new(store: &'a Store, issuer: &'a Issuer, refused: Option<&'a str>) -> Self {
         let alive = |kind| {
             let all = store.list(kind, None).into_iter();
             all.filter(|object| !is_terminating(object)).collect::<Vec<_>>()
         };
         let mut credentials = alive(Kind::RegistryCredential);
         credentials.sort_by_key(|object| (text(object, "creationTimestamp"), text(object, "name")));
-        Self { store, refused, credentials, namespaces: alive(Kind::Namespace) }
+        Self { store, issuer, refused, credentials, namespaces: alive(Kind::Namespace) }
     }
 
     fn deletions(&self) -> Vec<String> {
@@ -263,6 +265,9 @@ impl<'a> View<'a> {
     }
 
     fn login(&self, registry: &Value) -> Option<String> {
+        if let Some(token) = self.issuer.last(registry) {
+            return Some(token);
+        }
         let name = registry["source"]["secretRef"]["name"].as_str()?;
         let source = self.store.get(&Key::new(Kind::Secret, HOME, name))?;
         let member = |key: &str| decoded(&source["data"][key]).filter(|text| !text.is_empty());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use regcred_controller::{Clients, Clock, Metrics, Options, Pulse, Stage};
+use regcred_controller::{Clients, Clock, Issuers, Metrics, Options, Pulse, Stage};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::{Network, Weather};
+use crate::issuer::Issuer;
 use crate::names::{HOME, TARGETS};
 use crate::server::{Server, time_at};
 use crate::trace::{Trace, in_seconds};
@@ -63,6 +64,8 @@ pub enum End {
 pub struct World {
     /// The API server.
     pub server: Server,
+    /// Who gives tokens.
+    pub issuer: Issuer,
     /// The network.
     pub weather: Weather,
     /// The account of the run.
@@ -202,5 +205,6 @@ fn options(world: &World, setup: &Setup, number: u32) -> Options {
         identity: identity(setup, number),
         verification_period: setup.verification_period,
         clock: Clock::new(move || time_at(started.elapsed())),
+        issuers: Issuers::Other(Arc::new(world.issuer.clone())),
     }
 }

@@ -8,12 +8,13 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::faults::{Sky, Weather};
+use crate::issuer::Issuer;
 use crate::names::{CREDENTIALS, HOME, NAMESPACES};
 use crate::people::{Action, Scope, Script};
 use crate::replica::{End, Outage, Setup, World};
 use crate::server::{Key, Kind, Server, Traits, Writer};
 use crate::trace::{Trace, yaml};
-use crate::{cluster, meddler, oracle, people, replica};
+use crate::{cluster, issuer, meddler, oracle, people, replica};
 
 /// When people and faults are done.
 const REST: Duration = Duration::from_secs(62);
@@ -99,10 +100,37 @@ fn plan(seed: u64) -> Plan {
     let fought = (rng.u8(0..6) == 0)
         .then(|| Key::new(Kind::Secret, somewhere(&mut rng), CREDENTIALS[rng.usize(0..scope.credentials)]));
     let mut script = people::script(&mut rng, scope);
+    let tokens = with_tokens(seed, &mut script);
     let begin = Duration::from_secs(rng.u64(0..50));
     script.extend(refused.map(|namespace| (begin, Action::Refuse(namespace, true))));
     script.sort_by_key(|(at, _)| *at);
-    Plan { traits, sky, replicas, meddling, again: again && refused.is_none(), refused, fought, script }
+    Plan {
+        traits,
+        sky,
+        replicas,
+        meddling,
+        again: again && refused.is_none() && !tokens,
+        refused,
+        fought,
+        script,
+    }
+}
+
+/// Lets some RegistryCredentials draw on a cloud, in a quarter of all seeds. Returns whether any does; a start asks for
+/// new tokens then. What else a seed stands for does not depend on it.
+fn with_tokens(seed: u64, script: &mut Script) -> bool {
+    let mut rng = Rng::with_seed(!seed);
+    let any = rng.u8(0..4) == 0;
+    let specs = script.iter_mut().filter_map(|(_, action)| match action {
+        Action::Apply(_, spec) => spec["registries"].as_array_mut(),
+        _ => None,
+    });
+    for registries in specs.filter(|_| any) {
+        if rng.bool() {
+            registries.push(issuer::registry(rng.bool()));
+        }
+    }
+    any
 }
 
 fn sky(rng: &mut Rng) -> Sky {
@@ -126,6 +154,7 @@ async fn live(plan: Plan) -> Outcome {
     let trace = Trace::new();
     let server = Server::new(plan.traits);
     let world = World {
+        issuer: Issuer::new(server.started(), REST, trace.clone()),
         server,
         weather: Weather::new(plan.sky),
         trace,
@@ -201,13 +230,13 @@ async fn start_again(world: &World) -> Option<String> {
     world.weather.clear();
     sleep(SILENCE).await;
     let (requests, written) = (world.trace.requests() - before.0, world.trace.written(before.1));
-    let edited = oracle::with_edited_leftovers(&world.server.store());
+    let edited = oracle::with_edited_leftovers(&world.server.store(), &world.issuer);
     let is_told = |key: &Key| {
         key.kind == Kind::Event || (key.kind == Kind::RegistryCredential && edited.contains(&key.name))
     };
     // One status that says so, and its event.
     let explained = if written.iter().all(is_told) { 2 * edited.len() } else { 0 };
-    let problems = oracle::problems(&world.server.store(), world.refused);
+    let problems = oracle::problems(&world.server.store(), &world.issuer, world.refused);
     let wrong = requests > explained || !problems.is_empty();
     wrong.then(|| format!("a start at rest made {requests} writes ({written:?}) and left {problems:?}"))
 }
@@ -216,7 +245,7 @@ async fn start_again(world: &World) -> Option<String> {
 async fn settle(world: &World, patient: bool) -> Vec<String> {
     let rest = Instant::now();
     loop {
-        let problems = oracle::problems(&world.server.store(), world.refused);
+        let problems = oracle::problems(&world.server.store(), &world.issuer, world.refused);
         let elapsed = rest.elapsed();
         let deleting = problems.iter().any(|problem| problem.ends_with(oracle::UNTOLD));
         let late = deleting && !patient && elapsed > DELETION;

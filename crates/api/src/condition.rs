@@ -114,8 +114,14 @@ pub enum Reason {
     SourceUnavailable,
     /// The API server or a registry refused to show the source.
     AccessDenied,
+    /// A cloud or registry gets too many requests.
+    Throttled,
+    /// Kubernetes gives no token for a ServiceAccount that a source names.
+    TokenRequestFailed,
     /// The credential has expired.
     Expired,
+    /// A credential expires within a week, and nobody has replaced it yet.
+    ExpiringSoon,
     /// Every selected namespace holds the right Secret.
     AllSynced,
     /// A Secret that regcred did not make holds the target name.
@@ -167,7 +173,10 @@ impl Reason {
             Self::SourceConflict => "SourceConflict",
             Self::SourceUnavailable => "SourceUnavailable",
             Self::AccessDenied => "AccessDenied",
+            Self::Throttled => "Throttled",
+            Self::TokenRequestFailed => "TokenRequestFailed",
             Self::Expired => "Expired",
+            Self::ExpiringSoon => "ExpiringSoon",
             Self::AllSynced => "AllSynced",
             Self::NameConflict => "NameConflict",
             Self::TypeMismatch => "TypeMismatch",
@@ -195,7 +204,10 @@ impl Reason {
             | Self::SourceConflict
             | Self::SourceUnavailable
             | Self::AccessDenied
+            | Self::Throttled
+            | Self::TokenRequestFailed
             | Self::Expired
+            | Self::ExpiringSoon
             | Self::NameConflict
             | Self::TypeMismatch
             | Self::Forbidden

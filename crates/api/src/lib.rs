@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `spec.rs` | what an admin writes, with the CEL rules that the API server enforces |
+//! | `source.rs` | where a credential comes from: a Secret, a cloud, a registry that trusts this cluster |
 //! | `reserved.rs` | keys that `target.metadata` does not take, as other tools act by them |
 //! | `status.rs` | what regcred answers |
 //! | `condition.rs` | the types of conditions, their statuses and their reasons, as closed sets |
@@ -18,17 +19,21 @@ mod condition;
 pub mod crd;
 pub mod names;
 mod reserved;
+mod source;
 mod spec;
 mod status;
 
 pub use class::Class;
 pub use condition::{ConditionStatus, ConditionType, Reason};
 pub use reserved::{DOMAINS as RESERVED_DOMAINS, reserved};
+pub use source::{
+    AcrSource, CloudAuth, CloudsmithSource, EcrSource, GcpSource, JfrogSource, NameRef, QuaySource,
+    SecretRef, ServiceAccountAuth, Source, SourceMember,
+};
 pub use spec::{
     ConflictPolicy, DeletionPolicy, DockerConfigSecretRef, LabelSelector, LabelSelectorOperator,
     LabelSelectorRequirement, NamespaceSelection, NamespacesFrom, Registry, RegistryCredential,
-    RegistryCredentialSpec, SecretRef, ServiceAccountSelection, ServiceAccountsFrom, Source, SourceMember,
-    Target, TargetMetadata,
+    RegistryCredentialSpec, ServiceAccountSelection, ServiceAccountsFrom, Target, TargetMetadata,
 };
 pub use status::{
     Failure, MAX_FAILURES, NamespaceCounts, RegistryCredentialStatus, RegistryStatus, ServiceAccountCounts,

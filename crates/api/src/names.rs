@@ -28,7 +28,8 @@ pub const SERVERS_ANNOTATION: &str = "regcred.dev/servers";
 /// Annotation on a copy: keyed digest of its content, 32 hexadecimal digits.
 pub const FINGERPRINT_ANNOTATION: &str = "regcred.dev/fingerprint";
 
-/// Annotation on a copy: when its credential expires (RFC 3339), where that is known.
+/// Annotation on a copy: when the first of its credentials expires (RFC 3339), where that is known. On a source Secret:
+/// when what somebody wrote into it expires.
 pub const EXPIRES_AT_ANNOTATION: &str = "regcred.dev/expires-at";
 
 /// Annotation on a copy under a former target name: since when the present one is in place (RFC 3339).
@@ -51,8 +52,11 @@ pub fn opts_out(value: &str) -> bool {
     !matches!(value, "" | "false")
 }
 
-/// Label on a Secret of type Opaque in the source namespace: `"true"` makes it a source.
+/// Label on a Secret of type Opaque in the source namespace: `"true"` makes it a source, [`IDENTITY`] an identity.
 pub const SOURCE_LABEL: &str = "regcred.dev/source";
+
+/// Value of [`SOURCE_LABEL`] on a Secret with keys by which a cloud is asked for tokens. They are never handed out.
+pub const IDENTITY: &str = "identity";
 
 /// The Secret, in the operator's own namespace, that holds the key of fingerprints.
 pub const FINGERPRINT_KEY_SECRET: &str = "regcred-fingerprint-key";

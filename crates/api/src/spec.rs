@@ -10,6 +10,7 @@ use kube_derive::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::reserved;
+use crate::source::Source;
 use crate::status::RegistryCredentialStatus;
 
 /// A credential for container registries, and where in the cluster Pods may pull with it.
@@ -127,7 +128,16 @@ fn default_refresh_interval() -> String {
 
 /// One registry and where its credential comes from.
 #[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[x_kube(crates(kube_core = "::kube_core"))]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("!self.server.contains('*') || has(self.source.ecr)").message("a wildcard would send the credential to every host that matches; name each server (only source.ecr takes one, for the accounts of a region)"),
+    validation = Rule::new("!has(self.source.ecr) || self.server.matches('^(([0-9]{12}|[*])[.]dkr[.-]ecr(-fips)?[.][a-z]+(-[a-z0-9]+)+[.](amazonaws[.]com([.]cn)?|on[.]aws|on[.]amazonwebservices[.]com[.]cn)|public[.]ecr[.]aws)(/|$)')").message("source.ecr needs a server of Amazon ECR: 123456789012.dkr.ecr.REGION.amazonaws.com, *.dkr.ecr.REGION.amazonaws.com or public.ecr.aws"),
+    validation = Rule::new("!has(self.source.gcp) || self.server.matches('^(([a-z0-9-]+[.])?gcr[.]io|[a-z0-9-]+-docker[.]pkg[.]dev)(/|$)')").message("source.gcp needs a server of Google: LOCATION-docker.pkg.dev, gcr.io or LOCATION.gcr.io"),
+    validation = Rule::new("!has(self.source.acr) || self.server.matches('^[a-z0-9]+(-[a-z0-9]+)*([.][a-z0-9-]+)?[.]azurecr[.](io|cn|us)(/|$)')").message("source.acr needs a server of Azure Container Registry: NAME.azurecr.io, .cn or .us"),
+    validation = Rule::new("!has(self.source.quay) || self.server.matches('^quay[.]io(/|$)')").message("source.quay needs the server quay.io, with or without a path; a Quay of your own takes a robot's password by secretRef"),
+    validation = Rule::new("!has(self.source.jfrog) || self.server.matches('^[a-z0-9][a-z0-9-]*[.]jfrog[.]io(/|$)')").message("source.jfrog needs a server of JFrog's cloud: NAME.jfrog.io; an Artifactory of your own takes a token by secretRef"),
+    validation = Rule::new("!has(self.source.cloudsmith) || self.server.matches('^docker[.]cloudsmith[.]io(/|$)')").message("source.cloudsmith needs the server docker.cloudsmith.io, with or without a path; a domain of your own takes a token by secretRef")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Registry {
     /// `host[:port][/path-prefix]` as in image names; `docker.io` for Docker Hub, its other hosts for
@@ -138,7 +148,6 @@ pub struct Registry {
         validation = Rule::new("!self.contains('://')").message("write the server without a scheme: ghcr.io, not https://ghcr.io"),
         validation = Rule::new("!self.matches('^(index[.]docker[.]io|hub[.]docker[.]com|registry[.]docker[.]io)(/|$)')").message("write docker.io for Docker Hub"),
         validation = Rule::new("!self.matches('^[^/]*/v[12]$')").message("leave the version of the registry's API out: ghcr.io, not ghcr.io/v2"),
-        validation = Rule::new("!self.contains('*')").message("a wildcard would send the credential to every host that matches; name each server"),
         validation = Rule::new("!self.startsWith('[') || (self.contains(']:') && isIP(self.substring(1, self.indexOf(']'))))").message("write an IPv6 address in brackets and with its port, as in [fd00::1]:443; the kubelet matches none without a port"),
         validation = Rule::new("self.matches('^(([*]|[a-z0-9]([a-z0-9-]*[a-z0-9])?)([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*|[[][0-9a-f:]+[]])(:([0-9]{1,4}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))))?(/[a-z0-9._-]+)*$')").message("server must be host[:port][/path], in lower case, without user info and without a trailing slash; a port is at most 65535")
     )]
@@ -146,68 +155,6 @@ pub struct Registry {
 
     /// Where the credential comes from: exactly one member.
     pub source: Source,
-}
-
-/// Where a credential comes from. A union: exactly one member is set.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[x_kube(
-    crates(kube_core = "::kube_core"),
-    validation = Rule::new("has(self.secretRef)").message("source needs exactly one member: secretRef")
-)]
-#[serde(rename_all = "camelCase")]
-pub struct Source {
-    /// A Secret in the operator's source namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<SecretRef>,
-}
-
-/// The one member of a [`Source`] that is set: ECR, GCP, ACR and others join here.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SourceMember {
-    /// A Secret in the operator's source namespace.
-    Secret(SecretRef),
-}
-
-impl Source {
-    /// The member that is set; `None` where it is one that this version does not know.
-    pub fn member(&self) -> Option<SourceMember> {
-        self.secret_ref.clone().map(SourceMember::Secret)
-    }
-}
-
-impl SourceMember {
-    /// As it stands in `status.registries[].source`.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Secret(_) => "Secret",
-        }
-    }
-}
-
-/// A Secret in the operator's source namespace. Its type decides how it is read:
-/// `kubernetes.io/dockerconfigjson` and `kubernetes.io/dockercfg` by the entry that best matches
-/// the server, `kubernetes.io/basic-auth` by its own keys, `Opaque` by the two keys below and only with the label
-/// `regcred.dev/source: "true"`. No other type is a source.
-#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[x_kube(
-    crates(kube_core = "::kube_core"),
-    validation = Rule::new("has(self.usernameKey) == has(self.passwordKey)").message("give usernameKey and passwordKey together, or neither")
-)]
-#[serde(rename_all = "camelCase")]
-pub struct SecretRef {
-    /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-
-    /// Key of the user name, for a Secret of type Opaque. Such a Secret needs the label `regcred.dev/source: "true"`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub username_key: Option<String>,
-
-    /// Key of the password or token, for a Secret of type Opaque.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub password_key: Option<String>,
 }
 
 /// A `kubernetes.io/dockerconfigjson` (or dockercfg) Secret in the operator's source namespace.

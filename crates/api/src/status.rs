@@ -39,10 +39,14 @@ pub struct RegistryCredentialStatus {
     #[serde(default)]
     pub summary: Summary,
 
-    /// What each registry's source last gave.
+    /// What each server's source last gave, those of `dockerConfigSecretRefs` too; of more than 64 servers the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["server".into()]))]
     pub registries: Vec<RegistryStatus>,
+
+    /// The whole copy's fingerprint, as in the annotation `regcred.dev/fingerprint` of each copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 
     /// The first failures, by namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -124,12 +128,18 @@ pub struct Summary {
 pub struct RegistryStatus {
     /// The server, as in spec.
     pub server: String,
-    /// The kind of its source: `Secret`.
+    /// The kind of its source: `Secret`, `ECR`, `GCP`, `ACR`, `Quay`, `JFrog` or `Cloudsmith`.
     pub source: String,
     /// The first 8 hexadecimal digits of a keyed digest: the same here and there, or changed?
     pub fingerprint: String,
     /// When the credential was last seen to change.
     pub refreshed_at: Time,
+    /// When it expires, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+    /// When regcred asks for another token; absent where somebody else replaces the credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_refresh_at: Option<Time>,
 }
 
 /// One thing that is not in place.

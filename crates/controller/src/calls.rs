@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{GetParams, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::{Request, Status};
 use kube::runtime::events::{Recorder, Reporter};
@@ -67,6 +67,11 @@ impl Calls {
         self.own::<Lease>()
     }
 
+    /// ServiceAccounts of the source namespace.
+    pub(crate) fn own_service_accounts(&self) -> Objects {
+        self.own::<ServiceAccount>()
+    }
+
     fn own<K: Resource<DynamicType = ()>>(&self) -> Objects {
         let path = K::url_path(&(), Some(&self.source_namespace));
         Objects { client: self.client.clone(), paths: Request::new(path) }
@@ -96,6 +101,17 @@ impl Objects {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Posts to a subresource, as a TokenRequest is.
+    pub(crate) async fn create_of<T: DeserializeOwned>(
+        &self,
+        subresource: &str,
+        name: &str,
+        object: &impl Serialize,
+    ) -> kube::Result<T> {
+        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+        self.send(self.paths.create_subresource(subresource, name, &PostParams::default(), body)).await
     }
 
     pub(crate) async fn replace(&self, name: &str, object: &impl Serialize) -> kube::Result<()> {

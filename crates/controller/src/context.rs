@@ -1,5 +1,7 @@
 //! What the loops share, made in one place.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use regcred_index::{Index, Listed};
 use regcred_planner::{Ledger, Settings};
+use regcred_sources::{CloudSettings, Clouds, Mint, Tokens};
 use tokio::sync::{Notify, SetOnce, watch as signal};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +17,7 @@ use crate::cage::Cage;
 use crate::calls::Calls;
 use crate::client::{Clients, Pulse};
 use crate::clock::Clock;
+use crate::identities::ClusterIdentities;
 use crate::metrics::Metrics;
 use crate::unreadable::Unreadable;
 use crate::wake::Queues;
@@ -38,6 +42,29 @@ pub struct Options {
     pub verification_period: Duration,
     /// The clock of the system, but in a simulation.
     pub clock: Clock,
+    /// Who gives tokens.
+    pub issuers: Issuers,
+}
+
+/// Who gives tokens.
+#[derive(Clone)]
+pub enum Issuers {
+    /// The clouds and registries. Requests meant for a host of `endpoints` go to its address instead.
+    Clouds {
+        /// Addresses by host.
+        endpoints: BTreeMap<String, http::Uri>,
+    },
+    /// What stands in for them in a simulation.
+    Other(Arc<dyn Mint>),
+}
+
+impl fmt::Debug for Issuers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clouds { .. } => "Clouds",
+            Self::Other(_) => "Other",
+        })
+    }
 }
 
 /// How far the operator has come, for whoever waits for it.
@@ -122,17 +149,30 @@ pub(crate) struct Context {
     /// A RegistryCredential was visited: its sources were looked at, or its finalizer was written.
     pub(crate) visited: Notify,
     pub(crate) unreadable: Unreadable,
-    index: Mutex<Index>,
+    pub(crate) tokens: Tokens,
+    index: Arc<Mutex<Index>>,
     ledger: Mutex<Ledger>,
 }
 
 impl Context {
     pub(crate) fn new(clients: Clients, options: Options, metrics: Metrics, stage: Stage) -> Arc<Self> {
         let settings = Settings { target_names: options.target_names.clone() };
+        let index = Arc::new(Mutex::new(Index::new(settings, &options.source_namespace)));
+        let calls = Calls::new(clients.write, &options.source_namespace);
+        let mint: Arc<dyn Mint> = match &options.issuers {
+            Issuers::Clouds { endpoints } => {
+                let clock = options.clock.clone();
+                let settings = CloudSettings::new(Arc::new(move || clock.now()));
+                let settings = CloudSettings { endpoints: endpoints.clone(), ..settings };
+                Arc::new(Clouds::new(&settings, ClusterIdentities::new(calls.clone(), index.clone())))
+            }
+            Issuers::Other(mint) => mint.clone(),
+        };
         Arc::new(Self {
-            index: Mutex::new(Index::new(settings, &options.source_namespace)),
+            index,
+            tokens: Tokens::new(mint),
             ledger: Mutex::default(),
-            calls: Calls::new(clients.write, &options.source_namespace),
+            calls,
             watch_client: clients.watch,
             pulse: clients.pulse,
             queues: Queues::default(),

@@ -14,6 +14,7 @@
 //! | `cage` | whether the policies that limit the operator's token are in force |
 //! | `lease` | leader election: which replica works |
 //! | `fingerprint` | the keyed digest, and its key |
+//! | `identities` | ServiceAccounts and keys with which clouds are asked for tokens |
 //! | `client` | the two clients, and when a watch last delivered anything |
 //! | `unreadable` | objects that are skipped, each logged once |
 //! | `messages` | a test: every message of the product, graded |
@@ -28,6 +29,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod fingerprint;
+mod identities;
 mod lease;
 mod loops;
 #[cfg(test)]
@@ -52,7 +54,7 @@ use crate::fingerprint::FingerprintKey;
 pub use cage::Cage;
 pub use client::{Clients, Pulse};
 pub use clock::Clock;
-pub use context::{Options, Stage};
+pub use context::{Issuers, Options, Stage};
 pub use error::Error;
 pub use metrics::Metrics;
 
@@ -117,6 +119,7 @@ async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
 /// replica has replaced since. No status is final before the namespaces that are queued by now had their passes: lists
 /// come in any order, so a RegistryCredential may have been observed before the namespaces that it selects.
 fn start_over(context: &Context) {
+    context.tokens.forget();
     let mut index = context.index();
     for (name, _) in index.credentials().iter() {
         context.queues.await_passes(name);

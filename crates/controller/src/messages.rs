@@ -16,7 +16,7 @@ use regcred_planner::{
     Credential, Fault, Gate, InvalidSpec, Object, Observed, ResolvedRegistry, SelectorError, Settings,
     SourceNote, SourceState, StepError, Tally, report,
 };
-use regcred_sources::{Purpose, SourceError};
+use regcred_sources::{Held, Identity, Issuer, MintError, Purpose, SourceError, TokenRequest};
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -164,7 +164,35 @@ fn a_source_that_gives_nothing_is_told_with_its_secret() {
         SourceError::Invalid { .. } => SourceError::Invalid { secret: secret.clone(), key: ".dockerconfigjson", error: ConfigError::NoAuths }, "Secret s, key .dockerconfigjson: it has no object `auths`", Act("make it with");
         SourceError::Unusable { .. } => SourceError::Unusable { secret: secret.clone(), keys: ("user".to_owned(), "token".to_owned()), error: LoginError::NoPassword }, "Secret s, keys user and token: the password is empty", Act("give the password");
         SourceError::TooLarge => SourceError::TooLarge, "larger than a Secret may be", Act("use fewer or shorter");
+        SourceError::Token { .. } => token_error(MintError::late(&ecr())), "ghcr.io: Amazon ECR Public gave no token in half a minute", Wait("asked again");
         SourceError::Unavailable { .. } => SourceError::Unavailable { retry_after: Duration::ZERO }, "did not answer", Wait("asked again");
+    });
+    grade(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
+}
+
+fn ecr() -> TokenRequest {
+    TokenRequest { issuer: Issuer::EcrPublic { role: None }, identity: Identity::Operator }
+}
+
+fn token_error(error: MintError) -> SourceError {
+    SourceError::Token { server: Server::parse("ghcr.io").unwrap(), error, held: Held::Good }
+}
+
+#[test]
+fn a_cloud_that_gives_no_token_is_told_with_its_remedy() {
+    let (host, identity) =
+        ("sts.amazonaws.com".to_owned(), Identity::ServiceAccount("puller".to_owned()).to_string());
+    let (secret, retry_after) = ("keys".to_owned(), Duration::ZERO);
+    let advice = "let the role trust it";
+    let rows = rows!(MintError {
+        MintError::AccessDenied { .. } => MintError::AccessDenied { host: host.clone(), identity: identity.clone(), status: 403, code: Some("AccessDenied".to_owned()), advice }, "sts.amazonaws.com gives ServiceAccount puller no token (HTTP 403, AccessDenied)", Act(advice);
+        MintError::Throttled { .. } => MintError::Throttled { host: host.clone(), retry_after }, "sts.amazonaws.com answers that it gets too many requests", Wait("asked again");
+        MintError::Unavailable { .. } => MintError::Unavailable { host: host.clone(), what: "does not answer in 10 s".to_owned(), retry_after }, "sts.amazonaws.com does not answer in 10 s", Wait("asked again");
+        MintError::Unreadable { .. } => MintError::Unreadable { host: host.clone(), missing: "a token" }, "gave an answer without a token", Wait("asked again");
+        MintError::TokenRequest { .. } => crate::identities::not_allowed("puller"), "no token for ServiceAccount puller: the operator may not ask for one", Act("list puller in the chart value tokens.serviceAccounts");
+        MintError::Incomplete { .. } => MintError::Incomplete { identity: identity.clone(), missing: "role", advice: "annotate it" }, "ServiceAccount puller has no role", Act("annotate it");
+        MintError::NoIdentity { .. } => MintError::NoIdentity { secret: secret.clone(), why: "does not exist; create it" }, "Secret keys does not exist", Act("create it");
+        MintError::WrongHost { .. } => MintError::WrongHost { server: "ghcr.io".to_owned(), kind: "ECR" }, "ghcr.io is no registry of ECR", Act("name one of its own");
     });
     grade(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
 }
@@ -244,6 +272,8 @@ impl State {
             source: "Secret".to_owned(),
             fingerprint: "0".to_owned(),
             refreshed_at: Time(Timestamp::UNIX_EPOCH),
+            expires_at: None,
+            next_refresh_at: None,
         };
         let before = RegistryCredentialStatus { registries: vec![before], ..Default::default() };
         Self { before: Some(before), ..Self::in_place() }
@@ -251,13 +281,22 @@ impl State {
 
     fn source(reason: Reason) -> Self {
         let message = "Secret s does not exist; create it".to_owned();
-        Self { source: Some(SourceState::Failed { reason, message }), ..Self::default() }
+        Self {
+            source: Some(SourceState::Failed { reason, message, registries: Vec::new() }),
+            ..Self::default()
+        }
     }
 
     fn conflict() -> Self {
-        let message = "ghcr.io: Secret a and Secret b have different credentials; remove one".to_owned();
-        let note = Some(SourceNote { reason: Reason::SourceConflict, message });
-        let source = SourceState::Resolved { registries: Vec::new(), expires_at: None, note };
+        Self::noted(
+            Reason::SourceConflict,
+            "ghcr.io: Secret a and Secret b have different credentials; remove one",
+        )
+    }
+
+    fn noted(reason: Reason, message: &str) -> Self {
+        let note = Some(SourceNote { reason, message: message.to_owned() });
+        let source = SourceState::Resolved { registries: Vec::new(), note };
         Self { source: Some(source), ..Self::in_place() }
     }
 
@@ -328,8 +367,10 @@ fn resolved(fingerprint: &str) -> SourceState {
         server: "ghcr.io".to_owned(),
         kind: "Secret",
         fingerprint: fingerprint.to_owned(),
+        expires_at: None,
+        renew_at: None,
     };
-    SourceState::Resolved { registries: vec![registry], expires_at: None, note: None }
+    SourceState::Resolved { registries: vec![registry], note: None }
 }
 
 /// A RegistryCredential as it is observed.
@@ -387,6 +428,9 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
         SourceUnavailable => State::source(Reason::SourceUnavailable), "Secret s does not exist", Act("create it");
         AccessDenied => State::source(Reason::AccessDenied), "Secret s does not exist", Act("create it");
         Expired => State::source(Reason::Expired), "Secret s does not exist", Act("create it");
+        Throttled => State::source(Reason::Throttled), "Secret s does not exist", Act("create it");
+        TokenRequestFailed => State::source(Reason::TokenRequestFailed), "Secret s does not exist", Act("create it");
+        ExpiringSoon => State::noted(Reason::ExpiringSoon, "ghcr.io expires within 7 days; put a new credential into its source"), "ghcr.io expires within 7 days", Act("put a new credential");
         AllSynced => State::in_place(), "1 of 1 namespace in sync", Remedy::None;
         NameConflict => State::secret(StepError::NameConflict), "team-a: NameConflict", Act("delete it, or choose");
         TypeMismatch => State::secret(StepError::TypeMismatch), "team-a: TypeMismatch", Act("delete it, or choose");
@@ -405,7 +449,56 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
 
 /// What `kubectl apply` prints where a rule of the CRD refuses, and which words of it tell what to write. The API server
 /// puts the field before it.
-const RULES: [(&str, &str); 28] = [
+const RULES: [(&str, &str); 47] = [
+    ("auth needs exactly one member: serviceAccountRef or secretRef", "serviceAccountRef or secretRef"),
+    ("externalID goes with the role that asks for it; give roleARN, too", "give roleARN"),
+    ("externalID is made of letters, digits and _+=,.@:/-", "is made of letters"),
+    (
+        "organization is the organization's name in addresses: lower-case letters, digits, _ and -",
+        "lower-case letters",
+    ),
+    ("provider is the name of the OpenID Connect integration: letters, digits and ._-", "letters, digits"),
+    (
+        "service is the service account's name in addresses: lower-case letters, digits, _ and -",
+        "lower-case letters",
+    ),
+    ("source.acr needs a server of Azure Container Registry: NAME.azurecr.io, .cn or .us", "NAME.azurecr.io"),
+    (
+        "source.cloudsmith needs the server docker.cloudsmith.io, with or without a path; a domain of your own takes a token by secretRef",
+        "takes a token by secretRef",
+    ),
+    (
+        "source.ecr needs a server of Amazon ECR: 123456789012.dkr.ecr.REGION.amazonaws.com, *.dkr.ecr.REGION.amazonaws.com or public.ecr.aws",
+        "123456789012.dkr.ecr.REGION.amazonaws.com",
+    ),
+    (
+        "source.gcp needs a server of Google: LOCATION-docker.pkg.dev, gcr.io or LOCATION.gcr.io",
+        "LOCATION-docker.pkg.dev",
+    ),
+    (
+        "source.jfrog needs a server of JFrog's cloud: NAME.jfrog.io; an Artifactory of your own takes a token by secretRef",
+        "takes a token by secretRef",
+    ),
+    (
+        "source.quay needs the server quay.io, with or without a path; a Quay of your own takes a robot's password by secretRef",
+        "takes a robot's password by secretRef",
+    ),
+    (
+        "workloadIdentityProvider takes the token of a ServiceAccount; give auth.serviceAccountRef, too",
+        "give auth.serviceAccountRef",
+    ),
+    ("write clientID as a UUID", "as a UUID"),
+    ("write robot as organization+name, as in acme+puller", "as in acme+puller"),
+    ("write roleARN as arn:aws:iam::123456789012:role/NAME", "as arn:aws:iam"),
+    (
+        "write serviceAccount as an e-mail address, as in puller@project.iam.gserviceaccount.com",
+        "as in puller@",
+    ),
+    ("write tenantID as a UUID", "as a UUID"),
+    (
+        "write workloadIdentityProvider as projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER",
+        "as projects/NUMBER",
+    ),
     (
         "a label's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be",
         "must be a name",
@@ -414,7 +507,10 @@ const RULES: [(&str, &str); 28] = [
         "a label's value must be of letters, digits, -, _ and ., beginning and ending with a letter or digit",
         "must be of letters",
     ),
-    ("a wildcard would send the credential to every host that matches; name each server", "name each server"),
+    (
+        "a wildcard would send the credential to every host that matches; name each server (only source.ecr takes one, for the accounts of a region)",
+        "name each server",
+    ),
     (
         "an annotation's key must be a name of at most 63 letters, digits, -, _ and ., with a DNS name and / before it if need be",
         "must be a name",
@@ -461,7 +557,10 @@ const RULES: [(&str, &str); 28] = [
         "server must be host[:port][/path], in lower case, without user info and without a trailing slash; a port is at most 65535",
         "must be host[:port][/path]",
     ),
-    ("source needs exactly one member: secretRef", "exactly one member"),
+    (
+        "source needs exactly one member: secretRef, ecr, gcp, acr, quay, jfrog or cloudsmith",
+        "exactly one member",
+    ),
     (
         "target.conflictPolicy: Adopt needs deletionPolicy: Retain, so that an adopted Secret is never deleted",
         "needs deletionPolicy: Retain",

@@ -57,6 +57,11 @@ impl DockerConfig {
         Self { entries: entry.map(|login| (server.clone(), login)).into_iter().collect() }
     }
 
+    /// The servers.
+    pub fn keys(&self) -> impl Iterator<Item = &Server> {
+        self.entries.keys()
+    }
+
     /// The servers, by the names that people know.
     pub fn servers(&self) -> BTreeSet<String> {
         self.entries.keys().map(ToString::to_string).collect()

@@ -47,6 +47,10 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "REGCRED_VERIFICATION_HOURS", value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=720))]
     pub(crate) verification_hours: u16,
 
+    /// Where to send requests meant for a host that gives tokens, as in sts.amazonaws.com=https://vpce-1.example.com (repeatable)
+    #[arg(long = "token-endpoint", env = "REGCRED_TOKEN_ENDPOINT", value_name = "HOST=URL", value_delimiter = ',', value_parser = token_endpoint)]
+    pub(crate) token_endpoints: Vec<(String, http::Uri)>,
+
     /// Work without a lease: only for a single replica
     #[arg(long, env = "REGCRED_NO_LEASE")]
     pub(crate) no_lease: bool,
@@ -73,6 +77,14 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+fn token_endpoint(text: &str) -> Result<(String, http::Uri), String> {
+    let help = "write HOST=URL, as in sts.amazonaws.com=https://vpce-1.example.com";
+    let (host, url) = text.split_once('=').filter(|(host, _)| !host.is_empty()).ok_or(help)?;
+    let url: http::Uri = url.parse().map_err(|_| help)?;
+    let is_whole = matches!(url.scheme_str(), Some("https" | "http")) && url.authority().is_some();
+    if is_whole { Ok((host.to_owned(), url)) } else { Err(help.to_owned()) }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -82,6 +94,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn token_endpoints_are_a_host_and_an_address() {
+        let parsed = token_endpoint("sts.amazonaws.com=https://vpce-1.example.com/x").unwrap();
+        assert_eq!(
+            (&*parsed.0, parsed.1.to_string()),
+            ("sts.amazonaws.com", "https://vpce-1.example.com/x".to_owned())
+        );
+        for odd in ["sts.amazonaws.com", "=https://a", "a=b", "a=ftp://b", "a=https://"] {
+            assert!(token_endpoint(odd).is_err(), "{odd}");
+        }
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use regcred_api::Class;
 
-/// A credential is replaced at least so long before it expires: Pods may be pulling with it.
-const BEFORE_EXPIRY: Duration = Duration::from_mins(5);
-/// The shortest pause, also where a credential is about to expire.
-const SHORTEST: Duration = Duration::from_secs(10);
+/// The shortest pause before a look that is due at some time.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Over how long looks are spread that are due at one time: many may share a token.
+const SPREAD: Duration = Duration::from_secs(2);
 /// The first pause after a failure that a later try may cure, and the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_mins(5);
@@ -19,8 +19,8 @@ const LAST_RETRY: Duration = Duration::from_mins(5);
 pub enum Look {
     /// Every server has a credential.
     Resolved {
-        /// When the first of them expires, where that is known.
-        expires_at: Option<Timestamp>,
+        /// When another look may bring something else, where that is known.
+        next: Option<Timestamp>,
     },
     /// Some server has none.
     Failed {
@@ -37,15 +37,9 @@ pub enum Look {
 /// together.
 pub fn next_look(name: &str, look: &Look, interval: Duration, now: Timestamp) -> Duration {
     match *look {
-        Look::Resolved { expires_at: Some(at) } => {
-            let life = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-            let two_thirds = life * 2 / 3;
-            let early = spread(name, two_thirds / 10);
-            two_thirds
-                .saturating_sub(early)
-                .min(life.saturating_sub(BEFORE_EXPIRY))
-                .max(SHORTEST)
-                .min(interval)
+        Look::Resolved { next: Some(at) } => {
+            let until = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+            until.max(SHORTEST).min(interval) + spread(name, SPREAD)
         }
         Look::Failed { class: Class::Retry, retry_after, failures } => {
             let doubled = FIRST_RETRY.saturating_mul(1_u32 << (failures.max(1) - 1).min(16));
@@ -53,8 +47,9 @@ pub fn next_look(name: &str, look: &Look, interval: Duration, now: Timestamp) ->
             pause + spread(name, pause / 4)
         }
         // What is missing announces itself through its watch.
-        Look::Resolved { expires_at: None }
-        | Look::Failed { class: Class::Wait | Class::UserMustAct, .. } => interval,
+        Look::Resolved { next: None } | Look::Failed { class: Class::Wait | Class::UserMustAct, .. } => {
+            interval
+        }
     }
 }
 
@@ -76,37 +71,25 @@ mod tests {
         Timestamp::from_second(1_000_000).unwrap()
     }
 
-    fn resolved(life: Duration) -> Look {
-        Look::Resolved { expires_at: Some(now() + life) }
-    }
-
     fn failed(class: Class, retry_after: u64, failures: u32) -> Look {
         Look::Failed { class, retry_after: Duration::from_secs(retry_after), failures }
     }
 
     #[test]
     fn what_never_expires_is_looked_at_in_the_interval() {
-        assert_eq!(next_look("a", &Look::Resolved { expires_at: None }, HOUR, now()), HOUR);
+        assert_eq!(next_look("a", &Look::Resolved { next: None }, HOUR, now()), HOUR);
     }
 
     #[test]
-    fn what_expires_is_renewed_at_about_two_thirds_of_its_life() {
-        for name in ["a", "b", "c", "d"] {
-            let pause = next_look(name, &resolved(12 * HOUR), 24 * HOUR, now());
-            assert!((7 * HOUR..=8 * HOUR).contains(&pause), "{name}: {pause:?}");
-        }
-        assert_eq!(next_look("a", &resolved(12 * HOUR), HOUR, now()), HOUR, "the interval is the longest");
-    }
-
-    #[test]
-    fn what_expires_soon_is_renewed_five_minutes_before() {
-        let pause = next_look("a", &resolved(Duration::from_mins(6)), HOUR, now());
-        assert_eq!(pause, Duration::from_mins(1));
-        for life in [Duration::from_secs(1), Duration::from_mins(5)] {
-            assert_eq!(next_look("a", &resolved(life), HOUR, now()), SHORTEST);
-        }
-        let expired = Look::Resolved { expires_at: Some(now() - HOUR) };
-        assert_eq!(next_look("a", &expired, HOUR, now()), SHORTEST);
+    fn what_changes_at_a_known_time_is_looked_at_then_and_not_by_all_at_once() {
+        let pause = |name, life| next_look(name, &Look::Resolved { next: Some(now() + life) }, HOUR, now());
+        let pauses: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| pause(name, HOUR / 2)).collect();
+        assert!(pauses.iter().all(|pause| (HOUR / 2..=HOUR / 2 + SPREAD).contains(pause)), "{pauses:?}");
+        assert!(pauses.windows(2).any(|two| two[0] != two[1]), "{pauses:?}");
+        assert!(pause("a", 12 * HOUR) <= HOUR + SPREAD, "the interval is the longest");
+        assert!(pause("a", Duration::ZERO) >= SHORTEST);
+        let past = Look::Resolved { next: Some(now() - HOUR) };
+        assert!(next_look("a", &past, HOUR, now()) >= SHORTEST);
     }
 
     #[test]

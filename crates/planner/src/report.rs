@@ -10,6 +10,7 @@ use regcred_api::{
     RegistryStatus, ServiceAccountCounts, Summary, names,
 };
 
+use crate::copy::Payload;
 use crate::ledger::Tally;
 use crate::outcome::Fault;
 use crate::step::Object;
@@ -31,10 +32,8 @@ const ACCOUNT: &str = "ServiceAccount";
 pub enum SourceState {
     /// Every server has a credential.
     Resolved {
-        /// One for each entry of `spec.registries`.
+        /// One for each server that the copy has an entry for; of many only the first.
         registries: Vec<ResolvedRegistry>,
-        /// When the first credential expires, where that is known.
-        expires_at: Option<Timestamp>,
         /// What somebody has to know nevertheless.
         note: Option<SourceNote>,
     },
@@ -44,13 +43,16 @@ pub enum SourceState {
         reason: Reason,
         /// What is wrong, where, and what to do.
         message: String,
+        /// The servers that the copy has an entry for all the same; empty where nothing is known of it.
+        registries: Vec<ResolvedRegistry>,
     },
 }
 
 /// What somebody has to know of sources that gave a credential for every server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceNote {
-    /// `SourceConflict` where two of them differ, which `SourceReady` then reports; else `Resolved`.
+    /// `Expired` where one of them is over and `SourceConflict` where two of them differ, which `SourceReady` then
+    /// reports; `ExpiringSoon`; else `Resolved`.
     pub reason: Reason,
     /// What is wrong or not used, where, and what to do.
     pub message: String,
@@ -65,6 +67,10 @@ pub struct ResolvedRegistry {
     pub kind: &'static str,
     /// 8 hexadecimal digits of a keyed digest.
     pub fingerprint: String,
+    /// When its credential expires, where that is known.
+    pub expires_at: Option<Timestamp>,
+    /// When a token is to be replaced; `None` for what somebody else replaces.
+    pub renew_at: Option<Timestamp>,
 }
 
 /// Everything a status is made of.
@@ -110,6 +116,8 @@ pub fn report(
         namespaces: counts.namespaces,
         service_accounts: counts.service_accounts,
         summary: counts.summary,
+        fingerprint: payload(observed)
+            .map_or(old.fingerprint.clone(), |payload| Some(payload.fingerprint.clone())),
         registries: registries(old, observed.source, now),
         failures: failures(old, observed.tally),
         failures_omitted: observed.tally.failures.len().saturating_sub(MAX_FAILURES),
@@ -151,7 +159,7 @@ impl Counts {
             return Self { namespaces, service_accounts, summary: old.summary.clone() };
         }
         let Tally { namespaces, service_accounts, .. } = *observed.tally;
-        Self { namespaces, service_accounts, summary: summary(observed) }
+        Self { namespaces, service_accounts, summary: summary(old, observed) }
     }
 }
 
@@ -246,11 +254,11 @@ fn source_verdict(source: Option<&SourceState>) -> Option<Verdict> {
             Verdict::new(kind, ConditionStatus::True, Reason::Resolved, "every server has a credential")
         }
         SourceState::Resolved { note: Some(note), .. } => {
-            let settled = note.reason == Reason::Resolved;
+            let settled = matches!(note.reason, Reason::Resolved | Reason::ExpiringSoon);
             let status = if settled { ConditionStatus::True } else { ConditionStatus::False };
             Verdict::new(kind, status, note.reason, note.message.clone())
         }
-        SourceState::Failed { reason, message } => {
+        SourceState::Failed { reason, message, .. } => {
             Verdict::new(kind, ConditionStatus::False, *reason, message.clone())
         }
     })
@@ -434,7 +442,7 @@ fn conditions(
     verdicts.0.iter().map(condition).collect()
 }
 
-fn summary(observed: &Observed<'_>) -> Summary {
+fn summary(old: &RegistryCredentialStatus, observed: &Observed<'_>) -> Summary {
     let tally = observed.tally;
     let accounts_wanted = observed.credential.active_spec().is_some_and(|s| !s.service_accounts.is_none());
     Summary {
@@ -444,12 +452,15 @@ fn summary(observed: &Observed<'_>) -> Summary {
         } else {
             String::new()
         },
-        next_expiry: match observed.source {
-            Some(SourceState::Resolved { expires_at, .. }) => expires_at.map(|at| at.to_string()),
-            _ => None,
-        },
+        next_expiry: payload(observed).map_or(old.summary.next_expiry.clone(), |payload| {
+            payload.expires_at.map(|at| whole_second(at).0.to_string())
+        }),
         secret: observed.credential.spec.as_ref().map_or(String::new(), |spec| spec.target_name.to_string()),
     }
+}
+
+fn payload<'a>(observed: &Observed<'a>) -> Option<&'a Payload> {
+    observed.credential.copy.as_ref().map(|copy| &copy.payload)
 }
 
 /// A failed source keeps the last entries, because the copies still have that content.
@@ -458,7 +469,11 @@ fn registries(
     source: Option<&SourceState>,
     now: Timestamp,
 ) -> Vec<RegistryStatus> {
-    let Some(SourceState::Resolved { registries, .. }) = source else { return old.registries.clone() };
+    let registries = match source {
+        Some(SourceState::Resolved { registries, .. }) => registries,
+        Some(SourceState::Failed { registries, .. }) if !registries.is_empty() => registries,
+        _ => return old.registries.clone(),
+    };
     let entry = |resolved: &ResolvedRegistry| {
         let before = old.registries.iter().find(|before| before.server == resolved.server);
         let same = before.filter(|before| before.fingerprint == resolved.fingerprint);
@@ -467,6 +482,8 @@ fn registries(
             source: resolved.kind.to_owned(),
             fingerprint: resolved.fingerprint.clone(),
             refreshed_at: same.map_or(whole_second(now), |before| before.refreshed_at.clone()),
+            expires_at: resolved.expires_at.map(whole_second),
+            next_refresh_at: resolved.renew_at.map(whole_second),
         }
     };
     registries.iter().map(entry).collect()

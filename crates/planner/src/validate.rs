@@ -59,9 +59,7 @@ impl Validated {
 
     /// The Secrets of the source namespace that are its sources.
     pub fn source_secrets(&self) -> impl Iterator<Item = &str> {
-        let by_server = self.registries.iter().map(|registry| match &registry.source {
-            SourceMember::Secret(reference) => reference.name.as_str(),
-        });
+        let by_server = self.registries.iter().filter_map(|registry| registry.source.secret());
         by_server.chain(self.docker_config_secrets.iter().map(String::as_str))
     }
 }
@@ -245,8 +243,9 @@ fn registries(spec: &RegistryCredentialSpec) -> Result<Vec<Registry>, InvalidSpe
             return Err(InvalidSpec::DuplicateServer { index, server });
         }
         let source = registry.source.member().ok_or(InvalidSpec::NoSourceMember { index })?;
-        let SourceMember::Secret(secret) = &source;
-        if secret.username_key.is_some() != secret.password_key.is_some() {
+        if let SourceMember::Secret(secret) = &source
+            && secret.username_key.is_some() != secret.password_key.is_some()
+        {
             return Err(InvalidSpec::HalfAKeyPair { index });
         }
         registries.push(Registry { server, source });

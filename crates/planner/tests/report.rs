@@ -23,8 +23,10 @@ fn resolved(fingerprint: &str) -> SourceState {
         server: "ghcr.io".to_owned(),
         kind: "Secret",
         fingerprint: fingerprint.to_owned(),
+        expires_at: None,
+        renew_at: None,
     };
-    SourceState::Resolved { registries: vec![registry], expires_at: None, note: None }
+    SourceState::Resolved { registries: vec![registry], note: None }
 }
 
 fn tally(matched: usize, synced: usize, faults: &[(&str, Object, Reason)]) -> Tally {
@@ -124,7 +126,8 @@ fn what_a_user_must_mend_has_its_conditions() {
 }
 
 fn failed(reason: Reason) -> SourceState {
-    SourceState::Failed { reason, message: "Secret s does not exist; create it".to_owned() }
+    let message = "Secret s does not exist; create it".to_owned();
+    SourceState::Failed { reason, message, registries: Vec::new() }
 }
 
 #[test]
@@ -299,8 +302,11 @@ fn another_cause_of_the_same_reason_is_an_event() {
     assert_eq!(events_between(&first, &other), [(Reason::Rejected, note)]);
     let renamed = |who: &str| failing(Reason::Contested, &format!("the field manager \"{who}\" changes it"));
     assert_eq!(events_between(&renamed("a"), &renamed("b")), [], "a tenant's text alone is no news");
-    let source =
-        |message: &str| SourceState::Failed { reason: Reason::SourceInvalid, message: message.to_owned() };
+    let source = |message: &str| SourceState::Failed {
+        reason: Reason::SourceInvalid,
+        message: message.to_owned(),
+        registries: Vec::new(),
+    };
     let (plain, none) = (credential(&json!({})), tally(1, 0, &[]));
     let (before, other) = (source("Secret s has no key a"), source("Secret s, key b: the password is empty"));
     let (status, _) = report(None, &observed(&plain, Some(&before), &none), at(0));

@@ -1,11 +1,13 @@
 //! Why a source gave nothing. Names objects and keys; never quotes what is in them.
 
+use std::fmt;
 use std::time::Duration;
 
 use regcred_api::{Class, Reason, names};
-use regcred_dockerconfig::{ConfigError, LoginError};
+use regcred_dockerconfig::{ConfigError, LoginError, Server};
 
 use crate::secret::Purpose;
+use crate::token::MintError;
 
 /// Why a source gave nothing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -48,6 +50,16 @@ pub enum SourceError {
     /// The Secret is the operator's own.
     #[error("Secret {} is regcred's own key, and no source; name another", names::FINGERPRINT_KEY_SECRET)]
     FingerprintKey,
+    /// A cloud or a registry gave no new token.
+    #[error("{server}: {error}{held}")]
+    Token {
+        /// The server.
+        server: Server,
+        /// Why.
+        error: MintError,
+        /// What the copies hold meanwhile.
+        held: Held,
+    },
     /// The Secret's type needs the names of its keys.
     #[error(
         "Secret {secret} is of type Opaque; name its keys with usernameKey and passwordKey, or use kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth"
@@ -105,12 +117,35 @@ pub enum SourceError {
     },
 }
 
+/// What the copies hold for a server whose new token did not come. Its text ends a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Held {
+    /// A token that is still good.
+    Good,
+    /// No entry: the last token has expired, and an expired entry fails even pulls that need none.
+    Expired,
+    /// What they held when this process started.
+    Unknown,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Good => "; copies keep the last token until it expires",
+            Self::Expired => "; the last token has expired, and copies have no entry for this server until there is a new one",
+            Self::Unknown => "; copies stay as they are",
+        })
+    }
+}
+
 impl SourceError {
     /// The reason of the condition `SourceReady`.
     pub const fn reason(&self) -> Reason {
         match self {
             Self::NotFound { .. } => Reason::SourceNotFound,
             Self::Unavailable { .. } => Reason::SourceUnavailable,
+            Self::Token { held: Held::Expired, .. } => Reason::Expired,
+            Self::Token { error, .. } => error.reason(),
             Self::NotLabelled { .. }
             | Self::NoSourceType { .. }
             | Self::MadeForAnother { .. }
@@ -129,6 +164,7 @@ impl SourceError {
         match self {
             Self::NotFound { .. } => Class::Wait,
             Self::Unavailable { .. } => Class::Retry,
+            Self::Token { error, .. } => error.class(),
             Self::NotLabelled { .. }
             | Self::NoSourceType { .. }
             | Self::MadeForAnother { .. }
@@ -146,6 +182,7 @@ impl SourceError {
     pub const fn retry_after(&self) -> Duration {
         match self {
             Self::Unavailable { retry_after } => *retry_after,
+            Self::Token { error, .. } => error.retry_after(),
             _ => Duration::ZERO,
         }
     }

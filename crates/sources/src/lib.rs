@@ -4,23 +4,53 @@
 //! |---|---|
 //! | `lib.rs` | [`resolve`]: all sources of one RegistryCredential, in the order in which they win |
 //! | `secret` | a Secret of the source namespace, read by its type |
+//! | `token` | tokens that clouds give: what is asked for, and why none came |
+//! | `tokens` | each token asked for once, and kept until near its end |
+//! | `request` | what a source of the spec asks for, held to the hosts of its kind |
+//! | `clouds` | every cloud and registry that gives tokens, behind one face |
+//! | `aws`, `aws_identity`, `sigv4` | Amazon ECR; who asks for it; its signature |
+//! | `google`, `azure`, `exchange` | Artifact Registry; ACR; Quay, JFrog and Cloudsmith |
+//! | `identities` | what the clouds ask of the cluster |
+//! | `http`, `refusal`, `expiry`, `hidden` | the one HTTP client; the word by which an issuer refuses; when a token ends; texts of JSON that cannot be printed |
+//! | `end` | when a password that somebody wrote expires |
 //! | `error` | why a source gave nothing |
 //!
 //! ARCHITECTURE.md lists the files that a new kind of source adds to. Looking at a source is asynchronous because
 //! most kinds will ask a network.
 
+mod aws;
+mod aws_identity;
+mod azure;
+mod clouds;
+mod end;
 mod error;
+mod exchange;
+mod expiry;
+mod google;
+mod hidden;
+mod http;
+mod identities;
+mod refusal;
+mod request;
 mod secret;
+mod sigv4;
+mod token;
+mod tokens;
 
 use std::fmt;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use jiff::Timestamp;
-use regcred_api::SourceMember;
+use regcred_api::{SecretRef, SourceMember};
 use regcred_dockerconfig::{Conflict, DockerConfig, Login, Merged, Server};
 
-pub use error::SourceError;
+pub use clouds::{Clock, CloudSettings, Clouds, Environment};
+pub use error::{Held, SourceError};
+pub use identities::Identities;
 pub use secret::{Purpose, SourceSecret};
+pub use token::{AssumedRole, Identity, Issuer, Mint, MintError, Token, TokenRequest};
+pub use tokens::{Given, Tokens};
 
 /// Gives the Secrets of the source namespace, by name.
 pub trait SecretReader {
@@ -37,27 +67,8 @@ pub struct Sources<'a> {
     pub docker_config_secrets: &'a [String],
 }
 
-/// What one source gave for one server.
-pub struct Token {
-    /// User and password.
-    pub login: Login,
-    /// When it expires, where that is known.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// What the sources gave.
-pub struct Resolved {
-    /// All entries.
-    pub config: DockerConfig,
-    /// Where two sources gave different credentials for one server.
-    pub overridden: Vec<Overridden>,
-    /// Entries of whole configurations that have no user and password.
-    pub left_out: Vec<LeftOut>,
-    /// When the first of them expires, where that is known.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// Why the sources gave nothing, and for which server; `None` where no entry of `registries` is the cause.
+/// Why the sources gave nothing, and for which server; `None` where no entry of `registries` is the cause, or where the
+/// error names it.
 #[derive(Debug)]
 pub struct Failed {
     /// The server.
@@ -69,6 +80,42 @@ pub struct Failed {
 impl From<SourceError> for Failed {
     fn from(error: SourceError) -> Self {
         Self { server: None, error }
+    }
+}
+
+/// What the sources gave.
+pub struct Resolved {
+    /// All entries.
+    pub config: DockerConfig,
+    /// The servers of the spec that have an entry, in its order.
+    pub opened: Vec<Opened>,
+    /// Servers of the spec that got no new token: they have the former one, or none once that has expired.
+    pub failed: Vec<SourceError>,
+    /// Where two sources gave different credentials for one server.
+    pub overridden: Vec<Overridden>,
+    /// Entries of whole configurations that have no user and password.
+    pub left_out: Vec<LeftOut>,
+    /// Secrets whose annotation says an end that is no time.
+    pub odd_ends: Vec<String>,
+    /// When looking again may bring something else, where that is known.
+    pub next: Option<Timestamp>,
+}
+
+/// A server of the spec that has an entry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Opened {
+    /// The server.
+    pub server: Server,
+    /// When its credential expires, where that is known.
+    pub expires_at: Option<Timestamp>,
+    /// When a token is to be replaced; `None` for what somebody wrote, which is replaced by them.
+    pub renew_at: Option<Timestamp>,
+}
+
+impl Resolved {
+    /// When the first credential expires, where that is known.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.opened.iter().filter_map(|opened| opened.expires_at).min()
     }
 }
 
@@ -113,25 +160,50 @@ impl fmt::Display for LeftOut {
 
 /// Whether looking at this source asks a network. A start waits for the others before it writes.
 pub const fn needs_network(source: &SourceMember) -> bool {
-    match source {
-        SourceMember::Secret(_) => false,
-    }
+    !matches!(source, SourceMember::Secret(_))
 }
 
-/// Resolves every source. One that fails fails all: a configuration that lacks a server is never
-/// passed off as the whole.
-pub async fn resolve(sources: Sources<'_>, secrets: &impl SecretReader) -> Result<Resolved, Failed> {
-    let (mut configs, mut names, mut expiries, mut left_out) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (server, source) in sources.registries {
-        let failed = |error| Failed { server: Some(server.clone()), error };
-        let token = token_for(server, source, secrets).await.map_err(failed)?;
-        configs.push(DockerConfig::single(server.clone(), token.login));
+/// What looking at the sources needs besides them.
+pub struct Means<'a, S> {
+    /// The Secrets of the source namespace.
+    pub secrets: &'a S,
+    /// The tokens that are known, and who gives more.
+    pub tokens: &'a Tokens,
+    /// Whether somebody asked for new tokens.
+    pub refresh: bool,
+    /// The time.
+    pub now: &'a (dyn Fn() -> Timestamp + Sync),
+}
+
+/// What one source gave for one server.
+struct Answer {
+    login: Option<Login>,
+    expires_at: Option<Timestamp>,
+    /// When a token may be replaced, or asked for again.
+    next: Option<Timestamp>,
+    failure: Option<SourceError>,
+    odd_end: Option<String>,
+}
+
+/// Resolves every source, all at once. One that gives nothing fails all, as a configuration that lacks a server is never
+/// passed off as the whole: unless it is certain that what the server had has expired.
+pub async fn resolve<S: SecretReader + Sync>(
+    sources: Sources<'_>,
+    means: &Means<'_, S>,
+) -> Result<Resolved, Failed> {
+    let answers = sources.registries.iter().map(|(server, source)| answer(server, source, means));
+    let answers: Vec<_> = join_all(answers).await.into_iter().collect::<Result<_, _>>()?;
+    let (mut configs, mut names, mut left_out, mut opened) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for ((server, source), answer) in sources.registries.iter().zip(&answers) {
+        let Some(login) = answer.login.clone() else { continue };
+        configs.push(DockerConfig::single(server.clone(), login));
         names.push(name_of(source));
-        expiries.extend(token.expires_at);
+        let renew_at = answer.next.filter(|_| needs_network(source));
+        opened.push(Opened { server: server.clone(), expires_at: answer.expires_at, renew_at });
     }
     for name in sources.docker_config_secrets {
-        let secret = secrets.read(name).ok_or_else(|| SourceError::NotFound { secret: name.clone() })?;
+        let secret =
+            means.secrets.read(name).ok_or_else(|| SourceError::NotFound { secret: name.clone() })?;
         let whole = secret.whole(name)?;
         configs.push(whole.config);
         names.push(format!("Secret {name}"));
@@ -148,32 +220,81 @@ pub async fn resolve(sources: Sources<'_>, secrets: &impl SecretReader) -> Resul
     };
     Ok(Resolved {
         config,
+        opened,
         overridden: conflicts.into_iter().map(overridden).collect(),
         left_out,
-        expires_at: expiries.into_iter().min(),
+        next: answers.iter().filter_map(|answer| answer.next).min(),
+        odd_ends: answers.iter().filter_map(|answer| answer.odd_end.clone()).collect(),
+        failed: answers.into_iter().filter_map(|answer| answer.failure).collect(),
     })
 }
 
 fn name_of(source: &SourceMember) -> String {
     match source {
         SourceMember::Secret(reference) => format!("Secret {}", reference.name),
+        other => other.kind().to_owned(),
     }
 }
 
-#[expect(clippy::unused_async, reason = "every source but a Secret asks a network")]
-async fn token_for(
+async fn answer<S: SecretReader + Sync>(
     server: &Server,
     source: &SourceMember,
-    secrets: &impl SecretReader,
-) -> Result<Token, SourceError> {
-    match source {
-        SourceMember::Secret(reference) => {
-            let secret = secrets
-                .read(&reference.name)
-                .ok_or_else(|| SourceError::NotFound { secret: reference.name.clone() })?;
-            Ok(Token { login: secret.credential(reference, server)?, expires_at: None })
-        }
+    means: &Means<'_, S>,
+) -> Result<Answer, Failed> {
+    if let SourceMember::Secret(reference) = source {
+        let failed = |error| Failed { server: Some(server.clone()), error };
+        return written(server, reference, means.secrets).map_err(failed);
     }
+    let version = |name: &str| means.secrets.read(name).map(|secret| secret.version.clone());
+    let request = TokenRequest::new(server, source, version);
+    Ok(minted(server, &request.map_err(|error| failure(server, error, Held::Unknown))?, means).await?)
+}
+
+/// What somebody wrote into a Secret.
+fn written(
+    server: &Server,
+    reference: &SecretRef,
+    secrets: &impl SecretReader,
+) -> Result<Answer, SourceError> {
+    let name = &reference.name;
+    let secret = secrets.read(name).ok_or_else(|| SourceError::NotFound { secret: name.clone() })?;
+    let login = secret.credential(reference, server)?;
+    Ok(Answer {
+        expires_at: secret.end(&login),
+        login: Some(login),
+        next: None,
+        failure: None,
+        odd_end: secret.has_odd_end().then(|| name.clone()),
+    })
+}
+
+/// What a cloud or a registry gives.
+async fn minted<S: SecretReader + Sync>(
+    server: &Server,
+    request: &TokenRequest,
+    means: &Means<'_, S>,
+) -> Result<Answer, SourceError> {
+    let Given { token, error, next, expired } = means.tokens.get(request, means.refresh, means.now).await;
+    let held = match &token {
+        Some(_) => Held::Good,
+        None if expired => Held::Expired,
+        None => Held::Unknown,
+    };
+    let failure = error.map(|error| failure(server, error, held));
+    match failure {
+        Some(failure) if held == Held::Unknown => Err(failure),
+        failure => Ok(Answer {
+            login: token.as_ref().map(|token| token.login.clone()),
+            expires_at: token.as_ref().and_then(|token| token.expires_at),
+            next: Some(next),
+            failure,
+            odd_end: None,
+        }),
+    }
+}
+
+fn failure(server: &Server, error: MintError, held: Held) -> SourceError {
+    SourceError::Token { server: server.clone(), error, held }
 }
 
 #[cfg(test)]
@@ -182,6 +303,7 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
+    use futures::future::BoxFuture;
     use regcred_api::{Reason, SecretRef, names};
     use regcred_dockerconfig::SecretBytes;
 
@@ -195,11 +317,20 @@ mod tests {
         }
     }
 
+    struct NoCloud;
+
+    impl Mint for NoCloud {
+        fn mint<'a>(&'a self, _request: &'a TokenRequest) -> BoxFuture<'a, Result<Token, MintError>> {
+            panic!("a Secret needs no cloud")
+        }
+    }
+
     fn shop() -> Shop {
         let secret = |kind: &str, data: &[(&str, &str)]| {
             let bytes = |value: &str| SecretBytes::from(value.as_bytes().to_vec());
             let data = data.iter().map(|(key, value)| ((*key).to_owned(), bytes(value))).collect();
-            Arc::new(SourceSecret { kind: kind.to_owned(), labelled: false, purpose: None, data })
+            let (kind, version) = (kind.to_owned(), "u/1".to_owned());
+            Arc::new(SourceSecret { kind, version, labelled: false, expires_at: None, purpose: None, data })
         };
         let auths = r#"{"auths":{"ghcr.io":{"auth":"b3RoZXI6cA=="},"quay.io":{"auth":"dTpw"},"https://index.docker.io/v1/":{}}}"#;
         Shop(BTreeMap::from([
@@ -219,8 +350,10 @@ mod tests {
             .collect();
         let configs: Vec<_> = configs.iter().map(|name| (*name).to_owned()).collect();
         let sources = Sources { registries: &registries, docker_config_secrets: &configs };
-        let shop = shop();
-        match pin!(resolve(sources, &shop)).poll(&mut Context::from_waker(Waker::noop())) {
+        let tokens = Tokens::new(Arc::new(NoCloud));
+        let now = || Timestamp::UNIX_EPOCH;
+        let means = Means { secrets: &shop(), tokens: &tokens, refresh: false, now: &now };
+        match pin!(resolve(sources, &means)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
             Poll::Pending => panic!("a Secret made it wait"),
         }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use regcred_api::{SecretRef, names};
 use regcred_dockerconfig::{ConfigError, Login, SecretBytes, Server, Whole, WrittenConfig};
 
-use crate::SourceError;
+use crate::{SourceError, end};
 
 /// Types of Secrets that Kubernetes defines for credentials (k8s.io/api/core/v1/types.go), with
 /// the keys it prescribes for them.
@@ -24,8 +25,12 @@ type Parse = fn(&[u8]) -> Result<WrittenConfig, ConfigError>;
 pub struct SourceSecret {
     /// Its type.
     pub kind: String,
+    /// Its UID and `resourceVersion`: another version may hold another credential.
+    pub version: String,
     /// It has the label that makes a Secret of type Opaque a source.
     pub labelled: bool,
+    /// The end of its credential, as its annotation has it.
+    pub expires_at: Option<String>,
     /// What it is made for, where that is something else.
     pub purpose: Option<Purpose>,
     /// Its data, decoded from base64.
@@ -39,6 +44,8 @@ pub enum Purpose {
     Copy,
     /// It belongs to a ServiceAccount, and holds a token of it.
     ServiceAccount,
+    /// It holds keys with which a cloud is asked for tokens.
+    Identity,
 }
 
 impl fmt::Display for Purpose {
@@ -46,6 +53,7 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Self::Copy => "is a copy, by regcred's marks on it",
             Self::ServiceAccount => "holds a token of a ServiceAccount",
+            Self::Identity => "holds keys of an identity, by its label",
         })
     }
 }
@@ -78,6 +86,19 @@ impl SourceSecret {
             keys: (keys.0.to_owned(), keys.1.to_owned()),
             error,
         })
+    }
+
+    /// When this credential of it expires, as far as anybody says so: the annotation, a key, or the token itself.
+    pub fn end(&self, login: &Login) -> Option<Timestamp> {
+        let keyed = end::KEYS.iter().filter_map(|key| self.data.get(*key));
+        let keyed = keyed.filter_map(|value| end::time(std::str::from_utf8(value.expose()).ok()?));
+        let written = self.expires_at.as_deref().and_then(end::time);
+        keyed.chain(written).chain(end::of_token(login.password())).min()
+    }
+
+    /// Whether its annotation says an end that is no time.
+    pub fn has_odd_end(&self) -> bool {
+        self.expires_at.as_deref().is_some_and(|text| end::time(text).is_none())
     }
 
     /// All entries of a docker configuration.
@@ -135,7 +156,14 @@ mod tests {
     fn secret(kind: &str, data: &[(&str, &str)]) -> SourceSecret {
         let data =
             data.iter().map(|(key, value)| ((*key).to_owned(), SecretBytes::from(value.as_bytes().to_vec())));
-        SourceSecret { kind: kind.to_owned(), labelled: true, purpose: None, data: data.collect() }
+        SourceSecret {
+            kind: kind.to_owned(),
+            version: "u/1".to_owned(),
+            labelled: true,
+            expires_at: None,
+            purpose: None,
+            data: data.collect(),
+        }
     }
 
     fn reference(keys: Option<(&str, &str)>) -> SecretRef {
@@ -176,6 +204,7 @@ mod tests {
         let made_for = |kind, purpose| SourceSecret { purpose: Some(purpose), ..secret(kind, &basic) };
         let unlabelled = SourceSecret { labelled: false, ..secret(OPAQUE, &basic) };
         for (secret, says) in [
+            (made_for(OPAQUE, Purpose::Identity), "keys of an identity"),
             (unlabelled, "label it if it may be handed out"),
             (secret("kubernetes.io/tls", &basic), "is of type kubernetes.io/tls"),
             (secret("helm.sh/release.v1", &basic), "is of type helm.sh/release.v1"),
@@ -191,11 +220,24 @@ mod tests {
         let server = Server::parse("ghcr.io").unwrap();
         let key = SecretRef { name: names::FINGERPRINT_KEY_SECRET.to_owned(), ..reference(keys) };
         assert_eq!(secret(OPAQUE, &basic).credential(&key, &server).err(), Some(SourceError::FingerprintKey));
-        for purpose in [Purpose::Copy, Purpose::ServiceAccount] {
+        for purpose in [Purpose::Copy, Purpose::ServiceAccount, Purpose::Identity] {
             let whole =
                 SourceSecret { purpose: Some(purpose), ..secret(JSON.0, &[(JSON.1, AUTHS)]) }.whole("bot");
             assert!(matches!(whole.err(), Some(SourceError::MadeForAnother { .. })), "{purpose:?}");
         }
+    }
+
+    #[test]
+    fn the_earliest_end_that_anybody_says_counts() {
+        let login = Login::new(b"u", b"p").unwrap();
+        let basic = [("username", "u"), ("password", "p"), ("expires_at", "2027-03-01"), ("expiry", "never")];
+        let end = |secret: SourceSecret| secret.end(&login).map(|at| at.to_string());
+        assert_eq!(end(secret(BASIC_AUTH, &basic[..2])), None);
+        assert_eq!(end(secret(BASIC_AUTH, &basic)).as_deref(), Some("2027-03-01T00:00:00Z"));
+        let annotated =
+            |text: &str| SourceSecret { expires_at: Some(text.to_owned()), ..secret(BASIC_AUTH, &basic) };
+        assert_eq!(end(annotated("2027-02-01")).as_deref(), Some("2027-02-01T00:00:00Z"));
+        assert!(annotated("soon").has_odd_end() && !annotated("2027-02-01").has_odd_end());
     }
 
     #[test]

@@ -176,7 +176,7 @@ mod tests {
             servers: ["ghcr.io".to_owned()].into(),
             expires_at: None,
         };
-        let state = SourceState::Resolved { registries: Vec::new(), expires_at: None, note: None };
+        let state = SourceState::Resolved { registries: Vec::new(), note: None };
         let spec = spec.expect("a spec whose sources are wanted");
         let look = SourceLook { spec, request: None, state, payload: Some(payload), retrying: false };
         index.take_look(&name(), look);

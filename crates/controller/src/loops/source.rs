@@ -5,13 +5,14 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use regcred_api::{Class, Reason, names};
 use regcred_dockerconfig::Server;
 use regcred_index::SourceLook;
-use regcred_planner::{
-    Look, Payload, Registry, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, next_look,
+use regcred_planner::{Look, Payload, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, next_look};
+use regcred_sources::{
+    Failed, Means, Opened, Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve,
 };
-use regcred_sources::{Failed, Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve};
 use tokio::time::Instant;
 
 use super::next;
@@ -21,6 +22,12 @@ use crate::fingerprint::FingerprintKey;
 
 /// How many servers a message names.
 const NAMED_IN_MESSAGE: usize = 3;
+/// How many servers a status tells of.
+const MAX_REGISTRIES: usize = 64;
+/// The kind of source of a server that came with a whole configuration.
+const OF_CONFIGURATION: &str = "Secret";
+/// How long before its end somebody is told to replace a credential.
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Takes RegistryCredentials from the queue until the operator is told to stop.
 pub(crate) async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
@@ -38,31 +45,48 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
         Some((spec, entry.object.uid.clone(), entry.object.requested_at.clone(), entry.failed_looks))
     });
     let Some((spec, uid, request, failed_before)) = wanted else { return };
-    let given = resolve_in_time(context, &spec).await;
-    context.metrics.source_resolved(given.is_ok());
-    let retrying = given.as_ref().is_err_and(|failed| failed.error.class() == Class::Retry);
+    let refresh = request.is_some() && entry_request_is_new(context, name, request.as_ref());
+    let given = resolve_in_time(context, &spec, refresh).await;
+    context.metrics.source_resolved(given.as_ref().is_ok_and(|resolved| resolved.failed.is_empty()));
+    let now = context.now();
     let (state, payload, outcome) = match given {
         Ok(resolved) => {
-            let outcome = Look::Resolved { expires_at: resolved.expires_at };
-            (resolved_state(key, &uid, &spec, &resolved), Some(payload(key, &uid, &resolved)), outcome)
+            let state = state_of(context, key, name, &uid, &spec, &resolved);
+            (state, Some(payload(key, &uid, &resolved)), Look::Resolved { next: next_change(&resolved, now) })
         }
         Err(failed) => {
             let outcome = failed_look(&failed.error, failed_before + 1);
             (failed_state(context, name, &spec, &failed), None, outcome)
         }
     };
-    let pause = next_look(name, &outcome, spec.refresh_interval, context.now());
+    let retrying = matches!(outcome, Look::Failed { class: Class::Retry, .. });
+    let pause = next_look(name, &outcome, spec.refresh_interval, now);
     take(context, name, SourceLook { spec, request, state, payload, retrying });
     context.queues.sources.push_at(name.clone(), Instant::now() + pause);
     context.queues.status(name.clone());
 }
 
-/// A source that does not answer keeps its worker no longer than a call may take.
-async fn resolve_in_time(context: &Context, spec: &Validated) -> Result<Resolved, Failed> {
+/// Whether somebody asked for a refresh that was not acted on yet.
+fn entry_request_is_new(context: &Context, name: &Arc<str>, request: Option<&String>) -> bool {
+    context.index().credential(name).is_some_and(|entry| entry.handled_request.as_ref() != request)
+}
+
+/// A source that does not answer keeps its worker no longer than a token and a call may take.
+async fn resolve_in_time(context: &Context, spec: &Validated, refresh: bool) -> Result<Resolved, Failed> {
     let registries: Vec<_> = spec.registries.iter().map(|r| (r.server.clone(), r.source.clone())).collect();
     let sources = Sources { registries: &registries, docker_config_secrets: &spec.docker_config_secrets };
-    let given = tokio::time::timeout(DEADLINE, resolve(sources, &IndexedSecrets(context))).await;
+    let (secrets, now) = (IndexedSecrets(context), || context.now());
+    let means = Means { secrets: &secrets, tokens: &context.tokens, refresh, now: &now };
+    let given = tokio::time::timeout(2 * DEADLINE, resolve(sources, &means)).await;
     given.unwrap_or_else(|_| Err(SourceError::Unavailable { retry_after: Duration::ZERO }.into()))
+}
+
+/// When another look may bring something else: a token is due, or what somebody wrote comes near its end.
+fn next_change(resolved: &Resolved, now: Timestamp) -> Option<Timestamp> {
+    let written = resolved.opened.iter().filter(|opened| opened.renew_at.is_none());
+    let ends = written.filter_map(|opened| opened.expires_at);
+    let turns = ends.flat_map(|end| [end - SOON, end]).filter(|at| *at > now);
+    resolved.next.into_iter().chain(turns).min()
 }
 
 fn take(context: &Context, name: &Arc<str>, look: SourceLook) {
@@ -88,7 +112,7 @@ fn failed_state(context: &Context, name: &Arc<str>, spec: &Validated, failed: &F
     let Failed { server, error } = failed;
     let (reason, message) = (error.reason(), of_several(server.as_ref(), others, located(context, error)));
     tracing::info!(credential = %name, %reason, message, "a source gives no credential; copies stay as they are");
-    SourceState::Failed { reason, message }
+    SourceState::Failed { reason, message, registries: Vec::new() }
 }
 
 /// Where there are other sources: the server that lacks a credential, and that the others wait, as a copy without one of
@@ -113,7 +137,9 @@ fn located(context: &Context, error: &SourceError) -> String {
         SourceError::NotLabelled { secret } => {
             format!("{error}: kubectl label secret -n {namespace} {secret} {}=true", names::SOURCE_LABEL)
         }
-        SourceError::Unavailable { .. } | SourceError::TooLarge => error.to_string(),
+        SourceError::Unavailable { .. } | SourceError::TooLarge | SourceError::Token { .. } => {
+            error.to_string()
+        }
         _ => format!("{error} (source namespace: {namespace})"),
     }
 }
@@ -128,31 +154,80 @@ fn payload(key: &FingerprintKey, uid: &Uid, resolved: &Resolved) -> Payload {
         fingerprint: key.fingerprint(uid, &content),
         content,
         servers: resolved.config.servers().into_iter().collect(),
-        expires_at: resolved.expires_at,
+        expires_at: resolved.expires_at(),
     }
 }
 
-fn resolved_state(key: &FingerprintKey, uid: &Uid, spec: &Validated, resolved: &Resolved) -> SourceState {
-    let registry = |registry: &Registry| ResolvedRegistry {
-        server: registry.server.to_string(),
-        kind: registry.source.kind(),
-        fingerprint: key.short(uid, &resolved.config.only(&registry.server).render()),
+fn state_of(
+    context: &Context,
+    key: &FingerprintKey,
+    name: &Arc<str>,
+    uid: &Uid,
+    spec: &Validated,
+    resolved: &Resolved,
+) -> SourceState {
+    let registries = registries(key, uid, spec, resolved);
+    let Some(first) = resolved.failed.first() else {
+        return SourceState::Resolved { registries, note: note(resolved, context.now()) };
     };
-    SourceState::Resolved {
-        registries: spec.registries.iter().map(registry).collect(),
-        expires_at: resolved.expires_at,
-        note: note(resolved),
-    }
+    let reason = first.reason();
+    let message = listed(&resolved.failed, "; ");
+    tracing::info!(credential = %name, %reason, message, "a token is not renewed");
+    SourceState::Failed { reason, message, registries }
 }
 
-/// What somebody has to know of sources that gave everything: which of two credentials counts, or what was left out.
-fn note(resolved: &Resolved) -> Option<SourceNote> {
-    let (overridden, left_out) = (listed(&resolved.overridden, "; "), listed(&resolved.left_out, ", "));
-    if !overridden.is_empty() {
-        return Some(SourceNote { reason: Reason::SourceConflict, message: overridden });
-    }
-    let message = format!("left out, as they lack a user, a password or both: {left_out}");
-    (!left_out.is_empty()).then_some(SourceNote { reason: Reason::Resolved, message })
+/// The servers of the spec in its order, then those of whole configurations.
+fn registries(
+    key: &FingerprintKey,
+    uid: &Uid,
+    spec: &Validated,
+    resolved: &Resolved,
+) -> Vec<ResolvedRegistry> {
+    let of_spec = resolved.opened.iter().map(|opened| (&opened.server, Some(opened)));
+    let is_of_spec = |server: &Server| resolved.opened.iter().any(|opened| opened.server == *server);
+    let others = resolved.config.keys().filter(|server| !is_of_spec(server));
+    let registry = |(server, opened): (&Server, Option<&Opened>)| {
+        let source = spec.registries.iter().find(|own| own.server == *server);
+        ResolvedRegistry {
+            server: server.to_string(),
+            kind: source.map_or(OF_CONFIGURATION, |registry| registry.source.kind()),
+            fingerprint: key.short(uid, &resolved.config.only(server).render()),
+            expires_at: opened.and_then(|opened| opened.expires_at),
+            renew_at: opened.and_then(|opened| opened.renew_at),
+        }
+    };
+    of_spec.chain(others.map(|server| (server, None))).take(MAX_REGISTRIES).map(registry).collect()
+}
+
+/// What somebody has to know of sources that gave everything, the worst first: what is over, which of two credentials
+/// counts, what is over soon, what was left out.
+fn note(resolved: &Resolved, now: Timestamp) -> Option<SourceNote> {
+    let note = |reason, message: String| (!message.is_empty()).then_some(SourceNote { reason, message });
+    let written = || resolved.opened.iter().filter(|opened| opened.renew_at.is_none());
+    let ending = |by: Timestamp| written().filter(move |opened| opened.expires_at.is_some_and(|at| at <= by));
+    let expired = told(ending(now), "has expired; put a new credential into its source");
+    let soon = told(ending(now + SOON), "expires within 7 days; put a new credential into its source");
+    note(Reason::Expired, expired)
+        .or_else(|| note(Reason::SourceConflict, listed(&resolved.overridden, "; ")))
+        .or_else(|| note(Reason::ExpiringSoon, soon))
+        .or_else(|| note(Reason::Resolved, remarks(resolved)))
+}
+
+/// Servers and what is the matter with them, as in `ghcr.io expires within 7 days`; empty without a server.
+fn told<'a>(opened: impl Iterator<Item = &'a Opened>, what: &str) -> String {
+    let servers: Vec<_> = opened.map(|opened| &opened.server).collect();
+    if servers.is_empty() { String::new() } else { format!("{} {what}", listed(&servers, ", ")) }
+}
+
+fn remarks(resolved: &Resolved) -> String {
+    let about = |items: String, what: &str| (!items.is_empty()).then(|| format!("{what}: {items}"));
+    let left_out =
+        about(listed(&resolved.left_out, ", "), "left out, as they lack a user, a password or both");
+    let odd = about(
+        listed(&resolved.odd_ends, ", "),
+        "the annotation regcred.dev/expires-at is no time, as in 2027-02-01T12:00:00Z, on Secret",
+    );
+    left_out.into_iter().chain(odd).collect::<Vec<_>>().join("; ")
 }
 
 /// At most three, and how many more.

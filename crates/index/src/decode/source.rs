@@ -24,11 +24,19 @@ pub struct SourceSecretBody {
 
 body!(SourceSecretBody, core::Secret, metadata_only: false);
 
+/// What is kept of an annotation that should hold a time: no time is as long.
+const LONGEST_TIME: usize = 65;
+
 /// The bytes of a source move; they are not copied.
 pub(crate) fn source_secret(body: SourceSecretBody) -> SourceSecret {
     let bytes = |(key, ByteString(value))| (key, SecretBytes::from(value));
     SourceSecret {
         kind: body.kind.unwrap_or_else(|| "Opaque".to_owned()),
+        version: format!("{}/{}", body.metadata.uid, body.metadata.resource_version),
+        expires_at: body
+            .metadata
+            .annotation(names::EXPIRES_AT_ANNOTATION)
+            .map(|text| text.chars().take(LONGEST_TIME).collect()),
         labelled: body.metadata.label(names::SOURCE_LABEL) == Some("true"),
         purpose: purpose(&body.metadata),
         data: body.data.unwrap_or_default().into_iter().map(bytes).collect(),
@@ -47,7 +55,7 @@ fn purpose(metadata: &Metadata) -> Option<Purpose> {
     } else if OF_SERVICE_ACCOUNT.iter().any(|key| metadata.annotation(key).is_some()) {
         Some(Purpose::ServiceAccount)
     } else {
-        None
+        (metadata.label(names::SOURCE_LABEL) == Some(names::IDENTITY)).then_some(Purpose::Identity)
     }
 }
 
@@ -67,6 +75,7 @@ mod tests {
         let labelled = |value: &str| json!({"name": "bot", "labels": {"regcred.dev/source": value}});
         assert_eq!(read(labelled("true")), (true, None));
         assert_eq!(read(labelled("True")), (false, None));
+        assert_eq!(read(labelled("identity")), (false, Some(Purpose::Identity)));
         let mark = json!({"regcred.dev/credential-uid": "c1"});
         assert_eq!(read(json!({"name": "bot", "annotations": mark})), (false, Some(Purpose::Copy)));
         let mark = json!({"regcred.dev/credential": "pull"});

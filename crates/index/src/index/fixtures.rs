@@ -84,11 +84,11 @@ pub(super) fn payload(content: &str) -> Payload {
 }
 
 pub(super) fn resolved() -> SourceState {
-    SourceState::Resolved { registries: Vec::new(), expires_at: None, note: None }
+    SourceState::Resolved { registries: Vec::new(), note: None }
 }
 
 pub(super) fn failed() -> SourceState {
-    SourceState::Failed { reason: Reason::SourceNotFound, message: String::new() }
+    SourceState::Failed { reason: Reason::SourceNotFound, message: String::new(), registries: Vec::new() }
 }
 
 pub(super) fn look(

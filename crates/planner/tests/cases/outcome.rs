@@ -121,12 +121,13 @@ fn status(text: &mut String, credential: &Credential, ledger: &Ledger, source: &
 fn source(case: &Case, credential: &str) -> SourceState {
     if case.source_is_missing(credential) {
         let message = "Secret s does not exist in the source namespace; create it there".to_owned();
-        return SourceState::Failed { reason: Reason::SourceNotFound, message };
+        return SourceState::Failed { reason: Reason::SourceNotFound, message, registries: Vec::new() };
     }
     let (server, fingerprint) = ("ghcr.io".to_owned(), "12345678".to_owned());
-    let registries = vec![ResolvedRegistry { server, kind: "Secret", fingerprint }];
+    let registries =
+        vec![ResolvedRegistry { server, kind: "Secret", fingerprint, expires_at: None, renew_at: None }];
     let conflict = |message: &str| SourceNote { reason: Reason::SourceConflict, message: message.to_owned() };
-    SourceState::Resolved { registries, expires_at: None, note: case.conflict(credential).map(conflict) }
+    SourceState::Resolved { registries, note: case.conflict(credential).map(conflict) }
 }
 
 /// How many of the selected namespaces and ServiceAccounts are as desired.

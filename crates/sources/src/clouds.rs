@@ -1,0 +1,113 @@
+//! Every cloud and registry that gives tokens, behind one face.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use http::Uri;
+use jiff::Timestamp;
+use regcred_dockerconfig::SecretBytes;
+use zeroize::Zeroizing;
+
+use crate::http::Http;
+use crate::identities::Identities;
+use crate::token::{Identity, Issuer, Mint, MintError, Token, TokenRequest};
+use crate::{aws, azure, exchange, google};
+
+/// No token that a cloud puts into a file is longer.
+const LONGEST_FILE: usize = 64 * 1024;
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+/// Tells the value of an environment variable.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What the operator's own settings say of the clouds.
+#[derive(Clone)]
+pub struct CloudSettings {
+    /// Requests meant for a host go to this address instead: `https://host[:port][/path]`, or `http://` on purpose.
+    pub endpoints: BTreeMap<String, Uri>,
+    /// The operator's environment, in which clouds say who it is, and administrators which proxy to use.
+    pub environment: Environment,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl CloudSettings {
+    /// The environment of this process, and no other addresses.
+    pub fn new(clock: Clock) -> Self {
+        Self { endpoints: BTreeMap::new(), environment: Arc::new(|name| std::env::var(name).ok()), clock }
+    }
+}
+
+/// Gives tokens of every cloud and registry.
+pub struct Clouds<I> {
+    pub(crate) http: Http,
+    pub(crate) environment: Environment,
+    pub(crate) clock: Clock,
+    pub(crate) identities: I,
+}
+
+impl<I: Identities> Clouds<I> {
+    /// Clouds that ask the cluster for identities by `identities`.
+    pub fn new(settings: &CloudSettings, identities: I) -> Self {
+        let (environment, clock) = (settings.environment.clone(), settings.clock.clone());
+        Self { http: Http::new(settings), environment, clock, identities }
+    }
+
+    async fn token(&self, TokenRequest { issuer, identity }: &TokenRequest) -> Result<Token, MintError> {
+        match issuer {
+            Issuer::Ecr { region, domain, role } => {
+                aws::private(self, identity, (region, domain), role.as_ref()).await
+            }
+            Issuer::EcrPublic { role } => aws::public(self, identity, role.as_ref()).await,
+            Issuer::Gcp { service_account, provider } => {
+                google::token(self, identity, service_account.as_deref(), provider.as_deref()).await
+            }
+            Issuer::Acr { host, tenant_id, client_id } => {
+                azure::token(self, identity, host, (tenant_id.as_deref(), client_id.as_deref())).await
+            }
+            Issuer::Quay { .. } | Issuer::Jfrog { .. } | Issuer::Cloudsmith { .. } => {
+                exchange::token(self, identity, issuer).await
+            }
+        }
+    }
+
+    /// A variable of the operator's environment, if it says something.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        (self.environment)(name).filter(|value| !value.is_empty())
+    }
+}
+
+/// A token in a file that the operator's environment names; `missing` is what the operator lacks without it.
+pub(crate) fn token_file(path: &str, missing: &'static str) -> Result<SecretBytes, MintError> {
+    // A few kilobytes of a volume in memory: quicker than handing them to another thread.
+    let mut text = Zeroizing::new(Vec::with_capacity(LONGEST_FILE));
+    let room = u64::try_from(LONGEST_FILE).unwrap_or_default();
+    let read = File::open(path).and_then(|file| file.take(room).read_to_end(&mut text));
+    let token = text.trim_ascii();
+    if read.is_err() || token.is_empty() {
+        let advice = "see the volume and the environment of the operator's Pod";
+        return Err(MintError::Incomplete { identity: Identity::Operator.to_string(), missing, advice });
+    }
+    Ok(token.to_vec().into())
+}
+
+/// Says of a metadata server that does not answer that it is the last place where an identity could be.
+pub(crate) fn elsewhere(error: MintError, cloud: &str) -> MintError {
+    match error {
+        MintError::Unavailable { host, what, retry_after } => {
+            let what = format!("{what}, and nothing else gives the operator an identity of {cloud}");
+            MintError::Unavailable { host, what, retry_after }
+        }
+        other => other,
+    }
+}
+
+impl<I: Identities> Mint for Clouds<I> {
+    fn mint<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<Token, MintError>> {
+        Box::pin(self.token(request))
+    }
+}
