@@ -13,6 +13,7 @@
 //! | [`image`] | the operator's image, built from this checkout |
 //! | [`install`] | puts regcred into the cluster, as a user would |
 //! | [`proxy`] | sits between an operator and the API server and breaks things on purpose |
+//! | [`clouds`] | Amazon, Google, Azure, Quay, JFrog and Cloudsmith, as far as they give tokens |
 //! | [`hostile`] | objects of the largest size that a tenant may make |
 //! | [`webhook`] | an admission webhook that refuses, or never answers |
 //! | [`control_plane`] | etcd, kube-apiserver and kube-controller-manager: start, restart, users, compaction |
@@ -33,6 +34,7 @@ pub mod binaries;
 pub mod birth;
 pub mod canary;
 pub mod chart;
+pub mod clouds;
 pub mod control_plane;
 pub mod error;
 pub mod hostile;

@@ -197,10 +197,8 @@ struct KeyFile {
 async fn key_file_token<I: Identities>(clouds: &Clouds<I>, secret: &str) -> Result<Access, MintError> {
     let keys = IdentityKeys::of(&clouds.identities, secret)?;
     let identity = Identity::Secret { name: secret.to_owned(), version: String::new() }.to_string();
-    let unusable = |missing| MintError::Incomplete {
-        identity: identity.clone(),
-        missing,
-        advice: "put the JSON of a service account's key file into it, as Google gave it",
+    let unusable = |missing| {
+        keys.incomplete(missing, "put the JSON of a service account's key file into it, as Google gave it")
     };
     let file: KeyFile = serde_json::from_slice(keys.required(KEY_FILE)?.expose())
         .map_err(|_| unusable("key file of a service account in its key GOOGLE_CREDENTIALS"))?;

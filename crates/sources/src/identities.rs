@@ -7,7 +7,7 @@ use std::sync::Arc;
 use regcred_dockerconfig::SecretBytes;
 
 use crate::secret::{Purpose, SourceSecret};
-use crate::token::{Identity, MintError};
+use crate::token::MintError;
 
 /// Gives what an identity of the source namespace consists of.
 pub trait Identities: Send + Sync {
@@ -30,7 +30,7 @@ pub trait Identities: Send + Sync {
 
 /// The keys of a Secret that is labelled as an identity; nothing is read from another.
 pub(crate) struct IdentityKeys {
-    identity: String,
+    name: String,
     secret: Arc<SourceSecret>,
 }
 
@@ -45,8 +45,7 @@ impl IdentityKeys {
         if secret.kind != "Opaque" {
             return Err(refused("is not of type Opaque; make one of that type"));
         }
-        let identity = Identity::Secret { name: name.to_owned(), version: String::new() }.to_string();
-        Ok(Self { identity, secret })
+        Ok(Self { name: name.to_owned(), secret })
     }
 
     /// The value of a key, without what editors and shells leave behind it.
@@ -67,10 +66,11 @@ impl IdentityKeys {
 
     /// The error of a Secret whose key is missing or cannot be used.
     pub(crate) fn lacks(&self, key: &'static str) -> MintError {
-        MintError::Incomplete {
-            identity: self.identity.clone(),
-            missing: key,
-            advice: "add a key of this name to the Secret, with the value as the cloud gave it",
-        }
+        self.incomplete(key, "add a key of this name, with the value as the cloud gave it")
+    }
+
+    /// The error of a Secret that lacks something.
+    pub(crate) fn incomplete(&self, missing: &'static str, advice: &'static str) -> MintError {
+        MintError::Incomplete { identity: format!("Secret {}", self.name), missing, advice }
     }
 }
