@@ -643,7 +643,7 @@ async fn a_proxy_of_the_environment_is_asked_for_a_tunnel() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_knows_is_told_so() {
+async fn authorities_of_the_environment_are_believed_and_no_others() {
     install_crypto_provider();
     let mut sky = Sky::new(&[]).await;
     let authority = regcred_tests::pki::Authority::new().expect("an authority");
@@ -652,8 +652,14 @@ async fn a_certificate_that_nobody_knows_is_told_so() {
     let error = sky.mint(quay(), account("bare")).await.err().expect("an error").to_string();
     assert!(error.contains("a certificate that no known authority signed"), "{error}");
     assert!(error.contains("SSL_CERT_FILE"), "{error}");
+    let file = sky.folder.path().join("authority.pem");
+    std::fs::write(&file, authority.certificate()).expect("a file");
+    sky.set(vec![("SSL_CERT_FILE", file.display().to_string())]);
+    let error = sky.mint(quay(), account("bare")).await.err().expect("an error").to_string();
+    assert_eq!(error, "quay.io cannot serve now (HTTP 503); it is asked again");
 }
 
+/// A server that is busy, once it is believed.
 async fn tls_server(pair: &regcred_tests::pki::Pair) -> std::net::SocketAddr {
     use rustls::pki_types::pem::PemObject as _;
     let certificate = rustls::pki_types::CertificateDer::from_pem_slice(pair.certificate.as_bytes());
@@ -667,7 +673,10 @@ async fn tls_server(pair: &regcred_tests::pki::Pair) -> std::net::SocketAddr {
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let _refused = acceptor.accept(stream).await;
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut bytes = vec![0; 4096];
+            let _request = stream.read(&mut bytes).await;
+            let _gone = stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
         }
     });
     address

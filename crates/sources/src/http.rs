@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -24,6 +25,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioExecutor;
 use jiff::{SignedDuration, Timestamp};
 use regcred_dockerconfig::SecretBytes;
+use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -164,6 +166,7 @@ impl Answer {
 pub(crate) struct Http {
     endpoints: BTreeMap<String, Uri>,
     proxies: Arc<Matcher>,
+    authorities: Authorities,
     clock: Clock,
     client: OnceLock<Result<Routed, rustls::Error>>,
 }
@@ -179,8 +182,14 @@ impl Http {
             .https(variable("HTTPS_PROXY"))
             .no(variable("NO_PROXY"))
             .build();
-        let (endpoints, clock) = (settings.endpoints.clone(), settings.clock.clone());
-        Self { endpoints, proxies: Arc::new(proxies), clock, client: OnceLock::new() }
+        let path = |name| (settings.environment)(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Self {
+            endpoints: settings.endpoints.clone(),
+            proxies: Arc::new(proxies),
+            authorities: Authorities { file: path("SSL_CERT_FILE"), folder: path("SSL_CERT_DIR") },
+            clock: settings.clock.clone(),
+            client: OnceLock::new(),
+        }
     }
 
     /// Sends a request. An answer other than success is an error.
@@ -230,7 +239,7 @@ impl Http {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, HeaderMap, Zeroizing<Vec<u8>>), BoxError> {
-        let client = self.client.get_or_init(|| client(self.proxies.clone())).clone()?;
+        let client = self.client.get_or_init(|| client(self.proxies.clone(), &self.authorities)).clone()?;
         let (head, body) = client.request(request).await?.into_parts();
         let mut body = Limited::new(body, BODY_LIMIT);
         let mut bytes = Zeroizing::new(Vec::new());
@@ -303,9 +312,9 @@ fn caused_by<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// A client without a pool: tokens are asked for every few hours.
-fn client(proxies: Arc<Matcher>) -> Result<Routed, rustls::Error> {
+fn client(proxies: Arc<Matcher>, authorities: &Authorities) -> Result<Routed, rustls::Error> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(authorities.load());
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -317,6 +326,22 @@ fn client(proxies: Arc<Matcher>) -> Result<Routed, rustls::Error> {
         .pool_max_idle_per_host(0)
         .retry_canceled_requests(false)
         .build(connector.wrap_connector(Route { http, proxies })))
+}
+
+/// Whose certificates are believed: those of the environment's file and folder, else those of the image.
+struct Authorities {
+    file: Option<PathBuf>,
+    folder: Option<PathBuf>,
+}
+
+impl Authorities {
+    fn load(&self) -> Vec<CertificateDer<'static>> {
+        let found = match (self.file.as_deref(), self.folder.as_deref()) {
+            (None, None) => rustls_native_certs::load_native_certs(),
+            (file, folder) => rustls_native_certs::load_certs_from_paths(file, folder),
+        };
+        found.certs
+    }
 }
 
 /// Connects to a host, through a proxy where the environment names one for it. What is not encrypted goes through none.
