@@ -361,6 +361,25 @@ async fn registries_give_tokens_to_service_accounts() {
     assert_eq!(sky.doubles.mints(), 3);
 }
 
+#[tokio::test]
+async fn a_cluster_outside_of_google_is_told_what_it_needs() {
+    let sky = Sky::new(&[]).await;
+    sky.doubles.misbehave(NODE, Some(Misbehaviour::Overloaded(1)));
+    let error = sky.mint(gcp(None, None), account("bare")).await.err().expect("an error").to_string();
+    assert!(error.contains("; outside of GKE, give workloadIdentityProvider; it is asked again"), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_with_a_user_in_it_is_none() {
+    let mut sky = Sky::new(&[]).await;
+    let trap = Trap::set().await.expect("a trap");
+    let address = format!("http://user:word@{}/", trap.address()).parse().expect("an address");
+    sky.settings.endpoints.insert(QUAY.to_owned(), address);
+    let error = sky.mint(quay(), account("bare")).await.err().expect("an error").to_string();
+    assert_eq!(error, "quay.io cannot be asked: its address is none; it is asked again");
+    assert_eq!(trap.callers(), 0);
+}
+
 /// The doubles are worth nothing if they take anything.
 #[tokio::test]
 async fn the_doubles_refuse_what_is_wrong() {

@@ -167,6 +167,8 @@ fn container_call<'a>(address: &str) -> Option<Call<'a>> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = uri.authority()?.as_str();
     match uri.scheme_str()? {
+        // A user name would be shown with the host.
+        _ if authority.contains('@') => None,
         "https" => Some(Call::new(Method::GET, authority, path)),
         "http" if CONTAINER_HOSTS.contains(&uri.host()?) => {
             Some(Call::metadata(Method::GET, authority, path))
@@ -246,6 +248,8 @@ mod tests {
             "http://169.254.170.24/v1/credentials",
             "http://evil.example/",
             "http://169.254.170.23.evil.example/",
+            "http://user:word@169.254.170.23/",
+            "https://user:word@anywhere.example/",
             "ftp://169.254.170.23/",
             "/v1/credentials",
             "",

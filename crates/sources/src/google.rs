@@ -148,11 +148,22 @@ async fn name<I: Identities>(
     path: &str,
     identity: &Identity,
 ) -> Result<String, MintError> {
-    let answer = metadata(clouds, path, identity).await.map_err(|error| elsewhere(error, "GKE"))?;
+    let answer = metadata(clouds, path, identity).await.map_err(outside_gke)?;
     let text = String::from_utf8_lossy(&answer.body).trim().to_owned();
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     let named = !text.is_empty() && text.bytes().all(fits);
     if named { Ok(text) } else { Err(answer.without("the name of the project, location or cluster")) }
+}
+
+/// Says of a metadata server that does not answer what a cluster outside of GKE needs.
+fn outside_gke(error: MintError) -> MintError {
+    match error {
+        MintError::Unavailable { host, what, retry_after } => {
+            let what = format!("{what}; outside of GKE, give workloadIdentityProvider");
+            MintError::Unavailable { host, what, retry_after }
+        }
+        other => other,
+    }
 }
 
 /// An access token of a Google service account that the identity may act as.

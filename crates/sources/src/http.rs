@@ -231,6 +231,9 @@ impl Http {
             None if call.plain => (Scheme::HTTP, call.host.parse().ok()?, ""),
             None => (Scheme::HTTPS, call.host.parse().ok()?, ""),
         };
+        if authority.as_str().contains('@') {
+            return None;
+        }
         let path = PathAndQuery::try_from(format!("{base}{}", call.path)).ok()?;
         Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().ok()
     }
