@@ -151,6 +151,21 @@ impl Proxy {
         self.set_rule(|_| Action::Forward);
     }
 
+    /// Answers as an API server does that knows no streaming lists, so that whoever asks for one lists in pages.
+    pub fn refuse_streaming_lists(&self) {
+        let message = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+        let status = serde_json::json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422, "message": message,
+        });
+        self.set_rule(move |seen| {
+            if seen.query.contains("sendInitialEvents=true") {
+                Action::Refuse(StatusCode::UNPROCESSABLE_ENTITY, status.to_string())
+            } else {
+                Action::Forward
+            }
+        });
+    }
+
     /// Lets `number - 1` writes from now on pass and halts at the next, so that an operator can be killed there:
     /// no later write passes, and [`Self::halted`] returns. Writes count anew from here.
     pub fn halt_at_write(&self, number: usize, moment: Moment) {

@@ -19,6 +19,7 @@ use crate::client::{Clients, Pulse};
 use crate::clock::Clock;
 use crate::identities::ClusterIdentities;
 use crate::metrics::Metrics;
+use crate::room::Room;
 use crate::unreadable::Unreadable;
 use crate::wake::Queues;
 
@@ -144,6 +145,7 @@ pub(crate) struct Context {
     /// Every RegistryCredential was listed once, so it is known what is asked of other objects.
     pub(crate) asked: SetOnce<()>,
     pub(crate) lists: Lists,
+    pub(crate) room: Room,
     /// The target names in use may have changed.
     pub(crate) targets_changed: Notify,
     /// A RegistryCredential was visited: its sources were looked at, or its finalizer was written.
@@ -179,6 +181,7 @@ impl Context {
             indexed: signal::Sender::new(false),
             asked: SetOnce::new(),
             lists: Lists::default(),
+            room: Room::default(),
             targets_changed: Notify::new(),
             visited: Notify::new(),
             unreadable: Unreadable::default(),

@@ -16,6 +16,7 @@
 //! | `fingerprint` | the keyed digest, and its key |
 //! | `identities` | ServiceAccounts and keys with which clouds are asked for tokens |
 //! | `client` | the two clients, and when a watch last delivered anything |
+//! | `room` | room in memory for large writes and for lists in pages |
 //! | `unreadable` | objects that are skipped, each logged once |
 //! | `messages` | a test: every message of the product, graded |
 //! | `metrics`, `clock`, `error` | numbers, time, what can go wrong at start |
@@ -38,6 +39,7 @@ mod metrics;
 mod pause;
 mod queue;
 mod refusal;
+mod room;
 mod unreadable;
 mod wake;
 mod watch;

@@ -31,6 +31,6 @@ pub use decode::{
 };
 pub use event::Event;
 pub use index::{CredentialChange, Index, Listed};
-pub use received::{Body, Received, Undecodable};
+pub use received::{Body, Received, Undecodable, Unread};
 pub use scope::SecretScope;
 pub use shelf::Origin;

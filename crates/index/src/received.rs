@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use kube_core::{ObjectMeta, Resource};
 use serde::de::{DeserializeOwned, Error as _};
@@ -23,10 +24,20 @@ pub trait Body: DeserializeOwned + Clone + Send + 'static {
     fn metadata(&self) -> &Metadata;
 }
 
+/// An object as its text, of which no more is read than what kube's watcher needs of each. A page of a list so takes its
+/// bytes, and not the several times as much that all its objects would take when they are read.
+#[derive(Clone)]
+pub struct Unread<T> {
+    /// Name, namespace and version.
+    identity: ObjectMeta,
+    text: Box<RawValue>,
+    body: PhantomData<fn() -> T>,
+}
+
 /// An object that was received, or what is known of one that does not fit its type.
 #[derive(Clone)]
 pub struct Received<T> {
-    /// Name, namespace and version: what kube's watcher needs of each object.
+    /// Name, namespace and version.
     identity: ObjectMeta,
     body: Result<T, Undecodable>,
 }
@@ -35,7 +46,7 @@ pub struct Received<T> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Undecodable;
 
-/// The members that name an object, where the rest of it does not fit its type.
+/// The members that name an object, which are read first and whatever else is in it.
 #[derive(Deserialize)]
 struct Named {
     metadata: Names,
@@ -81,27 +92,44 @@ impl<T> Received<T> {
     }
 }
 
+impl<T: Body> Unread<T> {
+    /// Reads it.
+    pub fn read(self) -> Received<T> {
+        Received {
+            identity: self.identity,
+            body: serde_json::from_str(self.text.get()).map_err(|_| Undecodable),
+        }
+    }
+}
+
 impl<T> fmt::Debug for Received<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace(), self.name())
     }
 }
 
+impl<T> fmt::Debug for Unread<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object that was not read")
+    }
+}
+
 /// An event must name its type before its object, as Kubernetes writes it: otherwise serde keeps the object, and no text is
 /// left of it. The text of the object is taken whole first: an error within it then ends where the object ends. Taking it is
 /// not limited in depth, as reading it is (`serde_json` stops at 128 levels).
-impl<'de, T: Body> Deserialize<'de> for Received<T> {
+impl<'de, T> Deserialize<'de> for Unread<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
-        if let Ok(body) = serde_json::from_str::<T>(text.get()) {
-            let metadata = body.metadata();
-            let identity = identity(&metadata.namespace, &metadata.name, &metadata.resource_version);
-            return Ok(Self { identity, body: Ok(body) });
-        }
         // The text of an error may quote the object, so it is replaced.
         let Named { metadata: Names { namespace, name, resource_version } } =
             serde_json::from_str(text.get()).map_err(|_| D::Error::custom("an object without a name"))?;
-        Ok(Self { identity: identity(&namespace, &name, &resource_version), body: Err(Undecodable) })
+        Ok(Self { identity: identity(&namespace, &name, &resource_version), text, body: PhantomData })
+    }
+}
+
+impl<'de, T: Body> Deserialize<'de> for Received<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Unread::deserialize(deserializer).map(Unread::read)
     }
 }
 
@@ -115,35 +143,42 @@ fn identity(namespace: &str, name: &str, resource_version: &str) -> ObjectMeta {
     }
 }
 
-impl<T: Body> Resource for Received<T> {
-    type DynamicType = ();
-    type Scope = <T::Kind as Resource>::Scope;
+macro_rules! resource {
+    ($of:ident) => {
+        impl<T: Body> Resource for $of<T> {
+            type DynamicType = ();
+            type Scope = <T::Kind as Resource>::Scope;
 
-    fn metadata_api() -> bool {
-        T::METADATA_ONLY
-    }
+            fn metadata_api() -> bool {
+                T::METADATA_ONLY
+            }
 
-    fn kind((): &()) -> Cow<'_, str> {
-        T::Kind::kind(&())
-    }
+            fn kind((): &()) -> Cow<'_, str> {
+                T::Kind::kind(&())
+            }
 
-    fn group((): &()) -> Cow<'_, str> {
-        T::Kind::group(&())
-    }
+            fn group((): &()) -> Cow<'_, str> {
+                T::Kind::group(&())
+            }
 
-    fn version((): &()) -> Cow<'_, str> {
-        T::Kind::version(&())
-    }
+            fn version((): &()) -> Cow<'_, str> {
+                T::Kind::version(&())
+            }
 
-    fn plural((): &()) -> Cow<'_, str> {
-        T::Kind::plural(&())
-    }
+            fn plural((): &()) -> Cow<'_, str> {
+                T::Kind::plural(&())
+            }
 
-    fn meta(&self) -> &ObjectMeta {
-        &self.identity
-    }
+            fn meta(&self) -> &ObjectMeta {
+                &self.identity
+            }
 
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.identity
-    }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.identity
+            }
+        }
+    };
 }
+
+resource!(Received);
+resource!(Unread);

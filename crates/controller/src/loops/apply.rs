@@ -12,6 +12,7 @@ use regcred_api::{RegistryCredential, names};
 use regcred_index::{Received, SecretBody};
 use regcred_planner::{ListPatch, Plan, Precondition, Removal, SecretCopy, Step, StepError};
 use serde_json::{Value, json};
+use tokio::sync::SemaphorePermit;
 
 use crate::calls::{answer, as_manager};
 use crate::context::Context;
@@ -68,6 +69,7 @@ impl Writer<'_> {
     }
 
     async fn apply_secret(&self, copy: &SecretCopy, over: Option<&Precondition>) -> Result<(), StepError> {
+        let _room = self.room(copy).await;
         let params = PatchParams { force: over.is_some(), ..as_manager() };
         let written = self.patch_secret(&copy.name, &params, Patch::Apply(manifest(copy, over))).await;
         written.map(drop).map_err(StepError::of_copy)
@@ -75,9 +77,14 @@ impl Writer<'_> {
 
     /// An apply of what is there already makes no new version.
     async fn verify_secret(&self, copy: &SecretCopy, over: &Precondition) -> Result<(), StepError> {
+        let _room = self.room(copy).await;
         let (params, body) = (as_manager().force(), Patch::Apply(manifest(copy, Some(over))));
         let version = self.patch_secret(&copy.name, &params, body).await.map_err(StepError::of_copy)?;
         if version == *over.resource_version { Ok(()) } else { Err(StepError::Undone) }
+    }
+
+    async fn room(&self, copy: &SecretCopy) -> Option<SemaphorePermit<'_>> {
+        self.context.room.to_write(copy.payload.content.expose().len()).await
     }
 
     async fn release_secret(&self, removal: &Removal) -> Result<(), StepError> {
@@ -177,4 +184,58 @@ fn unmark(removal: &Removal) -> Value {
             "ownerReferences": [{"$patch": "delete", "uid": &*removal.credential}],
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use regcred_planner::Payload;
+
+    use super::*;
+    use crate::fake;
+
+    /// A plan that writes a copy of so many bytes.
+    fn plan_of(bytes: usize) -> Plan {
+        let payload = Payload {
+            content: vec![b'x'; bytes].into(),
+            fingerprint: String::new(),
+            servers: Arc::from([]),
+            expires_at: None,
+        };
+        let copy = SecretCopy {
+            name: Arc::from("pull"),
+            credential_uid: Arc::from("c1"),
+            credential_name: Arc::from("pull"),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            owned: false,
+            payload,
+        };
+        let step = Step::ApplySecret { copy: Arc::new(copy), over: None };
+        Plan { namespace: Arc::from("shop"), steps: vec![step], ..Plan::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_copy_waits_for_room_and_a_small_one_needs_none() {
+        let writes = Arc::new(AtomicUsize::new(0));
+        let counted = writes.clone();
+        let context = fake::context("a", move |_, _, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            (500, json!({}))
+        });
+        let written = async |bytes: usize| {
+            let plan = plan_of(bytes);
+            let in_time = tokio::time::timeout(Duration::from_secs(1), apply(&context, &plan)).await;
+            (in_time.is_ok(), writes.load(Ordering::Relaxed))
+        };
+        let all = context.room.to_write(usize::MAX).await;
+        assert_eq!(written(900_000).await, (false, 0));
+        assert_eq!(written(1_000).await, (true, 1));
+        drop(all);
+        assert_eq!(written(900_000).await, (true, 2));
+        assert_eq!(written(900_000).await, (true, 3), "a write that failed gave its room back");
+    }
 }

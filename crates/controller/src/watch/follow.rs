@@ -7,45 +7,55 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use kube::Api;
 use kube::runtime::watcher::{self, Config, watcher};
-use regcred_index::{Body, Event, Origin, Received};
+use regcred_index::{Body, Event, Origin, Unread};
 use serde::de::DeserializeOwned;
+use tokio::sync::SemaphorePermit;
 
 use super::intake::note_unreadable;
 use crate::context::Context;
 use crate::pause::Pause;
 
-/// Objects in a page, which is held whole: one may be of 1.5 MB.
+/// Objects in a page, of which the bytes are held: one may be of 1.5 MB.
 const PAGE: u32 = 10;
 
 /// Follows the objects of a kind, and lists them again where `again` returns.
 pub(super) async fn follow<T: Body, A: Future<Output = ()>>(
     context: &Context,
     kind: &'static str,
-    api: Api<Received<T>>,
+    api: Api<Unread<T>>,
     config: Config,
     again: impl Fn() -> A,
     mut ingest: impl FnMut(Event<T>),
 ) where
-    Received<T>: Clone + DeserializeOwned + Debug,
+    Unread<T>: Clone + DeserializeOwned + Debug,
 {
     let stream = |config| watcher(api.clone(), config);
     follow_stream(context, kind, config, stream, again, |event| ingest(read(context, kind, event))).await;
 }
 
-fn read<T>(context: &Context, kind: &'static str, event: watcher::Event<Received<T>>) -> Event<T> {
+/// What kube hands on is read here, one object at a time.
+fn read<T: Body>(context: &Context, kind: &'static str, event: watcher::Event<Unread<T>>) -> Event<T> {
     match event {
         watcher::Event::Init => Event::ListBegins,
         watcher::Event::InitDone => Event::ListEnds,
-        watcher::Event::Delete(received) => Event::Deleted(received),
-        watcher::Event::Apply(received) | watcher::Event::InitApply(received) => {
+        watcher::Event::Delete(unread) => Event::Deleted(unread.read()),
+        watcher::Event::Apply(unread) | watcher::Event::InitApply(unread) => {
+            let received = unread.read();
             note_unreadable(context, kind, &received);
             Event::Put(received, Origin::Watch)
         }
     }
 }
 
-/// kube's stream resumes or lists again by itself after an error; what it leaves to us is the pause, and the
-/// servers that know no streaming lists.
+/// Why a stream is begun anew.
+enum End {
+    /// A list is asked for, or the watch is too old to be resumed.
+    ListAgain,
+    /// The API server knows no streaming lists.
+    ListInPages,
+}
+
+/// Begins the stream, again and again. Servers that know no streaming lists are left to us by kube.
 async fn follow_stream<T, S, A: Future<Output = ()>>(
     context: &Context,
     kind: &'static str,
@@ -58,32 +68,68 @@ async fn follow_stream<T, S, A: Future<Output = ()>>(
 {
     let mut config = config.streaming_lists();
     loop {
-        let mut pause = Pause::default();
         let mut events = pin!(stream(config.clone()));
-        while let Some(event) = next(&mut events, again()).await {
-            match event {
-                Ok(event) => {
-                    pause = Pause::default();
-                    let listed = matches!(event, watcher::Event::InitDone);
-                    ingest(event);
-                    if listed {
-                        note_complete(context);
-                    }
+        match follow_once(context, kind, &config, &mut events, &again, &mut ingest).await {
+            End::ListAgain => {}
+            End::ListInPages => {
+                tracing::info!(kind, "the API server knows no streaming lists; listing in pages");
+                config.initial_list_strategy = watcher::InitialListStrategy::ListWatch;
+                config.page_size = Some(PAGE);
+            }
+        }
+    }
+}
+
+/// kube's stream resumes or lists again by itself after an error; what it leaves to us is the pause.
+async fn follow_once<T, S, A: Future<Output = ()>>(
+    context: &Context,
+    kind: &'static str,
+    config: &Config,
+    events: &mut S,
+    again: impl Fn() -> A,
+    mut ingest: impl FnMut(watcher::Event<T>),
+) -> End
+where
+    S: Stream<Item = watcher::Result<watcher::Event<T>>> + Unpin,
+{
+    let (mut pause, mut turn) = (Pause::default(), None);
+    while let Some(event) = next(events, again()).await {
+        match event {
+            Ok(event) => {
+                pause = Pause::default();
+                turn = turn_to_list(context, config, &event, turn).await;
+                let listed = matches!(event, watcher::Event::InitDone);
+                ingest(event);
+                if listed {
+                    note_complete(context);
                 }
-                Err(error) if lacks_streaming_lists(&error) => {
-                    tracing::info!(kind, "the API server knows no streaming lists; listing in pages");
-                    config.initial_list_strategy = watcher::InitialListStrategy::ListWatch;
-                    config.page_size = Some(PAGE);
+            }
+            Err(error) if lacks_streaming_lists(&error) => return End::ListInPages,
+            Err(error) => {
+                turn = None;
+                survive(context, kind, &error, &mut pause).await;
+                if is_too_old_to_start(&error) {
                     break;
-                }
-                Err(error) => {
-                    survive(context, kind, &error, &mut pause).await;
-                    if is_too_old_to_start(&error) {
-                        break;
-                    }
                 }
             }
         }
+    }
+    End::ListAgain
+}
+
+/// A list that comes in pages waits for its turn when it begins, and gives it back when it ends. One that fails, and is
+/// begun anew, has given it back before.
+async fn turn_to_list<'a, T>(
+    context: &'a Context,
+    config: &Config,
+    event: &watcher::Event<T>,
+    turn: Option<SemaphorePermit<'a>>,
+) -> Option<SemaphorePermit<'a>> {
+    let in_pages = matches!(config.initial_list_strategy, watcher::InitialListStrategy::ListWatch);
+    match event {
+        watcher::Event::Init if in_pages => context.room.to_list().await,
+        watcher::Event::InitDone => None,
+        _ => turn,
     }
 }
 
@@ -272,6 +318,43 @@ mod tests {
         };
         let found = tokio::time::timeout(Duration::from_secs(5), follow_until(2, stream)).await;
         found.expect("the list in pages was taken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_in_pages_take_turns_and_one_that_fails_gives_its_turn_away() {
+        let context = fake::context("a", |_, _, _| (200, json!({})));
+        let follow = async |list: fn() -> Events| {
+            let stream = move |config: Config| match config.initial_list_strategy {
+                watcher::InitialListStrategy::ListWatch => list(),
+                watcher::InitialListStrategy::StreamingList => events(vec![refused(422)]),
+            };
+            let listed = tokio::sync::Notify::new();
+            let ingest = |event| {
+                if matches!(event, watcher::Event::InitDone) {
+                    listed.notify_one();
+                }
+            };
+            tokio::select! {
+                () = follow_stream(&context, "Thing", Config::default(), stream, never, ingest) => {}
+                () = listed.notified() => {}
+            }
+        };
+        // It asks for a page, waits, and is refused, for ever.
+        let hanging = || -> Events {
+            let refused = stream::once(async {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                refused(500)
+            });
+            Box::pin(stream::iter([Ok(watcher::Event::Init)]).chain(refused).chain(stream::pending()))
+        };
+        let start = Instant::now();
+        let lists = || events(vec![Ok(watcher::Event::Init), Ok(watcher::Event::InitDone)]);
+        tokio::select! {
+            biased;
+            () = follow(hanging) => panic!("it never ends"),
+            () = follow(lists) => {}
+        }
+        assert!((10_000..10_500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
