@@ -32,7 +32,7 @@ keyring CASES="100000":
 bench *ARGS:
     cargo bench-regcred {{ARGS}}
 
-# Measure memory and processor time beside a hostile tenant, and write docs/hostile-memory.md: a quarter of an hour; --objects N for fewer
+# Measure memory and processor time beside a hostile tenant, and write docs/hostile-memory.md: twenty minutes; --objects N for fewer
 hostile-memory *ARGS:
     cargo run --quiet --package regcred-bench --bin hostile-memory -- {{ARGS}}
 

@@ -19,17 +19,34 @@ pub fn layout() -> Result<PathBuf> {
     if let Some(path) = LAYOUT.get() {
         return Ok(path.clone());
     }
-    say("building the operator's image, if it is not there: two to five minutes");
-    let failed = |error: regcred_image::Error| Error::Unexpected(format!("the image: {error}"));
+    let (architecture, binary) = binary()?;
+    let repository = repository();
+    let folder = repository.join("target/image-of-tests");
+    // Another test process may read it, or write it too.
+    let _lock = lock(&repository.join("target/image-of-tests.lock"))?;
+    write(&folder, TAG, &[(architecture, binary)]).map_err(|error| failed(&error))?;
+    Ok(LAYOUT.get_or_init(|| folder).clone())
+}
+
+/// The operator as images ship it: `REGCRED_BINARY`, or built from this checkout. Blocks, for minutes the first time.
+pub fn operator() -> Result<PathBuf> {
+    match std::env::var_os("REGCRED_BINARY") {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => binary().map(|(_, path)| path),
+    }
+}
+
+fn binary() -> Result<(Architecture, PathBuf)> {
+    say("building the operator as images ship it, if it is not there: two to five minutes");
     let architecture = Architecture::of_this_machine()
         .ok_or_else(|| Error::Unexpected(format!("no image for {}", std::env::consts::ARCH)))?;
     let repository = repository()
         .canonicalize()
         .map_err(|source| Error::Io { context: "find the repository".to_owned(), source })?;
-    let binary = build::binary(&repository, architecture).map_err(failed)?;
-    let folder = repository.join("target/image-of-tests");
-    // Another test process may read it, or write it too.
-    let _lock = lock(&repository.join("target/image-of-tests.lock"))?;
-    write(&folder, TAG, &[(architecture, binary)]).map_err(failed)?;
-    Ok(LAYOUT.get_or_init(|| folder).clone())
+    let path = build::binary(&repository, architecture).map_err(|error| failed(&error))?;
+    Ok((architecture, path))
+}
+
+fn failed(error: &regcred_image::Error) -> Error {
+    Error::Unexpected(format!("the image: {error}"))
 }

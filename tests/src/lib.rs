@@ -10,7 +10,7 @@
 //! | [`node`] | containerd, runc, the kubelet and private registries beside a control plane, in namespaces of their own |
 //! | [`operator`] | the operator as a child process: start, kill, pause, ready, metrics, logs |
 //! | [`chart`], [`stolen_token`] | the chart by Helm, and what is rendered from it; what a thief of the token can do |
-//! | [`image`] | the operator's image, built from this checkout |
+//! | [`image`] | the operator's image and the binary in it, built from this checkout |
 //! | [`install`] | puts regcred into the cluster, as a user would |
 //! | [`proxy`] | sits between an operator and the API server and breaks things on purpose |
 //! | [`clouds`] | Amazon, Google, Azure, Quay, JFrog and Cloudsmith, as far as they give tokens |
