@@ -14,7 +14,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// Of each kind: more than the memory limit of the chart would hold.
 const LARGE: usize = 20;
 /// What an unoptimised operator may take for them, in MiB.
-const MORE_MEMORY: u64 = 32;
+const MORE_MEMORY: u64 = 40;
 /// Has the C library of the tests' build give back what is free, as that of the image does: what it keeps is no memory of ours.
 const GIVE_BACK: [(&str, &str); 3] =
     [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "65536")];
