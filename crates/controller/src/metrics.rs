@@ -1,10 +1,16 @@
-//! Prometheus metrics. Labels are closed sets: never a name of a user's object.
+//! Prometheus metrics. Labels are closed sets, but for when credentials expire: that is told for each server of each
+//! RegistryCredential, of which status lists a bounded number.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use regcred_api::RegistryStatus;
 use regcred_planner::{Contested, Step, StepError};
 
 /// What kind of step, and how it ended.
@@ -24,6 +30,13 @@ struct KindLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct WriteLabels {
     write: &'static str,
+}
+
+/// A server of a RegistryCredential.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ServerLabels {
+    name: String,
+    server: String,
 }
 
 /// Whether it went well.
@@ -51,6 +64,9 @@ pub struct Metrics {
     sources: Family<ResultLabels, Counter>,
     unreadable: Family<KindLabels, Counter>,
     contested: Family<KindLabels, Gauge>,
+    expirations: Family<ServerLabels, Gauge>,
+    /// The labels of each RegistryCredential in `expirations`.
+    expiring: Arc<Mutex<HashMap<Arc<str>, Vec<ServerLabels>>>>,
 }
 
 impl Metrics {
@@ -71,6 +87,8 @@ impl Metrics {
         registry.register("unreadable_objects", "Objects skipped as unreadable", self.unreadable.clone());
         let contested = "Objects that others keep changing back, and that are written seldom for that";
         registry.register("contested_objects", contested, self.contested.clone());
+        let expirations = "When a credential expires, in seconds since 1970, where that is known";
+        registry.register("credential_expiration_timestamp_seconds", expirations, self.expirations.clone());
         registry.register("source_reads", "Looks at the sources of a credential", self.sources.clone());
     }
 
@@ -102,6 +120,26 @@ impl Metrics {
         }
     }
 
+    /// These servers of a RegistryCredential, and no others, have these credentials.
+    pub(crate) fn expirations(&self, credential: &Arc<str>, registries: &[RegistryStatus]) {
+        let labels = |registry: &RegistryStatus| {
+            let end = registry.expires_at.as_ref()?.0.as_second();
+            Some((ServerLabels { name: credential.to_string(), server: registry.server.clone() }, end))
+        };
+        let now: Vec<_> = registries.iter().filter_map(labels).collect();
+        let mut expiring = self.expiring.lock();
+        let before = expiring.remove(credential).unwrap_or_default();
+        for labels in before.iter().filter(|labels| !now.iter().any(|(own, _)| own == *labels)) {
+            self.expirations.remove(labels);
+        }
+        for (labels, end) in &now {
+            self.expirations.get_or_create(labels).set(*end);
+        }
+        if !now.is_empty() {
+            expiring.insert(credential.clone(), now.into_iter().map(|(labels, _)| labels).collect());
+        }
+    }
+
     /// The sources of a credential were looked at.
     pub(crate) fn source_resolved(&self, resolved: bool) {
         let result = if resolved { "Resolved" } else { "Failed" };
@@ -117,5 +155,48 @@ fn name(step: &Step) -> &'static str {
         Step::RecreateSecret { .. } => "RecreateSecret",
         Step::DeleteSecret(_) => "DeleteSecret",
         Step::ReleaseSecret(_) => "ReleaseSecret",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn status(server: &str, end: Option<i64>) -> RegistryStatus {
+        let time = |second| Time(Timestamp::from_second(second).unwrap());
+        RegistryStatus {
+            server: server.to_owned(),
+            source: "ECR".to_owned(),
+            fingerprint: "1".to_owned(),
+            refreshed_at: time(1),
+            expires_at: end.map(time),
+            next_refresh_at: None,
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_while_there_is_such_a_credential() {
+        let (metrics, mut registry) = (Metrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let told = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            let lines = text.lines().filter(|line| line.starts_with("regcred_credential_expiration"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (pull, line) = (Arc::from("pull"), |server: &str, end| {
+            format!(
+                "regcred_credential_expiration_timestamp_seconds{{name=\"pull\",server=\"{server}\"}} {end}"
+            )
+        });
+        metrics.expirations(&pull, &[status("a", Some(10)), status("b", None)]);
+        assert_eq!(told(), [line("a", 10)]);
+        metrics.expirations(&pull, &[status("b", Some(20))]);
+        assert_eq!(told(), [line("b", 20)]);
+        metrics.expirations(&pull, &[]);
+        assert!(told().is_empty());
     }
 }

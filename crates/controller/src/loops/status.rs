@@ -59,6 +59,7 @@ async fn visit(context: &Context, name: &Arc<str>, paces: &Paces, failures: &Fai
         failures.forget(name);
         return;
     };
+    context.metrics.expirations(name, &draft.status.registries);
     let failing = failures.wait_until(name).filter(|_| draft.differs);
     let wait_until = failing.or_else(|| later(&draft, paces.lock().entry(name.clone()).or_default()));
     if let Some(at) = wait_until {
