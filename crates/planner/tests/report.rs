@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use fixture::at;
 use regcred_api::{ConditionType, NamespaceCounts, Reason, RegistryCredentialStatus, ServiceAccountCounts};
+use regcred_dockerconfig::SecretBytes;
 use regcred_planner::{
-    Credential, Event, Fault, InvalidSpec, Object, Observed, ResolvedRegistry, SourceState, Tally, report,
+    Credential, Event, Fault, InvalidSpec, Object, Observed, Payload, ResolvedRegistry, SecretCopy,
+    SourceNote, SourceState, Tally, report,
 };
 use serde_json::json;
 
@@ -372,4 +374,79 @@ fn a_contest_says_when_regcred_tries_again_and_how_to_ask() {
     paused.failures.values_mut().for_each(|fault| fault.retry_at = Some(at(50 * 60)));
     let (_, again) = report(Some(&status), &observed(&plain, Some(&good), &paused), at(60));
     assert_eq!(again, [], "another pause is no news");
+}
+
+/// A credential whose copies hold a token, and what its source says of it.
+fn with_token(fingerprint: &str, ends: i64) -> (Credential, Vec<ResolvedRegistry>) {
+    let spec = fixture::spec(&json!({}));
+    let payload = Payload {
+        content: SecretBytes::from(b"{}".to_vec()),
+        fingerprint: fingerprint.repeat(32),
+        servers: Arc::from(["ghcr.io".to_owned()]),
+        expires_at: Some(at(ends)),
+    };
+    let registry = ResolvedRegistry {
+        server: "ghcr.io".to_owned(),
+        kind: "ECR",
+        fingerprint: fingerprint.repeat(8),
+        expires_at: Some(at(ends)),
+        renew_at: Some(at(ends / 2)),
+    };
+    let mut credential = fixture::credential("pull", &spec, None);
+    let validated = credential.active_spec().unwrap().clone();
+    let copy = SecretCopy::new(&credential.name, &credential.uid, &validated, payload);
+    credential.copy = Some(Arc::new(copy));
+    (credential, vec![registry])
+}
+
+#[test]
+fn status_says_when_each_credential_ends_also_while_no_new_one_comes() {
+    let (credential, registries) = with_token("1", 7200);
+    let good = SourceState::Resolved { registries, note: None };
+    let in_place = tally(1, 1, &[]);
+    let (status, _) = report(None, &observed(&credential, Some(&good), &in_place), at(0));
+    let registry = &status.registries[0];
+    assert_eq!((registry.source.as_str(), registry.expires_at.as_ref().unwrap().0), ("ECR", at(7200)));
+    assert_eq!(registry.next_refresh_at.as_ref().unwrap().0, at(3600));
+    assert_eq!(status.fingerprint.as_deref(), Some(&*"1".repeat(32)));
+    assert_eq!(status.summary.next_expiry, Some(at(7200).to_string()));
+
+    let gone = Credential { copy: None, ..credential };
+    let none = failed(Reason::Throttled);
+    let (after, _) = report(Some(&status), &observed(&gone, Some(&none), &in_place), at(60));
+    assert_eq!((&after.registries, &after.fingerprint), (&status.registries, &status.fingerprint));
+    assert_eq!(after.summary.next_expiry, status.summary.next_expiry, "the copies hold what they held");
+    assert_eq!(condition(&after, ConditionType::Ready), "False/SourceNotReady");
+}
+
+#[test]
+fn what_is_known_of_the_copies_is_told_beside_a_server_that_has_lost_its_entry() {
+    let (credential, registries) = with_token("2", 7200);
+    let message = "quay.io: the last token has expired".to_owned();
+    let partial = SourceState::Failed { reason: Reason::Expired, message, registries };
+    let (status, events) = report(None, &observed(&credential, Some(&partial), &tally(1, 1, &[])), at(0));
+    assert_eq!(status.registries.len(), 1);
+    assert_eq!(condition(&status, ConditionType::SourceReady), "False/Expired");
+    assert!(events.iter().any(|event| event.reason == Reason::Expired), "{events:?}");
+}
+
+#[test]
+fn what_ends_soon_is_an_event_once_and_ready_stays() {
+    let (credential, registries) = with_token("3", 7200);
+    let noted = |reason| {
+        let note = Some(SourceNote { reason, message: "ghcr.io expires within 7 days".to_owned() });
+        SourceState::Resolved { registries: registries.clone(), note }
+    };
+    let in_place = tally(1, 1, &[]);
+    let soon = noted(Reason::ExpiringSoon);
+    let (first, events) = report(None, &observed(&credential, Some(&soon), &in_place), at(0));
+    let (second, again) = report(Some(&first), &observed(&credential, Some(&soon), &in_place), at(60));
+    let told = |events: &[Event], of| events.iter().filter(|event| event.reason == of).count();
+    assert_eq!((told(&events, Reason::ExpiringSoon), told(&again, Reason::ExpiringSoon)), (1, 0));
+    assert_eq!(condition(&first, ConditionType::SourceReady), "True/ExpiringSoon");
+    let over = noted(Reason::Expired);
+    let (last, events) = report(Some(&second), &observed(&credential, Some(&over), &in_place), at(120));
+    assert_eq!(told(&events, Reason::Expired), 1);
+    assert_eq!(condition(&last, ConditionType::SourceReady), "False/Expired");
+    assert_eq!(condition(&last, ConditionType::Ready), "True/Succeeded", "the registry may still take it");
 }
