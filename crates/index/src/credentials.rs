@@ -111,8 +111,12 @@ impl CredentialEntry {
 
     /// Whether its sources are to be looked at before their time: they never were for this spec, or somebody asked.
     pub fn is_look_due(&self) -> bool {
-        let asked = self.object.requested_at.is_some() && self.object.requested_at != self.handled_request;
-        self.wanted_sources().is_some() && (self.source.is_none() || asked)
+        self.wanted_sources().is_some() && (self.source.is_none() || self.is_refresh_asked())
+    }
+
+    /// Whether somebody asked for a refresh that was not acted on yet.
+    pub fn is_refresh_asked(&self) -> bool {
+        self.object.requested_at.is_some() && self.object.requested_at != self.handled_request
     }
 
     /// Keeps what is known of the object's earlier version. What its sources last gave outlives a change of the

@@ -42,10 +42,10 @@ pub(crate) async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
 async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
     let wanted = context.index().credential(name).and_then(|entry| {
         let spec = entry.wanted_sources()?.clone();
-        Some((spec, entry.object.uid.clone(), entry.object.requested_at.clone(), entry.failed_looks))
+        let request = (entry.is_refresh_asked(), entry.object.requested_at.clone());
+        Some((spec, entry.object.uid.clone(), request, entry.failed_looks))
     });
-    let Some((spec, uid, request, failed_before)) = wanted else { return };
-    let refresh = request.is_some() && entry_request_is_new(context, name, request.as_ref());
+    let Some((spec, uid, (refresh, request), failed_before)) = wanted else { return };
     let given = resolve_in_time(context, &spec, refresh).await;
     context.metrics.source_resolved(given.as_ref().is_ok_and(|resolved| resolved.failed.is_empty()));
     let now = context.now();
@@ -64,11 +64,6 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
     take(context, name, SourceLook { spec, request, state, payload, retrying });
     context.queues.sources.push_at(name.clone(), Instant::now() + pause);
     context.queues.status(name.clone());
-}
-
-/// Whether somebody asked for a refresh that was not acted on yet.
-fn entry_request_is_new(context: &Context, name: &Arc<str>, request: Option<&String>) -> bool {
-    context.index().credential(name).is_some_and(|entry| entry.handled_request.as_ref() != request)
 }
 
 /// A source that does not answer keeps its worker no longer than a token and a call may take.
