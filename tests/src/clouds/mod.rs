@@ -12,6 +12,15 @@
 //! | `registries` | Quay, JFrog, Cloudsmith |
 //! | `received` | a request, and questions to it |
 //! | `trap` | a listener that nobody should ever call |
+//!
+//! What they know:
+//!
+//! | cloud | who may pull |
+//! |---|---|
+//! | Amazon | [`STATIC_KEYS`]; any ServiceAccount for any role of account 123456789012; roles named `external…` ask for the external ID `acme` |
+//! | Google | the cluster `blue` in GKE, the provider `x` of the pool `p` of project 123, and [`key_file`]; all may act as [`ACCOUNT`] |
+//! | Azure | [`CLIENT_ID`] of [`TENANT_ID`], by [`CLIENT_SECRET`] or for any ServiceAccount |
+//! | Quay, JFrog, Cloudsmith | any ServiceAccount, as robot `acme+puller`, by provider `my-cluster`, as `puller` of `acme` |
 
 mod aws;
 mod azure;
@@ -117,6 +126,11 @@ impl Clouds {
     /// The address that requests for this host should go to.
     pub fn endpoint(&self, host: &str) -> String {
         format!("http://{}/{host}", self.address)
+    }
+
+    /// The arguments by which an operator sends requests for these hosts here.
+    pub fn arguments(&self, hosts: &[&str]) -> Vec<String> {
+        hosts.iter().map(|host| format!("--token-endpoint={host}={}", self.endpoint(host))).collect()
     }
 
     /// How many tokens for registries were given.
