@@ -11,10 +11,16 @@ use jiff::Timestamp;
 use regcred_dockerconfig::SecretBytes;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "ecr")]
+use crate::aws;
+#[cfg(feature = "acr")]
+use crate::azure;
+use crate::exchange;
+#[cfg(feature = "gcp")]
+use crate::google;
 use crate::http::Http;
 use crate::identities::Identities;
 use crate::token::{Identity, Issuer, Mint, MintError, Token, TokenRequest};
-use crate::{aws, azure, exchange, google};
 
 /// No token that a cloud puts into a file is longer.
 const LONGEST_FILE: usize = 64 * 1024;
@@ -59,19 +65,25 @@ impl<I: Identities> Clouds<I> {
 
     async fn token(&self, TokenRequest { issuer, identity }: &TokenRequest) -> Result<Token, MintError> {
         match issuer {
+            #[cfg(feature = "ecr")]
             Issuer::Ecr { region, domain, role } => {
                 aws::private(self, identity, (region, domain), role.as_ref()).await
             }
+            #[cfg(feature = "ecr")]
             Issuer::EcrPublic { role } => aws::public(self, identity, role.as_ref()).await,
+            #[cfg(feature = "gcp")]
             Issuer::Gcp { service_account, provider } => {
                 google::token(self, identity, service_account.as_deref(), provider.as_deref()).await
             }
+            #[cfg(feature = "acr")]
             Issuer::Acr { host, tenant_id, client_id } => {
                 azure::token(self, identity, host, (tenant_id.as_deref(), client_id.as_deref())).await
             }
             Issuer::Quay { .. } | Issuer::Jfrog { .. } | Issuer::Cloudsmith { .. } => {
                 exchange::token(self, identity, issuer).await
             }
+            #[cfg(not(all(feature = "acr", feature = "ecr", feature = "gcp")))]
+            other => Err(left_out(other)),
         }
     }
 
@@ -79,6 +91,18 @@ impl<I: Identities> Clouds<I> {
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         (self.environment)(name).filter(|value| !value.is_empty())
     }
+}
+
+/// The error of a cloud that this build does not know.
+#[cfg(any(test, not(all(feature = "acr", feature = "ecr", feature = "gcp"))))]
+fn left_out(issuer: &Issuer) -> MintError {
+    let missing = match issuer {
+        Issuer::Ecr { .. } | Issuer::EcrPublic { .. } => "feature ecr",
+        Issuer::Gcp { .. } => "feature gcp",
+        _ => "feature acr",
+    };
+    let identity = "this build of regcred".to_owned();
+    MintError::Incomplete { identity, missing, advice: "take one that has it, as releases do" }
 }
 
 /// A token in a file that the operator's environment names; `missing` is what the operator lacks without it.
@@ -109,5 +133,17 @@ pub(crate) fn elsewhere(error: MintError, cloud: &str) -> MintError {
 impl<I: Identities> Mint for Clouds<I> {
     fn mint<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<Token, MintError>> {
         Box::pin(self.token(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_without_a_cloud_says_so() {
+        let (service_account, provider) = (None, None);
+        let error = left_out(&Issuer::Gcp { service_account, provider }).to_string();
+        assert_eq!(error, "this build of regcred has no feature gcp; take one that has it, as releases do");
     }
 }

@@ -18,14 +18,23 @@
 //! ARCHITECTURE.md lists the files that a new kind of source adds to. Looking at a source is asynchronous because
 //! most kinds will ask a network.
 
+#![cfg_attr(
+    not(all(feature = "acr", feature = "ecr", feature = "gcp")),
+    allow(dead_code, reason = "each cloud uses another part of what they share")
+)]
+
+#[cfg(feature = "ecr")]
 mod aws;
+#[cfg(feature = "ecr")]
 mod aws_identity;
+#[cfg(feature = "acr")]
 mod azure;
 mod clouds;
 mod end;
 mod error;
 mod exchange;
 mod expiry;
+#[cfg(feature = "gcp")]
 mod google;
 mod hidden;
 mod http;
