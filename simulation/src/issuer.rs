@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use regcred_dockerconfig::Login;
 use regcred_sources::{Issuer as Kind, Mint, MintError, Token, TokenRequest};
@@ -32,7 +33,8 @@ pub struct Issuer {
     started: Instant,
     rest: Duration,
     trace: Trace,
-    given: Arc<Mutex<BTreeMap<bool, String>>>,
+    /// The last login for each of the two roles, and when it ends.
+    given: Arc<Mutex<BTreeMap<bool, (String, Timestamp)>>>,
 }
 
 impl Issuer {
@@ -41,11 +43,20 @@ impl Issuer {
         Self { started, rest, trace, given: Arc::default() }
     }
 
-    /// The token that was given last for what a registry of a spec names; `None` for one that names no cloud.
+    /// The login that a copy should hold for a registry of a spec: what was given last, which must not have expired.
+    /// `None` for one that names no cloud.
     pub fn last(&self, registry: &Value) -> Option<String> {
         let source = registry["source"].get("ecr")?;
         let given = self.given.lock().get(&source["roleARN"].is_string()).cloned();
-        Some(given.unwrap_or_else(|| "a token that nobody asked for".to_owned()))
+        Some(match given {
+            None => "a token that nobody asked for".to_owned(),
+            Some((_, end)) if end <= self.now() => "another than the expired token".to_owned(),
+            Some((login, _)) => login,
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        time_at(self.started.elapsed())
     }
 
     async fn answer(&self, request: &TokenRequest) -> Result<Token, MintError> {
@@ -72,10 +83,10 @@ impl Issuer {
 
     fn token(&self, assumed: bool, life: i64) -> Token {
         let mut given = self.given.lock();
-        let end = time_at(self.started.elapsed()) + jiff::SignedDuration::from_secs(life);
+        let end = self.now() + SignedDuration::from_secs(life);
         let password = format!("{}-until-{}", if assumed { "role" } else { "own" }, end.as_millisecond());
         self.trace.disturbed("issuer", &format!("gives {password}"));
-        given.insert(assumed, format!("AWS:{password}"));
+        given.insert(assumed, (format!("AWS:{password}"), end));
         // Neither is empty, and neither has a character that a login may not have.
         let login = Login::new(b"AWS", password.as_bytes()).unwrap_or_else(|error| unreachable!("{error}"));
         Token { login, expires_at: Some(end) }

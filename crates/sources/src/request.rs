@@ -16,7 +16,7 @@ const ECR_DOMAINS: [(&str, &str); 4] =
     [(AWS, AWS), (AWS_CHINA, AWS_CHINA), ("on.aws", AWS), ("on.amazonwebservices.com.cn", AWS_CHINA)];
 
 impl TokenRequest {
-    /// What a source asks for; `None` for one that is a Secret of its own. `secret_version` tells the version of a Secret
+    /// What a source asks for; an error where the server is none of its own. `secret_version` tells the version of a Secret
     /// with keys of an identity, if it exists.
     pub fn new(
         server: &Server,
@@ -65,14 +65,23 @@ fn identity(
         SourceMember::Cloudsmith(source) => return Ok(service_account(&source.auth)),
         SourceMember::Secret(_) => None,
     };
-    let Some(CloudAuth { service_account_ref, secret_ref }) = auth else { return Ok(Identity::Operator) };
-    if let Some(reference) = service_account_ref {
-        return Ok(Identity::ServiceAccount(reference.name.clone()));
+    match auth {
+        None => Ok(Identity::Operator),
+        Some(CloudAuth { service_account_ref: Some(reference), .. }) => {
+            Ok(Identity::ServiceAccount(reference.name.clone()))
+        }
+        Some(CloudAuth { secret_ref: Some(reference), .. }) => {
+            let name = reference.name.clone();
+            // One that does not exist gives no token, and what it gave before expires in time like any other.
+            Ok(Identity::Secret { version: secret_version(&name).unwrap_or_default(), name })
+        }
+        // Of a later version of the CRD: it must not become the operator's own identity.
+        Some(CloudAuth { service_account_ref: None, secret_ref: None }) => Err(MintError::Incomplete {
+            identity: "auth".to_owned(),
+            missing: "member that this version of regcred knows",
+            advice: "name serviceAccountRef or secretRef, or update the operator",
+        }),
     }
-    let Some(reference) = secret_ref else { return Ok(Identity::Operator) };
-    let name = reference.name.clone();
-    let missing = || MintError::NoIdentity { secret: name.clone(), why: "does not exist; create it" };
-    Ok(Identity::Secret { version: secret_version(&name).ok_or_else(missing)?, name })
 }
 
 fn service_account(auth: &ServiceAccountAuth) -> Identity {
@@ -302,9 +311,12 @@ mod tests {
         assert_eq!(identity(auth(name("a"), None)), Ok(Identity::ServiceAccount("a".to_owned())));
         let keys = Identity::Secret { name: "keys".to_owned(), version: "uid/7".to_owned() };
         assert_eq!(identity(auth(None, name("keys"))), Ok(keys));
-        let error = identity(auth(None, name("gone"))).unwrap_err().to_string();
-        assert!(error.starts_with("Secret gone does not exist; create it"), "{error}");
-        assert!(error.contains("regcred.dev/source=identity"), "{error}");
+        let gone = Identity::Secret { name: "gone".to_owned(), version: String::new() };
+        assert_eq!(identity(auth(None, name("gone"))), Ok(gone));
+        assert!(
+            matches!(identity(auth(None, None)), Err(MintError::Incomplete { .. })),
+            "never the operator's own"
+        );
     }
 
     #[test]
