@@ -226,7 +226,10 @@ impl<'a> View<'a> {
             self.namespaces.iter().any(|own| text(own, "name") == namespace && selects(owner, own));
         let present = self.secret(namespace, target(owner));
         let in_place = present.is_some_and(|secret| {
-            is_copy_of(secret, owner) && self.given(owner).is_none_or(|given| content(secret) == given)
+            // What somebody edited cannot be put right while no source says what it should hold.
+            let is_right =
+                self.given(owner).map_or_else(|| is_copy_in_full(secret), |given| content(secret) == given);
+            is_copy_of(secret, owner) && is_right
         });
         let lasting = owner["spec"]["target"]["renameGracePeriod"].is_null();
         let dated = self.secret(namespace, name).is_some_and(|secret| says_since_when(secret));
