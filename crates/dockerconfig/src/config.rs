@@ -57,9 +57,9 @@ impl DockerConfig {
         Self { entries: entry.map(|login| (server.clone(), login)).into_iter().collect() }
     }
 
-    /// The servers.
-    pub fn keys(&self) -> impl Iterator<Item = &Server> {
-        self.entries.keys()
+    /// The entries, by server.
+    pub fn entries(&self) -> impl Iterator<Item = (&Server, &Login)> {
+        self.entries.iter()
     }
 
     /// The servers, by the names that people know.

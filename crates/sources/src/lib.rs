@@ -46,6 +46,7 @@ mod sigv4;
 mod token;
 mod tokens;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ impl From<SourceError> for Failed {
 pub struct Resolved {
     /// All entries.
     pub config: DockerConfig,
-    /// The servers of the spec that have an entry, in its order.
+    /// The servers that have an entry: those of the spec in its order, then those of whole configurations.
     pub opened: Vec<Opened>,
     /// Servers of the spec that got no new token: they have the former one, or none once that has expired.
     pub failed: Vec<SourceError>,
@@ -110,7 +111,7 @@ pub struct Resolved {
     pub next: Option<Timestamp>,
 }
 
-/// A server of the spec that has an entry.
+/// A server that has an entry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Opened {
     /// The server.
@@ -210,10 +211,13 @@ pub async fn resolve<S: SecretReader + Sync>(
         let renew_at = answer.next.filter(|_| needs_network(source));
         opened.push(Opened { server: server.clone(), expires_at: answer.expires_at, renew_at });
     }
+    let mut odd_ends: Vec<_> = answers.iter().filter_map(|answer| answer.odd_end.clone()).collect();
     for name in sources.docker_config_secrets {
         let secret =
             means.secrets.read(name).ok_or_else(|| SourceError::NotFound { secret: name.clone() })?;
         let whole = secret.whole(name)?;
+        add_opened(&mut opened, &whole.config, &secret);
+        odd_ends.extend(secret.has_odd_end().then(|| name.clone()));
         configs.push(whole.config);
         names.push(format!("Secret {name}"));
         left_out.extend(whole.left_out.into_iter().map(|server| LeftOut { server, secret: name.clone() }));
@@ -233,9 +237,20 @@ pub async fn resolve<S: SecretReader + Sync>(
         overridden: conflicts.into_iter().map(overridden).collect(),
         left_out,
         next: answers.iter().filter_map(|answer| answer.next).min(),
-        odd_ends: answers.iter().filter_map(|answer| answer.odd_end.clone()).collect(),
+        odd_ends,
         failed: answers.into_iter().filter_map(|answer| answer.failure).collect(),
     })
+}
+
+/// Adds the servers of a whole configuration whose entry counts: no earlier source has one for them.
+fn add_opened(opened: &mut Vec<Opened>, config: &DockerConfig, secret: &SourceSecret) {
+    let before: BTreeSet<_> = opened.iter().map(|opened| opened.server.clone()).collect();
+    let fresh = config.entries().filter(|(server, _)| !before.contains(server));
+    opened.extend(fresh.map(|(server, login)| Opened {
+        server: server.clone(),
+        expires_at: secret.end(login),
+        renew_at: None,
+    }));
 }
 
 fn name_of(source: &SourceMember) -> String {
@@ -384,6 +399,8 @@ mod tests {
         );
         let left_out: Vec<_> = resolved.left_out.iter().map(ToString::to_string).collect();
         assert_eq!(left_out, ["docker.io of Secret all"]);
+        let opened: Vec<_> = resolved.opened.iter().map(|opened| opened.server.to_string()).collect();
+        assert_eq!(opened, ["ghcr.io", "quay.io"], "each once, those of the spec first");
     }
 
     #[test]

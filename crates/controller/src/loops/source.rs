@@ -178,20 +178,17 @@ fn registries(
     spec: &Validated,
     resolved: &Resolved,
 ) -> Vec<ResolvedRegistry> {
-    let of_spec = resolved.opened.iter().map(|opened| (&opened.server, Some(opened)));
-    let is_of_spec = |server: &Server| resolved.opened.iter().any(|opened| opened.server == *server);
-    let others = resolved.config.keys().filter(|server| !is_of_spec(server));
-    let registry = |(server, opened): (&Server, Option<&Opened>)| {
-        let source = spec.registries.iter().find(|own| own.server == *server);
+    let registry = |opened: &Opened| {
+        let source = spec.registries.iter().find(|own| own.server == opened.server);
         ResolvedRegistry {
-            server: server.to_string(),
+            server: opened.server.to_string(),
             kind: source.map_or(OF_CONFIGURATION, |registry| registry.source.kind()),
-            fingerprint: key.short(uid, &resolved.config.only(server).render()),
-            expires_at: opened.and_then(|opened| opened.expires_at),
-            renew_at: opened.and_then(|opened| opened.renew_at),
+            fingerprint: key.short(uid, &resolved.config.only(&opened.server).render()),
+            expires_at: opened.expires_at,
+            renew_at: opened.renew_at,
         }
     };
-    of_spec.chain(others.map(|server| (server, None))).take(MAX_REGISTRIES).map(registry).collect()
+    resolved.opened.iter().take(MAX_REGISTRIES).map(registry).collect()
 }
 
 /// What somebody has to know of sources that gave everything, the worst first: what is over, which of two credentials
