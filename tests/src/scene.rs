@@ -67,6 +67,7 @@ pub struct Scene {
     control_plane: &'static ControlPlane,
     prefix: String,
     operators: Mutex<Vec<Arc<Process>>>,
+    secret_texts: Mutex<Vec<String>>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -97,7 +98,14 @@ impl Scene {
         control_plane.start_api_server().await.unwrap_or_else(|error| panic!("{error}"));
         let client = control_plane.admin().await.unwrap_or_else(|error| panic!("{error}"));
         let prefix = format!("s{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let scene = Self { client, control_plane, prefix, operators: Mutex::default(), _alone: alone };
+        let scene = Self {
+            client,
+            control_plane,
+            prefix,
+            operators: Mutex::default(),
+            secret_texts: Mutex::default(),
+            _alone: alone,
+        };
         if !TIDY.swap(false, Ordering::Relaxed) {
             scene.reinstall().await;
             scene.tidy_up().await;
@@ -156,6 +164,19 @@ impl Scene {
     /// Makes or rewrites a source Secret of any type in the operator's namespace, with the label that one of type Opaque
     /// needs; returns its full name.
     pub async fn source(&self, suffix: &str, kind: &str, data: &[(&str, &str)]) -> String {
+        self.labelled_secret((suffix, kind, "true"), data).await
+    }
+
+    /// Makes or rewrites a Secret of type Opaque that holds an identity; returns its full name.
+    pub async fn identity(&self, suffix: &str, data: &[(&str, &str)]) -> String {
+        self.labelled_secret((suffix, "Opaque", "identity"), data).await
+    }
+
+    async fn labelled_secret(
+        &self,
+        (suffix, kind, label): (&str, &str, &str),
+        data: &[(&str, &str)],
+    ) -> String {
         let name = self.name(suffix);
         let data: BTreeMap<&str, ByteString> =
             data.iter().map(|(key, value)| (*key, ByteString(value.as_bytes().to_vec()))).collect();
@@ -163,7 +184,7 @@ impl Scene {
             "apiVersion": "v1", "kind": "Secret", "type": kind, "data": data,
             "metadata": {
                 "name": name, "namespace": OPERATOR_NAMESPACE,
-                "labels": { SCENE_LABEL: self.prefix, SOURCE_LABEL: "true" },
+                "labels": { SCENE_LABEL: self.prefix, SOURCE_LABEL: label },
             },
         });
         self.apply(&self.secrets(OPERATOR_NAMESPACE), &secret).await;
@@ -225,6 +246,11 @@ impl Scene {
         let operator = operator.unwrap_or_else(|error| panic!("{error}"));
         self.operators.lock().unwrap().push(operator.process());
         operator
+    }
+
+    /// Adds texts to those that may be found nowhere when the scene ends.
+    pub fn keep_secret(&self, texts: impl IntoIterator<Item = String>) {
+        self.secret_texts.lock().unwrap().extend(texts);
     }
 
     /// A Secret, or nothing if there is none.
@@ -331,6 +357,10 @@ impl Scene {
         let credentials = serde_json::to_string(&credentials.items).expect("objects are JSON");
         texts.push(("RegistryCredentials".to_owned(), credentials));
         texts.push(("the audit log".to_owned(), format!("{:?}", self.control_plane.audit().entries())));
+        for (name, text) in &texts {
+            let found = self.secret_texts.lock().unwrap().iter().any(|secret| text.contains(secret));
+            assert!(!found, "{name} shows what it should not");
+        }
         assert_no_canary(texts.iter().map(|(name, text)| (name.as_str(), text.as_str())));
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Reply, State,
-    received::{Received, field, is, service_account},
+    received::{Received, field, is},
     rfc3339,
 };
 
@@ -77,7 +77,7 @@ pub(super) fn sts(received: &Received, state: &State) -> Result<Reply, String> {
             if received.headers.contains_key("authorization") {
                 return Err("a web identity needs no signature".to_owned());
             }
-            service_account(field(&form, "WebIdentityToken")?, "sts.amazonaws.com")?;
+            state.service_account(field(&form, "WebIdentityToken")?, "sts.amazonaws.com")?;
         }
         "AssumeRole" => {
             let region = received.host.split('.').nth(1).unwrap_or_default();
@@ -103,7 +103,7 @@ pub(super) fn sts(received: &Received, state: &State) -> Result<Reply, String> {
 /// EKS Pod Identity's agent: the token of the operator's own ServiceAccount, for this audience alone.
 pub(super) fn pod_identity(received: &Received, state: &State) -> Result<Reply, String> {
     received.is("GET", "/v1/credentials")?;
-    service_account(received.header("authorization")?, "pods.eks.amazonaws.com")?;
+    state.service_account(received.header("authorization")?, "pods.eks.amazonaws.com")?;
     Ok(keys_as_json(state))
 }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     Reply, State,
-    received::{Received, field, is, service_account},
+    received::{Received, field, is},
 };
 
 /// The tenant of everybody.
@@ -32,7 +32,7 @@ pub(super) fn entra(received: &Received, state: &State) -> Result<Reply, String>
         is(&form, "client_secret", CLIENT_SECRET)?;
     } else {
         is(&form, "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")?;
-        service_account(field(&form, "client_assertion")?, "api://AzureADTokenExchange")?;
+        state.service_account(field(&form, "client_assertion")?, "api://AzureADTokenExchange")?;
     }
     Ok(access_token(state))
 }

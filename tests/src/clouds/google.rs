@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Reply, State,
-    received::{Received, field, is, service_account},
+    received::{Received, field, is},
     rfc3339,
 };
 
@@ -60,7 +60,7 @@ pub(super) fn sts(received: &Received, state: &State) -> Result<Reply, String> {
         audience if audience == gke => POOL,
         other => return Err(format!("nobody is {other}")),
     };
-    service_account(field(&form, "subject_token")?, audience)?;
+    state.service_account(field(&form, "subject_token")?, audience)?;
     Ok(access_token(received, state))
 }
 

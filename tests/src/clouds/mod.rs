@@ -58,6 +58,22 @@ use received::Received;
 
 /// What registries' tokens live, as the clouds' own do.
 const LIFE: i64 = 3600;
+/// The hosts that [`Clouds::arguments`] names.
+const HOSTS: [&str; 13] = [
+    "api.ecr.eu-west-1.amazonaws.com",
+    "api.ecr.us-east-1.amazonaws.com",
+    "sts.eu-west-1.amazonaws.com",
+    "sts.us-east-1.amazonaws.com",
+    "169.254.169.254",
+    "sts.googleapis.com",
+    "iamcredentials.googleapis.com",
+    "oauth2.googleapis.com",
+    "login.microsoftonline.com",
+    "contoso.azurecr.io",
+    "acme.jfrog.io",
+    "quay.io",
+    "api.cloudsmith.io",
+];
 /// More than any client reads.
 const HUGE: usize = 4 * 1024 * 1024;
 
@@ -153,6 +169,17 @@ impl Clouds {
         self.state.log().complaints.clone()
     }
 
+    /// The tokens of ServiceAccounts that were shown, in order.
+    pub fn shown(&self) -> Vec<String> {
+        self.state.log().shown.clone()
+    }
+
+    /// What sends an operator's requests for every host here.
+    pub fn arguments(&self) -> Vec<String> {
+        let endpoint = |host: &&str| format!("--token-endpoint={host}={}", self.endpoint(host));
+        HOSTS.iter().map(endpoint).collect()
+    }
+
     /// Makes a host misbehave, or behave again.
     pub fn misbehave(&self, host: &str, how: Option<Misbehaviour>) {
         let mut settings = self.state.settings();
@@ -201,6 +228,7 @@ struct Log {
     seen: Vec<Seen>,
     complaints: Vec<String>,
     logins: Vec<GivenLogin>,
+    shown: Vec<String>,
     /// Secrets that were given out and are shown again later, with what each is.
     issued: HashMap<String, String>,
     keys: HashMap<String, aws::IssuedKeys>,
@@ -265,6 +293,12 @@ impl State {
         });
         let signature = self.secret("signature");
         format!("e30.{}.{signature}", URL_SAFE_NO_PAD.encode(claims.to_string()))
+    }
+
+    /// The name of the ServiceAccount of a token, which must be for this audience alone.
+    fn service_account(&self, token: &str, audience: &str) -> Result<String, String> {
+        self.log().shown.push(token.to_owned());
+        received::service_account(token, audience)
     }
 
     fn gave(&self, host: &str, user: &str, password: &str) {

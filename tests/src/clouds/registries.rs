@@ -3,10 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
-use super::{
-    Reply, State,
-    received::{Received, service_account},
-};
+use super::{Reply, State, received::Received};
 
 /// Quay: robot and token as user and password.
 pub(super) fn quay(received: &Received, state: &State) -> Result<Reply, String> {
@@ -18,7 +15,7 @@ pub(super) fn quay(received: &Received, state: &State) -> Result<Reply, String> 
     if robot != "acme+puller" {
         return Err(format!("no robot is {robot}"));
     }
-    service_account(token, "quay.io")?;
+    state.service_account(token, "quay.io")?;
     let token = state.jwt(robot);
     state.gave(&received.host, robot, &token);
     Ok(Reply::json(&json!({ "token": token })))
@@ -34,7 +31,7 @@ pub(super) fn jfrog(received: &Received, state: &State) -> Result<Reply, String>
     if !fits {
         return Err("another grant, kind of token or provider".to_owned());
     }
-    service_account(body["subject_token"].as_str().ok_or("no subject_token")?, &received.host)?;
+    state.service_account(body["subject_token"].as_str().ok_or("no subject_token")?, &received.host)?;
     let token = state.jwt("jfac@01/users/puller");
     state.gave(&received.host, "puller", &token);
     Ok(Reply::json(&json!({ "access_token": token, "expires_in": state.life(), "token_type": "Bearer" })))
@@ -47,7 +44,7 @@ pub(super) fn cloudsmith(received: &Received, state: &State) -> Result<Reply, St
     if body["service_slug"] != "puller" {
         return Err("another service account".to_owned());
     }
-    service_account(body["oidc_token"].as_str().ok_or("no oidc_token")?, "api.cloudsmith.io")?;
+    state.service_account(body["oidc_token"].as_str().ok_or("no oidc_token")?, "api.cloudsmith.io")?;
     let token = state.jwt("cloudsmith");
     state.gave(&received.host, "token", &token);
     Ok(Reply { status: 201, ..Reply::json(&json!({ "token": token })) })

@@ -1,0 +1,595 @@
+//! Sources that give tokens, from the manifest to what the kubelet finds: the operator with the chart's rights against the
+//! doubles of the clouds. Tokens roll, end, come back, and are shown nowhere.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, ServiceAccount};
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use regcred_dockerconfig::{Keyring, SecretBytes, repository_of};
+use regcred_tests::audit::Mark;
+use regcred_tests::clouds::{
+    ACCOUNT, CLIENT_ID, CLIENT_SECRET, Clouds, GivenLogin, Misbehaviour, STATIC_KEYS, TENANT_ID, key_file,
+};
+use regcred_tests::install::OPERATOR_NAMESPACE;
+use regcred_tests::wait::throughout;
+use regcred_tests::{Operator, OperatorOptions, SECRET_KEY, SECRET_TYPE, Scene, chart, eventually};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(30);
+/// In which a token of a few seconds was renewed, or has ended.
+const LATER: Duration = Duration::from_secs(60);
+const ECR: &str = "api.ecr.eu-west-1.amazonaws.com";
+const ECR_SERVER: &str = "*.dkr.ecr.eu-west-1.amazonaws.com";
+const ECR_IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1";
+const ROLE: &str = "arn:aws:iam::123456789012:role/puller";
+const PROVIDER: &str = "projects/123/locations/global/workloadIdentityPools/p/providers/x";
+/// The ServiceAccount that the chart's value lists.
+const PULLER: &str = "puller";
+/// Where the API server keeps events of objects without a namespace.
+const EVENTS: &str = "default";
+
+/// A scene with an operator that may ask tokens for [`PULLER`], and with clouds.
+struct Stage {
+    scene: Scene,
+    clouds: Clouds,
+    operator: Operator,
+    begin: Mark,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let scene = Scene::new().await;
+        allow(&scene, "{puller,unannotated,absent}").await;
+        account(&scene, PULLER, &json!({ "eks.amazonaws.com/role-arn": ROLE })).await;
+        let clouds = Clouds::start().await.unwrap();
+        let begin = scene.control_plane().audit().mark();
+        let options = OperatorOptions { arguments: clouds.arguments(), ..OperatorOptions::default() };
+        let operator = scene.operator(options).await;
+        Self { scene, clouds, operator, begin }
+    }
+
+    /// Nothing of what was given, and no token of a ServiceAccount, is shown anywhere.
+    async fn clear(self) {
+        assert_eq!(self.clouds.complaints(), Vec::<String>::new(), "every request is as the cloud wants it");
+        self.scene.keep_secret(self.clouds.shown());
+        let metrics = self.operator.metrics().await.unwrap();
+        regcred_tests::canary::assert_no_canary([("the metrics", &*metrics)]);
+        assert!(self.clouds.shown().iter().all(|token| !metrics.contains(token)));
+        self.scene.finish().await;
+    }
+
+    /// How many tokens of ServiceAccounts the operator asked for.
+    fn token_requests(&self) -> usize {
+        let asked = self.scene.control_plane().audit().since(self.begin).by(self.operator.user());
+        asked.counts().of("create", "serviceaccounts/token")
+    }
+
+    /// The time in which the copy of a credential changes its content.
+    async fn rolled(&self, namespace: &str, name: &str, former: &GivenLogin) -> GivenLogin {
+        eventually("another token in the copy", LATER, async || {
+            match found(&self.scene, namespace, name, ECR_IMAGE).await {
+                Some((_, password)) if password != former.password => Ok(()),
+                other => Err(format!("another: {}", other.is_some())),
+            }
+        })
+        .await;
+        self.clouds.logins().last().unwrap().clone()
+    }
+}
+
+/// What the chart gives where its value lists these ServiceAccounts.
+async fn allow(scene: &Scene, names: &str) {
+    let listed = format!("tokens.serviceAccounts={names}");
+    chart::apply(scene.control_plane(), &["attachAtBirth.enabled=false", &listed]).await.unwrap();
+}
+
+/// A ServiceAccount of the operator's namespace.
+async fn account(scene: &Scene, name: &str, annotations: &Value) {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": name, "namespace": OPERATOR_NAMESPACE, "annotations": annotations },
+    });
+    let accounts: Api<ServiceAccount> = scene.service_accounts(OPERATOR_NAMESPACE);
+    accounts.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&account)).await.unwrap();
+}
+
+fn spec(registries: &Value, label: &str) -> Value {
+    json!({ "registries": registries, "namespaces": { "selector": { "matchLabels": { "pull": label } } } })
+}
+
+/// The auth of the listed ServiceAccount.
+fn puller() -> Value {
+    json!({ "serviceAccountRef": { "name": PULLER } })
+}
+
+/// ECR for every account of a region, by the listed ServiceAccount.
+fn ecr() -> Value {
+    json!({ "server": ECR_SERVER, "source": { "ecr": { "auth": puller() } } })
+}
+
+/// What the kubelet's keyring finds for an image in a copy, if it is one login.
+async fn found(scene: &Scene, namespace: &str, name: &str, image: &str) -> Option<(String, String)> {
+    let data = scene.secret(namespace, name).await?.data?;
+    let keyring = Keyring::new([&*data.get(SECRET_KEY)?.0]).unwrap();
+    let logins = keyring.lookup(&repository_of(image).unwrap());
+    let text = |bytes: &SecretBytes| String::from_utf8(bytes.expose().to_vec()).unwrap();
+    match logins[..] {
+        [login] => Some((text(login.username()), text(login.password()))),
+        _ => None,
+    }
+}
+
+/// The events about an object for a reason.
+async fn events(scene: &Scene, name: &str, reason: &str) -> Vec<Event> {
+    let events: Api<Event> = Api::namespaced(scene.client.clone(), EVENTS);
+    let filter = ListParams::default().fields(&format!("involvedObject.name={name},reason={reason}"));
+    events.list(&filter).await.unwrap().items
+}
+
+/// A Secret of a docker registry, as kubectl makes it.
+fn written(server: &str, user: &str) -> String {
+    json!({ "auths": { server: { "username": user, "password": "written" } } }).to_string()
+}
+
+#[tokio::test]
+async fn the_kubelet_finds_what_each_kind_of_source_gave() {
+    let stage = Stage::set().await;
+    let Stage { scene, clouds, .. } = &stage;
+    let namespace = scene.settled_namespace("n", &[("pull", "kinds")]).await;
+    let aws_keys = [("AWS_ACCESS_KEY_ID", STATIC_KEYS.0), ("AWS_SECRET_ACCESS_KEY", STATIC_KEYS.1)];
+    let aws = scene.identity("aws", &aws_keys).await;
+    let key_file = key_file("https://oauth2.googleapis.com/token");
+    let google = scene.identity("google", &[("GOOGLE_CREDENTIALS", &key_file)]).await;
+    let azure_keys = [
+        ("AZURE_TENANT_ID", TENANT_ID),
+        ("AZURE_CLIENT_ID", CLIENT_ID),
+        ("AZURE_CLIENT_SECRET", CLIENT_SECRET),
+    ];
+    let azure = scene.identity("azure", &azure_keys).await;
+    let hub = written("https://index.docker.io/v1/", "acme");
+    let hub = scene.source("hub", SECRET_TYPE, &[(SECRET_KEY, &hub)]).await;
+    let harbor = [("username", "robot$team+puller"), ("password", "written")];
+    let harbor = scene.source("harbor", "kubernetes.io/basic-auth", &harbor).await;
+    let keys = |name: &str| json!({ "secretRef": { "name": name } });
+    let account_role = json!({ "auth": puller(), "roleARN": "arn:aws:iam::123456789012:role/external", "externalID": "acme" });
+    let entra = json!({ "auth": puller(), "tenantID": TENANT_ID, "clientID": CLIENT_ID });
+    let ecr_image = |region: &str| format!("123456789012.dkr.ecr.{region}.amazonaws.com/team/app:1");
+    let (ireland, virginia) = (ecr_image("eu-west-1"), ecr_image("us-east-1"));
+    for (kind, server, source, image, (giver, user)) in [
+        ("ECR", ECR_SERVER, json!({ "ecr": { "auth": puller() } }), &*ireland, (ECR, "AWS")),
+        ("ECR", ECR_SERVER, json!({ "ecr": { "auth": keys(&aws) } }), &ireland, (ECR, "AWS")),
+        ("ECR", ECR_SERVER, json!({ "ecr": account_role }), &ireland, (ECR, "AWS")),
+        (
+            "ECR",
+            "123456789012.dkr.ecr.us-east-1.amazonaws.com",
+            json!({ "ecr": {} }),
+            &virginia,
+            ("api.ecr.us-east-1.amazonaws.com", "AWS"),
+        ),
+        (
+            "GCP",
+            "europe-west1-docker.pkg.dev",
+            json!({ "gcp": { "auth": keys(&google) } }),
+            "europe-west1-docker.pkg.dev/p/r/app",
+            ("oauth2.googleapis.com", "oauth2accesstoken"),
+        ),
+        (
+            "GCP",
+            "us-docker.pkg.dev/acme",
+            json!({ "gcp": { "auth": puller(), "workloadIdentityProvider": PROVIDER, "serviceAccount": ACCOUNT } }),
+            "us-docker.pkg.dev/acme/r/app",
+            ("iamcredentials.googleapis.com", "oauth2accesstoken"),
+        ),
+        ("GCP", "gcr.io", json!({ "gcp": {} }), "gcr.io/acme/app", ("169.254.169.254", "oauth2accesstoken")),
+        (
+            "ACR",
+            "contoso.azurecr.io",
+            json!({ "acr": entra }),
+            "contoso.azurecr.io/app",
+            ("contoso.azurecr.io", "00000000-0000-0000-0000-000000000000"),
+        ),
+        (
+            "ACR",
+            "contoso.azurecr.io/team",
+            json!({ "acr": { "auth": keys(&azure) } }),
+            "contoso.azurecr.io/team/app",
+            ("contoso.azurecr.io", "00000000-0000-0000-0000-000000000000"),
+        ),
+        (
+            "Quay",
+            "quay.io/acme",
+            json!({ "quay": { "robot": "acme+puller", "auth": puller() } }),
+            "quay.io/acme/app",
+            ("quay.io", "acme+puller"),
+        ),
+        (
+            "JFrog",
+            "acme.jfrog.io",
+            json!({ "jfrog": { "provider": "my-cluster", "auth": puller() } }),
+            "acme.jfrog.io/docker/app",
+            ("acme.jfrog.io", "puller"),
+        ),
+        (
+            "Cloudsmith",
+            "docker.cloudsmith.io",
+            json!({ "cloudsmith": { "organization": "acme", "service": "puller", "auth": puller() } }),
+            "docker.cloudsmith.io/acme/r/app",
+            ("api.cloudsmith.io", "token"),
+        ),
+        ("Secret", "docker.io", json!({ "secretRef": { "name": hub } }), "acme/app", ("", "acme")),
+        (
+            "Secret",
+            "harbor.example.com/team",
+            json!({ "secretRef": { "name": harbor } }),
+            "harbor.example.com/team/app",
+            ("", "robot$team+puller"),
+        ),
+    ] {
+        let suffix = format!("{}-{}", kind.to_lowercase(), fastrand::u32(..));
+        let registries = json!([{ "server": server, "source": source }]);
+        let name = scene.credential(&suffix, spec(&registries, "kinds")).await;
+        scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+        let given = clouds.logins().into_iter().rev().find(|login| login.host == giver);
+        let password = given.map_or_else(|| "written".to_owned(), |login| login.password);
+        let (found_user, found_password) = found(scene, &namespace, &name, image).await.expect(image);
+        assert!((&*found_user, found_password) == (user, password), "{server} by {source}: {found_user}");
+        let status = scene.status(&name).await;
+        assert_eq!(status["registries"][0]["source"], kind, "{status}");
+        assert_eq!(status["summary"]["nextExpiry"], status["registries"][0]["expiresAt"], "{status}");
+        assert_eq!(status["registries"][0]["nextRefreshAt"].is_string(), kind != "Secret", "{status}");
+    }
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn a_hundred_credentials_of_one_identity_share_one_token_and_rest() {
+    let stage = Stage::set().await;
+    let Stage { scene, clouds, operator, .. } = &stage;
+    let namespace = scene.settled_namespace("n", &[("pull", "many")]).await;
+    let mut names = Vec::new();
+    for number in 0..100 {
+        let account = format!("{:012}.dkr.ecr.eu-west-1.amazonaws.com", 111_111_111_111_u64 + number);
+        let server = if number == 0 { ECR_SERVER.to_owned() } else { account };
+        let registries = json!([{ "server": server, "source": { "ecr": { "auth": puller() } } }]);
+        let mut wanted = spec(&registries, "many");
+        // Of a ServiceAccount's list regcred fills 64 entries at most.
+        wanted["serviceAccounts"] = json!({ "from": "None" });
+        names.push(scene.credential(&format!("pull{number}"), wanted).await);
+    }
+    for name in &names {
+        scene.wait_condition(name, "Ready", "True", "Succeeded").await;
+    }
+    assert_eq!((clouds.mints(), stage.token_requests()), (1, 1));
+    let password = &clouds.logins()[0].password;
+    for (name, account) in [(&names[0], 1), (&names[0], 222_222_222_222_u64), (&names[50], 111_111_111_161)] {
+        let image = format!("{account:012}.dkr.ecr.eu-west-1.amazonaws.com/app");
+        let login = found(scene, &namespace, name, &image).await.expect(&image);
+        assert!(login.1 == *password, "{image}");
+    }
+    let audit = scene.control_plane().audit();
+    let mark = audit.mark();
+    throughout("nothing is asked at rest", Duration::from_secs(10), async || {
+        let asked = audit.since(mark).by(operator.user()).filter(|entry| entry.verb != "watch").counts();
+        if asked.total() == 0 { Ok(()) } else { Err(asked.to_string()) }
+    })
+    .await;
+    assert_eq!(clouds.mints(), 1);
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn copies_roll_in_place_and_status_says_until_when() {
+    let stage = Stage::set().await;
+    let Stage { scene, clouds, operator, .. } = &stage;
+    clouds.set_life(20);
+    let mut namespaces = Vec::new();
+    for number in 0..3 {
+        namespaces.push(scene.settled_namespace(&format!("n{number}"), &[("pull", "roll")]).await);
+    }
+    let name = scene.credential("pull", spec(&json!([ecr()]), "roll")).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    let uids = async || {
+        let mut uids = Vec::new();
+        for namespace in &namespaces {
+            uids.push(scene.secret(namespace, &name).await.unwrap().metadata.uid);
+        }
+        uids
+    };
+    let (before, mark) = (uids().await, scene.control_plane().audit().mark());
+    let mut login = clouds.logins().last().unwrap().clone();
+    for _ in 0..2 {
+        login = stage.rolled(&namespaces[0], &name, &login).await;
+        for namespace in &namespaces {
+            eventually("the token in every copy", SOON, async || {
+                let (_, password) = found(scene, namespace, &name, ECR_IMAGE).await.unwrap();
+                if password == login.password { Ok(()) } else { Err("the former one".to_owned()) }
+            })
+            .await;
+        }
+        agrees(scene, &namespaces, &name).await;
+    }
+    assert_eq!(uids().await, before, "no Secret was made anew");
+    let asked = scene.control_plane().audit().since(mark).by(operator.user());
+    assert_eq!(asked.counts().of("delete", "secrets"), 0);
+    assert_eq!(stage.token_requests(), clouds.mints(), "a token of the ServiceAccount for each of the cloud");
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    stage.clear().await;
+}
+
+/// Waits until status speaks of what is in the copies, and compares its times with each other.
+async fn agrees(scene: &Scene, namespaces: &[String], name: &str) {
+    let status = eventually("the fingerprint in status", SOON, async || {
+        let status = scene.status(name).await;
+        for namespace in namespaces {
+            let annotations = scene.secret(namespace, name).await.unwrap().metadata.annotations.unwrap();
+            if status["fingerprint"] != json!(annotations["regcred.dev/fingerprint"]) {
+                return Err(status.to_string());
+            }
+        }
+        Ok(status)
+    })
+    .await;
+    let registry = &status["registries"][0];
+    let time = |key: &str| registry[key].as_str().unwrap_or_default().parse::<Timestamp>().expect(key);
+    let (refreshed, next, end) = (time("refreshedAt"), time("nextRefreshAt"), time("expiresAt"));
+    let life = end.duration_since(refreshed).as_secs();
+    assert!((15..=21).contains(&life), "{registry}");
+    assert!(refreshed < next && next < end, "{registry}");
+    assert_eq!(status["summary"]["nextExpiry"], registry["expiresAt"]);
+    let control_plane = scene.control_plane();
+    let table = control_plane.kubectl(control_plane.admin_identity(), &["get", "regcred", name], "").await;
+    let table = table.unwrap().success().unwrap();
+    let (head, line) = table.split_once('\n').unwrap();
+    let printed = line.get(head.find("EXPIRES").unwrap()..).and_then(|end| end.split_whitespace().next());
+    assert!(printed.unwrap_or_default().parse::<Timestamp>().is_ok_and(|at| at >= end), "{table}");
+}
+
+#[tokio::test]
+async fn while_an_issuer_refuses_copies_keep_the_token_until_its_end_and_other_servers_after_it() {
+    let stage = Stage::set().await;
+    let Stage { scene, clouds, .. } = &stage;
+    clouds.set_life(25);
+    let namespace = scene.settled_namespace("n", &[("pull", "refused")]).await;
+    let bot = scene.basic_auth_source("bot", "bot").await;
+    let registries = json!([ecr(), { "server": "ghcr.io", "source": { "secretRef": { "name": bot } } }]);
+    let name = scene.credential("pull", spec(&registries, "refused")).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    let uid = scene.secret(&namespace, &name).await.unwrap().metadata.uid;
+    clouds.misbehave(ECR, Some(Misbehaviour::AccessDenied));
+    let refused = scene.wait_condition(&name, "SourceReady", "False", "AccessDenied").await;
+    let says = |part: &str| assert!(refused.message.contains(part), "{part}: {}", refused.message);
+    says(&format!("{ECR_SERVER}: {ECR} gives ServiceAccount puller no token (HTTP 403, AccessDenied)"));
+    says("let its role do ecr:GetAuthorizationToken");
+    says("copies keep the last token until it expires");
+    scene.wait_condition(&name, "Ready", "False", "SourceNotReady").await;
+    let password = &clouds.logins()[0].password;
+    assert!(found(scene, &namespace, &name, ECR_IMAGE).await.is_some_and(|login| login.1 == *password));
+    eventually("a Warning", SOON, async || match &*events(scene, &name, "AccessDenied").await {
+        [event] if event.type_.as_deref() == Some("Warning") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    eventually("the entry to go as it expires", LATER, async || {
+        let config = scene.docker_config(&namespace, &name).await.unwrap();
+        let servers: Vec<_> = config["auths"].as_object().unwrap().keys().cloned().collect();
+        if servers == ["ghcr.io"] { Ok(()) } else { Err(format!("{servers:?}")) }
+    })
+    .await;
+    let expired = scene.wait_condition(&name, "SourceReady", "False", "Expired").await;
+    assert!(expired.message.contains("copies have no entry for this server"), "{}", expired.message);
+    let status = scene.status(&name).await;
+    let listed: Vec<_> = status["registries"].as_array().unwrap().iter().map(|it| &it["server"]).collect();
+    assert_eq!(listed, ["ghcr.io"], "{status}");
+    assert_eq!(status["summary"]["nextExpiry"], Value::Null);
+    clouds.misbehave(ECR, None);
+    clouds.set_life(3600);
+    eventually("whole again", LATER, async || match scene.condition(&name, "Ready").await {
+        Some(ready) if ready.status == "True" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let password = clouds.logins().pop().unwrap().password;
+    assert!(found(scene, &namespace, &name, ECR_IMAGE).await.is_some_and(|login| login.1 == password));
+    assert_eq!(scene.secret(&namespace, &name).await.unwrap().metadata.uid, uid);
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_asked_too_often_is_left_alone_for_as_long_as_it_says() {
+    let stage = Stage::set().await;
+    let Stage { scene, clouds, .. } = &stage;
+    clouds.misbehave(ECR, Some(Misbehaviour::Throttle(15)));
+    scene.settled_namespace("n", &[("pull", "throttled")]).await;
+    let name = scene.credential("pull", spec(&json!([ecr()]), "throttled")).await;
+    let throttled = scene.wait_condition(&name, "SourceReady", "False", "Throttled").await;
+    assert!(throttled.message.contains("too many requests"), "{}", throttled.message);
+    clouds.misbehave(ECR, None);
+    // Whoever wants the same token is told at once, and does not ask again.
+    let other = scene.credential("other", spec(&json!([ecr()]), "throttled")).await;
+    scene.wait_condition(&other, "SourceReady", "False", "Throttled").await;
+    let asked = || clouds.seen().iter().filter(|seen| seen.host == ECR).count();
+    throughout("it is left alone", Duration::from_secs(10), async || {
+        if asked() == 1 { Ok(()) } else { Err(asked().to_string()) }
+    })
+    .await;
+    for name in [&name, &other] {
+        scene.wait_condition(name, "Ready", "True", "Succeeded").await;
+    }
+    assert_eq!((asked(), clouds.mints()), (2, 1));
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn other_keys_of_an_identity_and_a_request_bring_another_token() {
+    let stage = Stage::set().await;
+    let Stage { scene, clouds, .. } = &stage;
+    let namespace = scene.settled_namespace("n", &[("pull", "keys")]).await;
+    let (id, secret) = STATIC_KEYS;
+    let keys = |end: &str| {
+        [("AWS_ACCESS_KEY_ID", format!("{id}{end}")), ("AWS_SECRET_ACCESS_KEY", secret.to_owned())]
+    };
+    let put = async |end: &str| {
+        let keys = keys(end);
+        let keys: Vec<_> = keys.iter().map(|(key, value)| (*key, &**value)).collect();
+        scene.identity("aws", &keys).await
+    };
+    let aws = put("").await;
+    let registry =
+        json!({ "server": ECR_SERVER, "source": { "ecr": { "auth": { "secretRef": { "name": aws } } } } });
+    let name = scene.credential("pull", spec(&json!([registry]), "keys")).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    let first = clouds.logins()[0].clone();
+    // The same keys with a line break are another version of the Secret.
+    put("\n").await;
+    let second = stage.rolled(&namespace, &name, &first).await;
+    assert_eq!(clouds.mints(), 2);
+    // Many may ask at once, so a token that is younger than half a minute is new enough.
+    let mut number = 0;
+    eventually("a new token on request", LATER, async || {
+        number += 1;
+        let request =
+            json!({ "metadata": { "annotations": { "regcred.dev/requestedAt": number.to_string() } } });
+        scene.credentials().patch(&name, &PatchParams::default(), &Patch::Merge(request)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        if clouds.mints() == 3 { Ok(()) } else { Err(format!("{} tokens", clouds.mints())) }
+    })
+    .await;
+    stage.rolled(&namespace, &name, &second).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn an_identity_that_cannot_be_used_is_told_with_what_to_do() {
+    let stage = Stage::set().await;
+    let Stage { scene, .. } = &stage;
+    account(scene, "unlisted", &json!({ "eks.amazonaws.com/role-arn": ROLE })).await;
+    account(scene, "unannotated", &json!({})).await;
+    let keys = [("AWS_ACCESS_KEY_ID", STATIC_KEYS.0), ("AWS_SECRET_ACCESS_KEY", STATIC_KEYS.1)];
+    let identity = scene.identity("identity", &keys).await;
+    let half = scene.identity("half", &keys[..1]).await;
+    let source = scene.source("source", "Opaque", &keys).await;
+    let ecr_by = |auth: Value| json!([{ "server": ECR_SERVER, "source": { "ecr": { "auth": auth } } }]);
+    let of_account = |name: &str| ecr_by(json!({ "serviceAccountRef": { "name": name } }));
+    let of_secret = |name: &str| ecr_by(json!({ "secretRef": { "name": name } }));
+    let keys = json!({ "name": identity, "usernameKey": "AWS_ACCESS_KEY_ID", "passwordKey": "AWS_SECRET_ACCESS_KEY" });
+    let handed_out = json!([{ "server": "ghcr.io", "source": { "secretRef": keys } }]);
+    let quay = json!({ "robot": "acme+puller", "auth": { "serviceAccountRef": { "name": "unlisted" } } });
+    for (number, (registries, reason, says)) in [
+        (
+            of_account("unlisted"),
+            "TokenRequestFailed",
+            "list unlisted in the chart value tokens.serviceAccounts",
+        ),
+        (
+            json!([{ "server": "quay.io", "source": { "quay": quay } }]),
+            "TokenRequestFailed",
+            "list unlisted in the chart value tokens.serviceAccounts",
+        ),
+        (
+            of_account("absent"),
+            "TokenRequestFailed",
+            "absent: it does not exist in the source namespace; create it",
+        ),
+        (of_account("unannotated"), "SourceInvalid", "no annotation eks.amazonaws.com/role-arn; add it"),
+        (of_secret(&half), "SourceInvalid", "half has no AWS_SECRET_ACCESS_KEY; add a key of this name"),
+        (of_secret(&source), "SourceInvalid", "source is no identity; label it"),
+        (of_secret("gone"), "SourceInvalid", "Secret gone does not exist; create it"),
+        (handed_out, "SourceInvalid", "holds keys of an identity, by its label, and is no source"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = scene.credential(&format!("bad{number}"), spec(&registries, "nowhere")).await;
+        let told = scene.wait_condition(&name, "SourceReady", "False", reason).await;
+        assert!(told.message.contains(says), "{says} in {}", told.message);
+    }
+    allow(scene, "{puller,unlisted}").await;
+    let healed = scene.name("bad0");
+    eventually("it heals once the chart lists it", LATER, async || {
+        match scene.condition(&healed, "SourceReady").await {
+            Some(ready) if ready.status == "True" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    stage.clear().await;
+}
+
+/// A password that says its own end, as a JSON Web Token does.
+fn token_until(end: Timestamp) -> String {
+    let claims = json!({ "exp": end.as_second() }).to_string();
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+}
+
+#[tokio::test]
+async fn what_somebody_wrote_is_told_before_and_after_its_end_and_stays_in_the_copies() {
+    let scene = Scene::new().await;
+    let _operator = scene.operator(OperatorOptions::default()).await;
+    let namespace = scene.settled_namespace("n", &[("pull", "ends")]).await;
+    let in_hours = |hours: i64| Timestamp::now() + jiff::SignedDuration::from_hours(hours);
+    let rfc3339 = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap().to_string();
+    for how in ["annotation", "configuration", "key", "token"] {
+        let put = async |end: Timestamp| {
+            let text = rfc3339(end);
+            let password = if how == "token" { token_until(end) } else { "p".to_owned() };
+            let mut data = vec![("username", "u"), ("password", &*password)];
+            data.extend((how == "key").then_some(("expires_at", &*text)));
+            if how == "configuration" {
+                return annotated(&scene, how, SECRET_TYPE, &[(SECRET_KEY, &written("ghcr.io", "u"))], &text)
+                    .await;
+            }
+            let kind = "kubernetes.io/basic-auth";
+            match how {
+                "annotation" => annotated(&scene, how, kind, &data, &text).await,
+                _ => scene.source(how, kind, &data).await,
+            }
+        };
+        let soon = in_hours(72);
+        let source = put(soon).await;
+        let mut wanted =
+            spec(&json!([{ "server": "ghcr.io", "source": { "secretRef": { "name": source } } }]), "ends");
+        if how == "configuration" {
+            wanted = spec(&json!([]), "ends");
+            wanted["dockerConfigSecretRefs"] = json!([{ "name": source }]);
+        }
+        let name = scene.credential(how, wanted).await;
+        let told = scene.wait_condition(&name, "SourceReady", "True", "ExpiringSoon").await;
+        assert_eq!(
+            told.message, "ghcr.io expires within 7 days; put a new credential into its source",
+            "{how}"
+        );
+        scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+        let status = scene.status(&name).await;
+        assert_eq!(status["summary"]["nextExpiry"], rfc3339(soon), "{how}: {status}");
+        assert_eq!(status["registries"][0]["expiresAt"], rfc3339(soon), "{how}: {status}");
+        assert_eq!(status["registries"][0]["nextRefreshAt"], Value::Null, "{how}: {status}");
+        put(in_hours(-1)).await;
+        let told = scene.wait_condition(&name, "SourceReady", "False", "Expired").await;
+        assert_eq!(told.message, "ghcr.io has expired; put a new credential into its source", "{how}");
+        assert!(found(&scene, &namespace, &name, "ghcr.io/acme/app").await.is_some(), "{how}");
+        for (reason, count) in [("ExpiringSoon", 1), ("Expired", 1)] {
+            eventually("one Warning", SOON, async || {
+                let events = events(&scene, &name, reason).await;
+                let warned = events.iter().all(|event| event.type_.as_deref() == Some("Warning"));
+                if warned && events.len() == count { Ok(()) } else { Err(format!("{how}: {events:?}")) }
+            })
+            .await;
+        }
+        put(in_hours(24 * 30)).await;
+        scene.wait_condition(&name, "SourceReady", "True", "Resolved").await;
+    }
+    scene.finish().await;
+}
+
+/// A source with the annotation that says its end.
+async fn annotated(scene: &Scene, suffix: &str, kind: &str, data: &[(&str, &str)], end: &str) -> String {
+    let name = scene.source(suffix, kind, data).await;
+    let annotation = json!({ "metadata": { "annotations": { "regcred.dev/expires-at": end } } });
+    let secrets = scene.secrets(OPERATOR_NAMESPACE);
+    secrets.patch(&name, &PatchParams::default(), &Patch::Merge(annotation)).await.unwrap();
+    name
+}
