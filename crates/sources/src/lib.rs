@@ -84,12 +84,12 @@ pub struct Failed {
     /// The server.
     pub server: Option<Server>,
     /// What is wrong, where, and what to do.
-    pub error: SourceError,
+    pub error: Box<SourceError>,
 }
 
 impl From<SourceError> for Failed {
     fn from(error: SourceError) -> Self {
-        Self { server: None, error }
+        Self { server: None, error: Box::new(error) }
     }
 }
 
@@ -266,7 +266,7 @@ async fn answer<S: SecretReader + Sync>(
     means: &Means<'_, S>,
 ) -> Result<Answer, Failed> {
     if let SourceMember::Secret(reference) = source {
-        let failed = |error| Failed { server: Some(server.clone()), error };
+        let failed = |error| Failed { server: Some(server.clone()), error: Box::new(error) };
         return written(server, reference, means.secrets).map_err(failed);
     }
     let version = |name: &str| means.secrets.read(name).map(|secret| secret.version.clone());
