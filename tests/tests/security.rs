@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
 const TARGET: &str = "platform-pull";
+/// A ServiceAccount whose tokens the operator may ask for.
+const TOKENS: &str = "tokens.serviceAccounts={puller}";
 const LISTED: &str = "targetNames={platform-pull}";
 
 /// A cluster with a release of the chart, and everything in it that is worth attacking.
@@ -35,13 +37,17 @@ impl Site {
         let aggregation = "--controllers=clusterrole-aggregation-controller".to_owned();
         let options = Options { controller_manager_flags: vec![aggregation], ..Options::default() };
         let control_plane = ControlPlane::start(options).await.unwrap();
-        let notes = chart::install(&control_plane, values).await.unwrap();
+        let notes = chart::install(&control_plane, &[values, &[TOKENS]].concat()).await.unwrap();
         assert!(notes.contains("kubectl apply -f -"), "{notes}");
         let client = control_plane.admin().await.unwrap();
         let site = Self { control_plane, client };
         // A Secret of the target name that is not regcred's, to probe with; it is deleted before anything is tested.
         let probe = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": TARGET, "namespace": "default" } });
         site.apply(probe).await;
+        for name in ["puller", "bystander"] {
+            let metadata = json!({ "name": name, "namespace": OPERATOR_NAMESPACE });
+            site.apply(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata })).await;
+        }
         site.apply(credential(&json!({ "matchNames": ["none"] }))).await;
         site.until_caged().await;
         let probe: Api<DynamicObject> = Api::all_with(site.client.clone(), &registry_credentials());
@@ -66,6 +72,8 @@ impl Site {
             "{what: x, any: cage, listed: cage, request: POST /apis/events.k8s.io/v1/namespaces/default/events, \
              body: {metadata: {name: x}, eventTime: '2026-01-01T00:00:00.000000Z', type: Normal, reason: x, action: x, \
              reportingController: x, reportingInstance: x, regarding: {kind: Node, name: x}}}",
+            "{what: x, any: cage, listed: cage, request: POST /api/v1/namespaces/regcred-system/serviceaccounts/puller/token, \
+             body: {spec: {audiences: [x], expirationSeconds: 600}}}",
         ] {
             let probe: Attack = serde_saphyr::from_str(probe).unwrap();
             eventually("the cage to be closed", SOON, async || match probe.attempt(&thief).await {

@@ -218,7 +218,8 @@ pub fn page() -> String {
          is missing. *Cage*: an admission policy of the chart refuses it. *Possible*: nothing stops it, because the \
          operator needs it, or because it gives a thief no more than another line does. *Any name* is an \
          installation without `targetNames`; *listed* one with `targetNames: [platform-pull]`; *adopt* one with \
-         `cage.allowAdopt`.\n\n\
+         `cage.allowAdopt`. Each lists the ServiceAccount `puller` in `tokens.serviceAccounts`; where nothing is listed, \
+         RBAC stops what is possible with it here.\n\n\
          | what the thief tries | request | any name | listed | adopt |\n|---|---|---|---|---|\n{}",
         attacks.len(),
         rows.collect::<String>()
