@@ -115,6 +115,7 @@ async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
         }
     }
     workers.shutdown().await;
+    context.metrics.forget_expirations();
 }
 
 /// What this replica knew when it last worked may be outdated: it must not bring back a credential that another

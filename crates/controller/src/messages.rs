@@ -281,10 +281,7 @@ impl State {
 
     fn source(reason: Reason) -> Self {
         let message = "Secret s does not exist; create it".to_owned();
-        Self {
-            source: Some(SourceState::Failed { reason, message, registries: Vec::new() }),
-            ..Self::default()
-        }
+        Self { source: Some(SourceState::Failed { reason, message, registries: None }), ..Self::default() }
     }
 
     fn conflict() -> Self {

@@ -140,6 +140,12 @@ impl Metrics {
         }
     }
 
+    /// This replica does not work any more: whoever works tells when credentials expire.
+    pub(crate) fn forget_expirations(&self) {
+        self.expiring.lock().clear();
+        self.expirations.clear();
+    }
+
     /// The sources of a credential were looked at.
     pub(crate) fn source_resolved(&self, resolved: bool) {
         let result = if resolved { "Resolved" } else { "Failed" };
@@ -197,6 +203,9 @@ mod tests {
         metrics.expirations(&pull, &[status("b", Some(20))]);
         assert_eq!(told(), [line("b", 20)]);
         metrics.expirations(&pull, &[]);
+        assert!(told().is_empty());
+        metrics.expirations(&pull, &[status("a", Some(10))]);
+        metrics.forget_expirations();
         assert!(told().is_empty());
     }
 }

@@ -57,6 +57,11 @@ impl DockerConfig {
         Self { entries: entry.map(|login| (server.clone(), login)).into_iter().collect() }
     }
 
+    /// The login for exactly this server.
+    pub fn login(&self, server: &Server) -> Option<&Login> {
+        self.entries.get(server)
+    }
+
     /// The entries, by server.
     pub fn entries(&self) -> impl Iterator<Item = (&Server, &Login)> {
         self.entries.iter()

@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use regcred_api::RegistryStatus;
+use regcred_dockerconfig::SecretBytes;
 use regcred_planner::{Credential, Payload, SecretCopy, Settings, SourceState, Uid, Validated, validate};
 use regcred_sources::needs_network;
 
@@ -112,6 +115,30 @@ impl CredentialEntry {
     /// Whether its sources are to be looked at before their time: they never were for this spec, or somebody asked.
     pub fn is_look_due(&self) -> bool {
         self.wanted_sources().is_some() && (self.source.is_none() || self.is_refresh_asked())
+    }
+
+    /// When the credential of each server ends, as far as that is known: by its name, with the kind of its source.
+    pub fn ends(&self) -> BTreeMap<String, (String, Timestamp)> {
+        let told = self.object.status.iter().flat_map(|status| &status.registries);
+        let end = |registry: &RegistryStatus| {
+            let end = registry.expires_at.as_ref()?.0;
+            Some((registry.server.clone(), (registry.source.clone(), end)))
+        };
+        let mut ends: BTreeMap<_, _> = told.filter_map(end).collect();
+        // What this process saw last is newer than a status that is yet to be written.
+        for registry in self.source.iter().flat_map(SourceState::registries) {
+            let end = registry.expires_at.map(|end| (registry.kind.to_owned(), end));
+            match end {
+                Some(end) => drop(ends.insert(registry.server.clone(), end)),
+                None => drop(ends.remove(&registry.server)),
+            }
+        }
+        ends
+    }
+
+    /// What was made of its sources last, if this process made it.
+    pub fn last_content(&self) -> Option<SecretBytes> {
+        self.planned.copy.as_ref().map(|copy| copy.payload.content.clone())
     }
 
     /// Whether somebody asked for a refresh that was not acted on yet.

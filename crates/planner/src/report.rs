@@ -43,9 +43,19 @@ pub enum SourceState {
         reason: Reason,
         /// What is wrong, where, and what to do.
         message: String,
-        /// The servers that the copy has an entry for all the same; empty where nothing is known of it.
-        registries: Vec<ResolvedRegistry>,
+        /// The servers that the copy has an entry for all the same; `None` where nothing is known of it.
+        registries: Option<Vec<ResolvedRegistry>>,
     },
+}
+
+impl SourceState {
+    /// The servers that the copy has an entry for, as far as that is known.
+    pub fn registries(&self) -> &[ResolvedRegistry] {
+        match self {
+            Self::Resolved { registries, .. } => registries,
+            Self::Failed { registries, .. } => registries.as_deref().unwrap_or_default(),
+        }
+    }
 }
 
 /// What somebody has to know of sources that gave a credential for every server.
@@ -471,7 +481,7 @@ fn registries(
 ) -> Vec<RegistryStatus> {
     let registries = match source {
         Some(SourceState::Resolved { registries, .. }) => registries,
-        Some(SourceState::Failed { registries, .. }) if !registries.is_empty() => registries,
+        Some(SourceState::Failed { registries: Some(registries), .. }) => registries,
         _ => return old.registries.clone(),
     };
     let entry = |resolved: &ResolvedRegistry| {

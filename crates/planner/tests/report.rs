@@ -129,7 +129,7 @@ fn what_a_user_must_mend_has_its_conditions() {
 
 fn failed(reason: Reason) -> SourceState {
     let message = "Secret s does not exist; create it".to_owned();
-    SourceState::Failed { reason, message, registries: Vec::new() }
+    SourceState::Failed { reason, message, registries: None }
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn another_cause_of_the_same_reason_is_an_event() {
     let source = |message: &str| SourceState::Failed {
         reason: Reason::SourceInvalid,
         message: message.to_owned(),
-        registries: Vec::new(),
+        registries: None,
     };
     let (plain, none) = (credential(&json!({})), tally(1, 0, &[]));
     let (before, other) = (source("Secret s has no key a"), source("Secret s, key b: the password is empty"));
@@ -423,7 +423,7 @@ fn status_says_when_each_credential_ends_also_while_no_new_one_comes() {
 fn what_is_known_of_the_copies_is_told_beside_a_server_that_has_lost_its_entry() {
     let (credential, registries) = with_token("2", 7200);
     let message = "quay.io: the last token has expired".to_owned();
-    let partial = SourceState::Failed { reason: Reason::Expired, message, registries };
+    let partial = SourceState::Failed { reason: Reason::Expired, message, registries: Some(registries) };
     let (status, events) = report(None, &observed(&credential, Some(&partial), &tally(1, 1, &[])), at(0));
     assert_eq!(status.registries.len(), 1);
     assert_eq!(condition(&status, ConditionType::SourceReady), "False/Expired");

@@ -25,7 +25,7 @@ type Parse = fn(&[u8]) -> Result<WrittenConfig, ConfigError>;
 pub struct SourceSecret {
     /// Its type.
     pub kind: String,
-    /// Its UID and `resourceVersion`: another version may hold another credential.
+    /// Of its UID and data: another version is another credential.
     pub version: String,
     /// It has the label that makes a Secret of type Opaque a source.
     pub labelled: bool,

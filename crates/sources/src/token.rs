@@ -17,6 +17,18 @@ pub struct TokenRequest {
     pub identity: Identity,
 }
 
+impl TokenRequest {
+    /// Whether it is another's request by keys that this one's Secret had before.
+    pub(crate) fn is_of_other_keys(&self, later: &Self) -> bool {
+        match (&self.identity, &later.identity) {
+            (Identity::Secret { name, version }, Identity::Secret { name: of, version: other }) => {
+                name == of && version != other
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Who gives a token, and everything of the spec that makes it another one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Issuer {
@@ -117,7 +129,7 @@ pub enum Identity {
     Secret {
         /// Its name.
         name: String,
-        /// Its UID and `resourceVersion`; empty where it does not exist.
+        /// Of its UID and data; empty where it does not exist.
         version: String,
     },
 }
@@ -253,6 +265,11 @@ impl MintError {
             | Self::TokenRequest { .. }
             | Self::Incomplete { .. } => Class::Retry,
         }
+    }
+
+    /// Whether the issuer may only be out of order for a moment.
+    pub(crate) const fn is_passing(&self) -> bool {
+        matches!(self, Self::Throttled { .. } | Self::Unavailable { .. } | Self::Unreadable { .. })
     }
 
     /// How long the issuer asked to wait.

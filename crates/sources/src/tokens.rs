@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::token::{Mint, MintError, Token, TokenRequest};
+use crate::token::{Issuer, Mint, MintError, Token, TokenRequest};
 
 /// A token is replaced at least so long before its end: Pods may be pulling with it.
 const BEFORE_EXPIRY: SignedDuration = SignedDuration::from_mins(5);
@@ -21,18 +22,20 @@ const FRESH: SignedDuration = SignedDuration::from_secs(30);
 /// The first pause after a failure, and the longest.
 const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(2);
 const LAST_RETRY: SignedDuration = SignedDuration::from_mins(5);
+/// So many failures in a row are told although the former token is good.
+const TOLD_AFTER: u32 = 3;
 /// The longest time for one token.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How many tokens are asked for at once. A start asks for all.
-const AT_ONCE: usize = 16;
+/// How many tokens of one kind are asked for at once: a start asks for all, and one cloud that hangs holds up no other.
+const AT_ONCE: usize = 8;
 /// How many requests are remembered; of more, those that were not used for longest are forgotten.
-const MAX_SLOTS: usize = 1024;
+const MAX_SLOTS: usize = 16 * 1024;
 
 /// All tokens, by what they were asked for.
 pub struct Tokens {
     mint: Arc<dyn Mint>,
     slots: Mutex<HashMap<TokenRequest, Kept>>,
-    at_once: Semaphore,
+    at_once: Mutex<HashMap<Discriminant<Issuer>, Arc<Semaphore>>>,
 }
 
 /// What came of asking for a token.
@@ -43,8 +46,8 @@ pub struct Given {
     pub error: Option<MintError>,
     /// When asking again may bring another.
     pub next: Timestamp,
-    /// Since when it is certain that an earlier token has expired.
-    pub expired: bool,
+    /// When the last token ended, if none is good.
+    pub ended: Option<Timestamp>,
 }
 
 /// A slot, and when it was used last.
@@ -60,8 +63,6 @@ struct Slot {
     renew_at: Timestamp,
     tried_at: Option<Timestamp>,
     failure: Option<Failure>,
-    /// Since when there is no token at all.
-    without_since: Option<Timestamp>,
 }
 
 struct Failure {
@@ -73,7 +74,7 @@ struct Failure {
 impl Tokens {
     /// No token yet; `mint` gives them.
     pub fn new(mint: Arc<dyn Mint>) -> Self {
-        Self { mint, slots: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
+        Self { mint, slots: Mutex::default(), at_once: Mutex::default() }
     }
 
     /// The token for a request. `refresh` asks for a new one although the old one is good.
@@ -87,11 +88,12 @@ impl Tokens {
         let mut slot = slot.lock().await;
         if slot.is_due(refresh, now()) {
             // The semaphore is never closed, so waiting for it cannot fail.
-            let _permit = self.at_once.acquire().await.ok();
+            let at_once = self.at_once(&request.issuer);
+            let _permit = at_once.acquire().await.ok();
             let minted = tokio::time::timeout(DEADLINE, self.mint.mint(request)).await;
             slot.take(request, minted.unwrap_or_else(|_| Err(MintError::late(request))), now());
         }
-        slot.given(request, now())
+        slot.given(now())
     }
 
     /// Forgets every token: another replica may have handed out later ones since.
@@ -99,10 +101,18 @@ impl Tokens {
         self.slots.lock().clear();
     }
 
+    fn at_once(&self, issuer: &Issuer) -> Arc<Semaphore> {
+        let mut at_once = self.at_once.lock();
+        at_once.entry(discriminant(issuer)).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))).clone()
+    }
+
     fn slot(&self, request: &TokenRequest, now: Timestamp) -> Arc<tokio::sync::Mutex<Slot>> {
         let mut slots = self.slots.lock();
         if slots.len() >= MAX_SLOTS && !slots.contains_key(request) {
             forget_older_half(&mut slots);
+        }
+        if !slots.contains_key(request) {
+            slots.retain(|own, _| !own.is_of_other_keys(request));
         }
         let kept = slots.entry(request.clone()).or_insert_with(|| Kept { slot: Arc::default(), used: now });
         kept.used = now;
@@ -120,7 +130,10 @@ fn forget_older_half(slots: &mut HashMap<TokenRequest, Kept>) {
 
 impl Slot {
     fn is_due(&self, refresh: bool, now: Timestamp) -> bool {
-        if refresh && self.tried_at.is_none_or(|at| now.duration_since(at) >= FRESH) {
+        let asked_to_wait = self.failure.as_ref().is_some_and(|failure| {
+            failure.retry_at > now && matches!(failure.error, MintError::Throttled { .. })
+        });
+        if refresh && !asked_to_wait && self.tried_at.is_none_or(|at| now.duration_since(at) >= FRESH) {
             return true;
         }
         match &self.failure {
@@ -131,12 +144,14 @@ impl Slot {
 
     fn take(&mut self, request: &TokenRequest, minted: Result<Token, MintError>, now: Timestamp) {
         self.tried_at = Some(now);
-        self.without_since.get_or_insert(now);
         match minted.and_then(|token| not_over(request, token, now)) {
             Ok(token) => {
                 self.renew_at = renew_at(request, &token, now);
-                self.token = Some(Arc::new(token));
-                (self.failure, self.without_since) = (None, None);
+                // An issuer that repeats a token has told its end before, but for what time has taken off since.
+                if self.token.as_ref().is_none_or(|former| former.login != token.login) {
+                    self.token = Some(Arc::new(token));
+                }
+                self.failure = None;
             }
             Err(error) => {
                 let in_a_row = self.failure.as_ref().map_or(0, |failure| failure.in_a_row) + 1;
@@ -146,20 +161,28 @@ impl Slot {
         }
     }
 
-    fn given(&self, request: &TokenRequest, now: Timestamp) -> Given {
+    fn given(&self, now: Timestamp) -> Given {
         let is_good = |token: &&Arc<Token>| token.expires_at.is_none_or(|at| at > now);
         let token = self.token.as_ref().filter(is_good).cloned();
-        // A process that never had the token knows when the last one that others were given must have expired.
-        let longest = |since: Timestamp| now.duration_since(since) > request.issuer.longest_life();
-        let expired = token.is_none() && (self.token.is_some() || self.without_since.is_some_and(longest));
-        let end = token.as_ref().and_then(|token| token.expires_at);
+        let end = self.token.as_ref().and_then(|token| token.expires_at);
+        let ended = end.filter(|_| token.is_none());
         match &self.failure {
             Some(failure) => {
-                let next = end.map_or(failure.retry_at, |end| failure.retry_at.min(end));
-                Given { token, error: Some(failure.error.clone()), next, expired }
+                let next =
+                    end.filter(|end| *end > now).map_or(failure.retry_at, |end| failure.retry_at.min(end));
+                let told = token.is_none() || failure.is_told();
+                Given { token, error: told.then(|| failure.error.clone()), next, ended }
             }
-            None => Given { token, error: None, next: self.renew_at, expired },
+            None => Given { token, error: None, next: self.renew_at, ended },
         }
+    }
+}
+
+impl Failure {
+    /// Whether somebody has to know of it while the former token is good: an issuer that is out of order for a moment is
+    /// no news.
+    fn is_told(&self) -> bool {
+        self.in_a_row >= TOLD_AFTER || !self.error.is_passing()
     }
 }
 
@@ -205,7 +228,7 @@ mod tests {
     use regcred_dockerconfig::Login;
 
     use super::*;
-    use crate::token::{Identity, Issuer};
+    use crate::token::Identity;
 
     /// What the next call answers: a life in seconds, or why there is none.
     struct Double {
@@ -219,10 +242,14 @@ mod tests {
                 tokio::task::yield_now().await;
                 self.asked.fetch_add(1, Ordering::SeqCst);
                 let next = self.answers.lock().pop().expect("an answer");
-                let login = Login::new(b"AWS", b"token").expect("a login");
-                next.map(|life| Token { login, expires_at: Some(at(life)) })
+                next.map(|life| Token { login: login(life), expires_at: Some(at(life)) })
             })
         }
+    }
+
+    /// The same for ends that differ by seconds.
+    fn login(life: i64) -> Login {
+        Login::new(b"AWS", format!("token-{}", life / 60).as_bytes()).expect("a login")
     }
 
     fn at(second: i64) -> Timestamp {
@@ -287,27 +314,61 @@ mod tests {
         let (double, tokens) = tokens(std::iter::once(Ok(3600)).chain(failures));
         get(&tokens, 0).await;
         let failed = get(&tokens, 3000).await;
-        assert!(failed.token.is_some() && !failed.expired && failed.error == Some(throttled(700)));
+        assert!(failed.token.is_some() && failed.ended.is_none());
         assert_eq!(failed.next, at(3600), "a look at its end, which is before the next try");
         get(&tokens, 3500).await;
         assert_eq!(double.asked.load(Ordering::SeqCst), 2, "not before the issuer wants it");
         let over = get(&tokens, 3600).await;
-        assert!(over.token.is_none() && over.expired && over.next == at(3700));
+        assert!(over.token.is_none() && over.error == Some(throttled(700)));
+        assert_eq!((over.ended, over.next), (Some(at(3600)), at(3700)));
     }
 
     #[tokio::test]
-    async fn what_others_were_given_before_a_start_expires_in_the_longest_life() {
-        let (_, tokens) = tokens((0..2).map(|_| Err(throttled(0))));
-        let (early, late) = (get(&tokens, 0).await, get(&tokens, LIFE + 1).await);
-        assert!(early.token.is_none() && !early.expired);
-        assert!(late.token.is_none() && late.expired);
+    async fn an_issuer_that_is_out_of_order_for_a_moment_is_no_news_while_the_token_is_good() {
+        let (_, tokens) = tokens(std::iter::once(Ok(3600)).chain((0..3).map(|_| Err(throttled(0)))));
+        get(&tokens, 0).await;
+        let mut told = Vec::new();
+        for second in [3000, 3010, 3020] {
+            told.push(get(&tokens, second).await.error.is_some());
+        }
+        assert_eq!(told, [false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_given_again_keeps_its_end() {
+        let (_, tokens) = tokens([Ok(3600), Ok(3601)]);
+        let first = get(&tokens, 0).await.token.unwrap();
+        let again = get(&tokens, 3000).await.token.unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "else every copy would be written for a second's difference");
+    }
+
+    #[tokio::test]
+    async fn one_cloud_that_hangs_holds_up_no_other() {
+        let (_, tokens) = tokens([Ok(3600)]);
+        let hanging = tokens.at_once(&Issuer::Quay { robot: "a+b".to_owned() });
+        let _held = hanging.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+        assert!(get(&tokens, 0).await.token.is_some());
+    }
+
+    #[tokio::test]
+    async fn tokens_of_former_keys_are_forgotten() {
+        let (double, tokens) = tokens([Ok(3600), Ok(3600), Ok(3600)]);
+        let request = |version: &str| TokenRequest {
+            identity: Identity::Secret { name: "keys".to_owned(), version: version.to_owned() },
+            ..request()
+        };
+        for version in ["1", "2", "1"] {
+            tokens.get(&request(version), false, || at(0)).await;
+        }
+        assert_eq!(double.asked.load(Ordering::SeqCst), 3);
+        assert_eq!(tokens.slots.lock().len(), 1);
     }
 
     #[tokio::test]
     async fn a_token_that_came_expired_is_none() {
         let (_, tokens) = tokens([Ok(-1)]);
         let given = get(&tokens, 0).await;
-        assert!(given.token.is_none() && given.error.is_some() && !given.expired);
+        assert!(given.token.is_none() && given.error.is_some() && given.ended.is_none());
     }
 
     #[tokio::test]

@@ -1,17 +1,18 @@
 //! The loop by RegistryCredential that looks at its sources. It is separate from the loop of finalizers, and
 //! several workers share it, so that a source which hangs holds up nothing but itself.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use regcred_api::{Class, Reason, names};
-use regcred_dockerconfig::Server;
+use regcred_dockerconfig::{DockerConfig, SecretBytes, Server, WrittenConfig};
 use regcred_index::SourceLook;
 use regcred_planner::{Look, Payload, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, next_look};
 use regcred_sources::{
-    Failed, Means, Opened, Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve,
+    Failed, Former, Means, Opened, Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve,
 };
 use tokio::time::Instant;
 
@@ -38,15 +39,32 @@ pub(crate) async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
     }
 }
 
+/// What a RegistryCredential had before a look at its sources.
+struct Before {
+    /// Who asked for it.
+    request: Option<String>,
+    /// Whether that was not acted on yet.
+    refresh: bool,
+    content: Option<SecretBytes>,
+    ends: BTreeMap<String, (String, Timestamp)>,
+    failed_looks: u32,
+}
+
 /// Looks at the sources, requeues the namespaces if the copy is another, and comes back when it is time.
 async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
     let wanted = context.index().credential(name).and_then(|entry| {
         let spec = entry.wanted_sources()?.clone();
-        let request = (entry.is_refresh_asked(), entry.object.requested_at.clone());
-        Some((spec, entry.object.uid.clone(), request, entry.failed_looks))
+        let before = Before {
+            request: entry.object.requested_at.clone(),
+            refresh: entry.is_refresh_asked(),
+            content: entry.last_content(),
+            ends: entry.ends(),
+            failed_looks: entry.failed_looks,
+        };
+        Some((spec, entry.object.uid.clone(), before))
     });
-    let Some((spec, uid, (refresh, request), failed_before)) = wanted else { return };
-    let given = resolve_in_time(context, &spec, refresh).await;
+    let Some((spec, uid, before)) = wanted else { return };
+    let given = resolve_in_time(context, &spec, &before).await;
     context.metrics.source_resolved(given.as_ref().is_ok_and(|resolved| resolved.failed.is_empty()));
     let now = context.now();
     let (state, payload, outcome) = match given {
@@ -55,25 +73,39 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
             (state, Some(payload(key, &uid, &resolved)), Look::Resolved { next: next_change(&resolved, now) })
         }
         Err(failed) => {
-            let outcome = failed_look(&failed.error, failed_before + 1);
+            let outcome = failed_look(&failed.error, before.failed_looks + 1);
             (failed_state(context, name, &spec, &failed), None, outcome)
         }
     };
     let retrying = matches!(outcome, Look::Failed { class: Class::Retry, .. });
     let pause = next_look(name, &outcome, spec.refresh_interval, now);
-    take(context, name, SourceLook { spec, request, state, payload, retrying });
+    take(context, name, SourceLook { spec, request: before.request, state, payload, retrying });
     context.queues.sources.push_at(name.clone(), Instant::now() + pause);
     context.queues.status(name.clone());
 }
 
 /// A source that does not answer keeps its worker no longer than a token and a call may take.
-async fn resolve_in_time(context: &Context, spec: &Validated, refresh: bool) -> Result<Resolved, Failed> {
+async fn resolve_in_time(context: &Context, spec: &Validated, before: &Before) -> Result<Resolved, Failed> {
     let registries: Vec<_> = spec.registries.iter().map(|r| (r.server.clone(), r.source.clone())).collect();
     let sources = Sources { registries: &registries, docker_config_secrets: &spec.docker_config_secrets };
     let (secrets, now) = (IndexedSecrets(context), || context.now());
-    let means = Means { secrets: &secrets, tokens: &context.tokens, refresh, now: &now };
+    let config = || before.content.as_ref().and_then(parsed);
+    let former = Former { config: &config, ends: &before.ends };
+    let means = Means {
+        secrets: &secrets,
+        tokens: &context.tokens,
+        refresh: before.refresh,
+        former: &former,
+        now: &now,
+    };
     let given = tokio::time::timeout(2 * DEADLINE, resolve(sources, &means)).await;
     given.unwrap_or_else(|_| Err(SourceError::Unavailable { retry_after: Duration::ZERO }.into()))
+}
+
+/// Reads back what was rendered.
+fn parsed(content: &SecretBytes) -> Option<DockerConfig> {
+    let written = WrittenConfig::parse_dockerconfigjson(content.expose()).ok()?;
+    Some(written.whole().ok()?.config)
 }
 
 /// When another look may bring something else: a token is due, or what somebody wrote comes near its end.
@@ -107,7 +139,7 @@ fn failed_state(context: &Context, name: &Arc<str>, spec: &Validated, failed: &F
     let Failed { server, error } = failed;
     let (reason, message) = (error.reason(), of_several(server.as_ref(), others, located(context, error)));
     tracing::info!(credential = %name, %reason, message, "a source gives no credential; copies stay as they are");
-    SourceState::Failed { reason, message, registries: Vec::new() }
+    SourceState::Failed { reason, message, registries: None }
 }
 
 /// Where there are other sources: the server that lacks a credential, and that the others wait, as a copy without one of
@@ -118,6 +150,16 @@ fn of_several(server: Option<&Server>, others: usize, message: String) -> String
         0 => message,
         1 => format!("{prefix}{message}; the other source waits for it"),
         _ => format!("{prefix}{message}; the other {others} sources wait for it"),
+    }
+}
+
+/// What is wrong with one source of several that give something, and what its servers have meanwhile.
+fn partly(context: &Context, Failed { server, error }: &Failed) -> String {
+    let message = located(context, error);
+    match (&**error, server) {
+        (SourceError::Token { .. }, _) => message,
+        (_, Some(server)) => format!("{server}: {message}; copies keep the credential that it gave last"),
+        (_, None) => format!("{message}; copies keep what it gave last"),
     }
 }
 
@@ -165,10 +207,11 @@ fn state_of(
     let Some(first) = resolved.failed.first() else {
         return SourceState::Resolved { registries, note: note(resolved, context.now()) };
     };
-    let reason = first.reason();
-    let message = listed(&resolved.failed, "; ");
-    tracing::info!(credential = %name, %reason, message, "a token is not renewed");
-    SourceState::Failed { reason, message, registries }
+    let reason = first.error.reason();
+    let told: Vec<_> = resolved.failed.iter().map(|failed| partly(context, failed)).collect();
+    let message = listed(&told, "; ");
+    tracing::info!(credential = %name, %reason, message, "a source gives nothing new; the others go on");
+    SourceState::Failed { reason, message, registries: Some(registries) }
 }
 
 /// The servers of the spec in its order, then those of whole configurations.

@@ -1,5 +1,8 @@
 //! A whole Secret of the source namespace, as it is received, and what it is made for.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
 use regcred_api::names;
@@ -30,9 +33,10 @@ const LONGEST_TIME: usize = 65;
 /// The bytes of a source move; they are not copied.
 pub(crate) fn source_secret(body: SourceSecretBody) -> SourceSecret {
     let bytes = |(key, ByteString(value))| (key, SecretBytes::from(value));
+    let version = version(&body);
     SourceSecret {
         kind: body.kind.unwrap_or_else(|| "Opaque".to_owned()),
-        version: format!("{}/{}", body.metadata.uid, body.metadata.resource_version),
+        version,
         expires_at: body
             .metadata
             .annotation(names::EXPIRES_AT_ANNOTATION)
@@ -41,6 +45,14 @@ pub(crate) fn source_secret(body: SourceSecretBody) -> SourceSecret {
         purpose: purpose(&body.metadata),
         data: body.data.unwrap_or_default().into_iter().map(bytes).collect(),
     }
+}
+
+/// Another UID, or other data. Its digest is keyed by this process, and is shown to nobody: what else is written on the
+/// Secret makes no other credential of it.
+fn version(body: &SourceSecretBody) -> String {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let data = body.data.iter().flatten().map(|(key, ByteString(value))| (key, value));
+    format!("{}/{:x}", body.metadata.uid, KEY.hash_one(data.collect::<Vec<_>>()))
 }
 
 /// The annotations by which Kubernetes and OpenShift tie a Secret with a token to its ServiceAccount. OpenShift makes
@@ -84,6 +96,17 @@ mod tests {
             let annotated = json!({"name": "regcred-dockercfg", "annotations": {key: "regcred"}});
             assert_eq!(read(annotated), (false, Some(Purpose::ServiceAccount)), "{key}");
         }
+    }
+
+    #[test]
+    fn another_version_of_a_source_is_other_data_and_nothing_else() {
+        let version = |uid: &str, version: &str, data: &str| {
+            let metadata = json!({"name": "keys", "uid": uid, "resourceVersion": version});
+            source_secret(read(&json!({"metadata": metadata, "data": {"a": data}}))).version
+        };
+        assert_eq!(version("u", "1", "Ym90"), version("u", "2", "Ym90"));
+        assert_ne!(version("u", "1", "Ym90"), version("u", "1", "Ym9v"));
+        assert_ne!(version("u", "1", "Ym90"), version("v", "1", "Ym90"));
     }
 
     #[test]

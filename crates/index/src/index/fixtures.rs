@@ -88,7 +88,7 @@ pub(super) fn resolved() -> SourceState {
 }
 
 pub(super) fn failed() -> SourceState {
-    SourceState::Failed { reason: Reason::SourceNotFound, message: String::new(), registries: Vec::new() }
+    SourceState::Failed { reason: Reason::SourceNotFound, message: String::new(), registries: None }
 }
 
 pub(super) fn look(

@@ -121,7 +121,7 @@ fn status(text: &mut String, credential: &Credential, ledger: &Ledger, source: &
 fn source(case: &Case, credential: &str) -> SourceState {
     if case.source_is_missing(credential) {
         let message = "Secret s does not exist in the source namespace; create it there".to_owned();
-        return SourceState::Failed { reason: Reason::SourceNotFound, message, registries: Vec::new() };
+        return SourceState::Failed { reason: Reason::SourceNotFound, message, registries: None };
     }
     let (server, fingerprint) = ("ghcr.io".to_owned(), "12345678".to_owned());
     let registries =
