@@ -35,7 +35,7 @@ async fn kubectl_puts_the_cage_up_before_it_gives_any_right() {
     let first_right =
         made.iter().position(|it| it.contains("role") || it == "serviceaccounts" || it == "deployments");
     assert!(last_of_cage < first_right.unwrap(), "{made:?}");
-    assert_eq!(made.iter().filter(|it| *it == "validatingadmissionpolicybindings").count(), 5, "{made:?}");
+    assert_eq!(made.iter().filter(|it| *it == "validatingadmissionpolicybindings").count(), 6, "{made:?}");
 }
 
 #[tokio::test]
@@ -65,6 +65,13 @@ async fn wrong_values_are_refused_and_named() {
         ("cage.metadataKeys=team", "metadataKeys"),
         ("cage.metadataKeys={a/b/c}", "metadataKeys"),
         ("cage.metadataKeys={a'b}", "metadataKeys"),
+        ("tokens.serviceAccounts=puller", "serviceAccounts"),
+        ("tokens.serviceAccounts={Upper}", "serviceAccounts"),
+        ("tokens.serviceAccounts={a,a}", "serviceAccounts"),
+        ("tokens.metadataServers=maybe", "metadataServers"),
+        ("tokens.endpoints.quay=quay.example.com", "endpoints"),
+        ("tokens.audiences={x}", "audiences"),
+        ("serviceAccount.annotation.a=b", "annotation"),
     ] {
         let refusal = chart::render(&[value]).await.expect_err(value).to_string();
         assert!(refusal.contains(named), "{value}: {refusal}");
@@ -79,7 +86,13 @@ async fn each_value_does_what_it_says() {
             &[][..],
             &["kind: CustomResourceDefinition", "replicas: 2", "regcred-cage-secrets", "kind: NetworkPolicy"]
                 [..],
-            &["--target-name", "ServiceMonitor"][..],
+            &[
+                "--target-name",
+                "ServiceMonitor",
+                "resources: [serviceaccounts/token]\n",
+                "--token-endpoint",
+                "169.254.0.0/16",
+            ][..],
         ),
         (
             &["targetNames={a,b}"],
@@ -127,6 +140,29 @@ async fn each_value_does_what_it_says() {
             &["priorityClassName: system-cluster-critical"],
             &[],
         ),
+        (
+            &["tokens.serviceAccounts={a,b}"],
+            &[
+                "resources: [serviceaccounts]\n  resourceNames: [\"a\",\"b\"]\n  verbs: [get]",
+                "resources: [serviceaccounts/token]\n  resourceNames: [\"a\",\"b\"]\n  verbs: [create]",
+            ],
+            &[],
+        ),
+        (
+            &["tokens.metadataServers=true"],
+            &["cidr: 169.254.0.0/16", "cidr: \"fd00:ec2::/64\"", "port: 80}", "port: 988}"],
+            &[],
+        ),
+        (
+            &[r"tokens.endpoints.sts\.amazonaws\.com=https://vpce-1.example.com/x"],
+            &[r#"- "--token-endpoint=sts.amazonaws.com=https://vpce-1.example.com/x""#],
+            &[],
+        ),
+        (
+            &[r"serviceAccount.annotations.eks\.amazonaws\.com/role-arn=arn:aws:iam::1:role/x"],
+            &["  annotations:\n    eks.amazonaws.com/role-arn: arn:aws:iam::1:role/x\n"],
+            &[],
+        ),
         (&["sourceNamespaceRole=false"], &["regcred-events"], &["regcred-fingerprint-key]"]),
     ] {
         let text = chart::render(values).await.unwrap();
@@ -136,6 +172,34 @@ async fn each_value_does_what_it_says() {
         for part in absent {
             assert!(!text.contains(part), "{values:?}: {part} is in\n{text}");
         }
+    }
+}
+
+/// What a cluster makes of the values about tokens.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_values_of_tokens_apply() {
+    let control_plane = ControlPlane::start(Options::default()).await.unwrap();
+    let values = [
+        "tokens.serviceAccounts={ecr-puller,acr-puller}",
+        "tokens.metadataServers=true",
+        r"tokens.endpoints.sts\.amazonaws\.com=https://vpce-1.example.com",
+        r"serviceAccount.annotations.eks\.amazonaws\.com/role-arn=arn:aws:iam::123456789012:role/regcred",
+    ];
+    chart::install(&control_plane, &values).await.unwrap();
+    for (object, path, wanted) in [
+        ("serviceaccount/regcred", "{.metadata.annotations}", "role/regcred"),
+        ("role/regcred", "{.rules[?(@.verbs[0]=='create')].resourceNames}", r#"["ecr-puller","acr-puller"]"#),
+        (
+            "deployment/regcred",
+            "{.spec.template.spec.containers[0].args}",
+            "--token-endpoint=sts.amazonaws.com=https://vpce-1.example.com",
+        ),
+        ("networkpolicy/regcred", "{.spec.egress[1].to}", "fd00:ec2::/64"),
+        ("networkpolicy/regcred", "{.spec.egress[1].ports[*].port}", "80 988"),
+    ] {
+        let arguments = ["get", object, "-n", OPERATOR_NAMESPACE, "-o", &format!("jsonpath={path}")];
+        let text = kubectl(&control_plane, &arguments, "").await;
+        assert!(text.contains(wanted), "{object} {path}: {text}");
     }
 }
 
