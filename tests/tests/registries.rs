@@ -33,7 +33,7 @@ fn examples() -> Vec<(usize, Value)> {
                 examples.push((*begin, serde_saphyr::from_str(text).expect("an example is YAML")));
                 example = None;
             }
-            (Some((_, text)), line) => *text += &format!("{line}\n"),
+            (Some((_, text)), line) => text.extend([line, "\n"]),
             (None, _) => {}
         }
     }
@@ -81,6 +81,8 @@ const NEEDS_CLOUDSMITH: &str = "source.cloudsmith needs the server docker.clouds
 const ONE_MEMBER: &str =
     "source needs exactly one member: secretRef, ecr, gcp, acr, quay, jfrog or cloudsmith";
 const ONE_AUTH: &str = "auth needs exactly one member: serviceAccountRef or secretRef";
+
+const UNKNOWN: &str = "field not declared in schema";
 
 /// A server, its source, and what a user is told.
 type Spelling = (&'static str, Value, &'static str);
@@ -142,106 +144,95 @@ fn servers() -> Vec<Spelling> {
     ]
 }
 
+/// Members of a source, and what is in a `secretRef`.
 fn members() -> Vec<Spelling> {
-    let role = "arn:aws:iam::123456789012:role/pull";
-    let provider = "projects/123/locations/global/workloadIdentityPools/p/providers/x";
-    let both = json!({ "serviceAccountRef": { "name": "a" }, "secretRef": { "name": "b" } });
-    let ecr = |source: Value| (ECR, json!({ "ecr": source }));
-    let gcp = |source: Value| ("gcr.io", json!({ "gcp": source }));
-    let acr = |source: Value| ("contoso.azurecr.io", json!({ "acr": source }));
-    let told = |(server, source): (&'static str, Value), message| (server, source, message);
+    let pair = "give usernameKey and passwordKey together, or neither";
+    let secret = |source: Value| json!({ "secretRef": source });
     vec![
         (ECR, json!({}), ONE_MEMBER),
         (ECR, json!({ "ecr": {}, "secretRef": { "name": "bot" } }), ONE_MEMBER),
         (ECR, json!({ "ecr": {}, "gcp": {} }), ONE_MEMBER),
-        (ECR, json!({ "aws": {} }), "field not declared in schema"),
+        (ECR, json!({ "aws": {} }), UNKNOWN),
+        ("ghcr.io", secret(json!({ "name": "bot", "usernameKey": "user" })), pair),
+        ("ghcr.io", secret(json!({ "name": "bot", "passwordKey": "token" })), pair),
+        ("ghcr.io", secret(json!({})), "source.secretRef.name: Required value"),
+    ]
+}
+
+fn amazon() -> Vec<Spelling> {
+    let role = "arn:aws:iam::123456789012:role/pull";
+    let write = "write roleARN as arn:aws:iam::123456789012:role/NAME";
+    let both = json!({ "serviceAccountRef": { "name": "a" }, "secretRef": { "name": "b" } });
+    let elsewhere = json!({ "serviceAccountRef": { "name": "a", "namespace": "b" } });
+    let needs_role = "externalID goes with the role that asks for it; give roleARN, too";
+    let sources = [
+        (json!({ "region": "eu-west-1" }), UNKNOWN),
+        (json!({ "auth": {} }), ONE_AUTH),
+        (json!({ "auth": both }), ONE_AUTH),
+        (json!({ "auth": { "serviceAccountRef": {} } }), "serviceAccountRef.name: Required value"),
+        (json!({ "auth": elsewhere }), UNKNOWN),
+        (json!({ "roleARN": "pull" }), write),
+        (json!({ "roleARN": "arn:aws:iam::123:role/pull" }), write),
+        (json!({ "roleARN": "arn:aws:iam::123456789012:user/pull" }), write),
+        (json!({ "roleArn": role }), UNKNOWN),
+        (json!({ "externalID": "acme" }), needs_role),
         (
-            "ghcr.io",
-            json!({ "secretRef": { "name": "bot", "usernameKey": "user" } }),
-            "give usernameKey and passwordKey together, or neither",
-        ),
-        (
-            "ghcr.io",
-            json!({ "secretRef": { "name": "bot", "passwordKey": "token" } }),
-            "give usernameKey and passwordKey together, or neither",
-        ),
-        ("ghcr.io", json!({ "secretRef": {} }), "source.secretRef.name: Required value"),
-        told(ecr(json!({ "region": "eu-west-1" })), "field not declared in schema"),
-        told(ecr(json!({ "auth": {} })), ONE_AUTH),
-        told(ecr(json!({ "auth": both })), ONE_AUTH),
-        told(ecr(json!({ "auth": { "serviceAccountRef": {} } })), "serviceAccountRef.name: Required value"),
-        told(
-            ecr(json!({ "auth": { "serviceAccountRef": { "name": "a", "namespace": "b" } } })),
-            "field not declared in schema",
-        ),
-        told(ecr(json!({ "roleARN": "pull" })), "write roleARN as arn:aws:iam::123456789012:role/NAME"),
-        told(
-            ecr(json!({ "roleARN": "arn:aws:iam::123:role/pull" })),
-            "write roleARN as arn:aws:iam::123456789012:role/NAME",
-        ),
-        told(ecr(json!({ "roleARN": "arn:aws:iam::123456789012:user/pull" })), "write roleARN as"),
-        told(ecr(json!({ "roleArn": role })), "field not declared in schema"),
-        told(
-            ecr(json!({ "externalID": "acme" })),
-            "externalID goes with the role that asks for it; give roleARN, too",
-        ),
-        told(
-            ecr(json!({ "roleARN": role, "externalID": "a b" })),
+            json!({ "roleARN": role, "externalID": "a b" }),
             "externalID is made of letters, digits and _+=,.@:/-",
         ),
-        told(
-            gcp(json!({ "workloadIdentityProvider": provider })),
-            "workloadIdentityProvider takes the token of a ServiceAccount; give auth.serviceAccountRef, too",
-        ),
-        told(
-            gcp(json!({ "workloadIdentityProvider": provider, "auth": { "secretRef": { "name": "k" } } })),
-            "give auth.serviceAccountRef, too",
-        ),
-        told(
-            gcp(json!({ "workloadIdentityProvider": "my-pool", "auth": auth() })),
-            "write workloadIdentityProvider as projects/NUMBER/locations/global",
-        ),
-        told(
-            gcp(json!({ "serviceAccount": "puller" })),
-            "write serviceAccount as an e-mail address, as in puller@project.iam.gserviceaccount.com",
-        ),
-        told(acr(json!({ "tenantID": "contoso.onmicrosoft.com" })), "write tenantID as a UUID"),
-        told(acr(json!({ "clientID": "puller" })), "write clientID as a UUID"),
-        told(
-            acr(json!({ "tenantId": "72f988bf-86f1-41af-91ab-2d7cd011db47" })),
-            "field not declared in schema",
-        ),
+    ];
+    sources.into_iter().map(|(source, message)| (ECR, json!({ "ecr": source }), message)).collect()
+}
+
+fn google() -> Vec<Spelling> {
+    let provider = "projects/123/locations/global/workloadIdentityPools/p/providers/x";
+    let keys = json!({ "secretRef": { "name": "k" } });
+    let needs_account =
+        "workloadIdentityProvider takes the token of a ServiceAccount; give auth.serviceAccountRef, too";
+    let pool = "write workloadIdentityProvider as projects/NUMBER/locations/global";
+    let mail = "write serviceAccount as an e-mail address, as in puller@project.iam.gserviceaccount.com";
+    let sources = [
+        (json!({ "workloadIdentityProvider": provider }), needs_account),
+        (json!({ "workloadIdentityProvider": provider, "auth": keys }), needs_account),
+        (json!({ "workloadIdentityProvider": "my-pool", "auth": auth() }), pool),
+        (json!({ "serviceAccount": "puller" }), mail),
+    ];
+    sources.into_iter().map(|(source, message)| ("gcr.io", json!({ "gcp": source }), message)).collect()
+}
+
+fn azure() -> Vec<Spelling> {
+    let sources = [
+        (json!({ "tenantID": "contoso.onmicrosoft.com" }), "write tenantID as a UUID"),
+        (json!({ "clientID": "puller" }), "write clientID as a UUID"),
+        (json!({ "tenantId": "72f988bf-86f1-41af-91ab-2d7cd011db47" }), UNKNOWN),
+    ];
+    let told = |(source, message)| ("contoso.azurecr.io", json!({ "acr": source }), message);
+    sources.into_iter().map(told).collect()
+}
+
+/// Quay, JFrog and Cloudsmith.
+fn exchanges() -> Vec<Spelling> {
+    let keys = json!({ "secretRef": { "name": "k" } });
+    let (frog, smith) = ("acme.jfrog.io", "docker.cloudsmith.io");
+    let provider = "provider is the name of the OpenID Connect integration: letters, digits and ._-";
+    let organization = "organization is the organization's name in addresses: lower-case letters";
+    let service = "service is the service account's name in addresses: lower-case letters";
+    vec![
         ("quay.io", quay("puller"), "write robot as organization+name, as in acme+puller"),
         ("quay.io", json!({ "quay": { "auth": auth() } }), "source.quay.robot: Required value"),
         ("quay.io", json!({ "quay": { "robot": "acme+puller" } }), "source.quay.auth: Required value"),
-        (
-            "quay.io",
-            json!({ "quay": { "robot": "acme+puller", "auth": { "secretRef": { "name": "k" } } } }),
-            "field not declared in schema",
-        ),
-        (
-            "acme.jfrog.io",
-            jfrog("my cluster"),
-            "provider is the name of the OpenID Connect integration: letters, digits and ._-",
-        ),
-        ("acme.jfrog.io", json!({ "jfrog": { "auth": auth() } }), "source.jfrog.provider: Required value"),
-        (
-            "docker.cloudsmith.io",
-            cloudsmith("Acme Inc", "puller"),
-            "organization is the organization's name in addresses: lower-case letters",
-        ),
-        (
-            "docker.cloudsmith.io",
-            cloudsmith("acme", "a/b"),
-            "service is the service account's name in addresses: lower-case letters",
-        ),
+        ("quay.io", json!({ "quay": { "robot": "acme+puller", "auth": keys } }), UNKNOWN),
+        (frog, jfrog("my cluster"), provider),
+        (frog, json!({ "jfrog": { "auth": auth() } }), "source.jfrog.provider: Required value"),
+        (smith, cloudsmith("Acme Inc", "puller"), organization),
+        (smith, cloudsmith("acme", "a/b"), service),
     ]
 }
 
 #[tokio::test]
 async fn every_wrong_spelling_is_refused_with_words_that_help() {
     let scene = Scene::new().await;
-    let spellings = servers().into_iter().chain(members());
+    let spellings = [servers(), members(), amazon(), google(), azure(), exchanges()].into_iter().flatten();
     let mut wrong = Vec::new();
     for (server, source, message) in spellings {
         let applied = apply(&scene, "bad", &json!([{ "server": server, "source": source }])).await;

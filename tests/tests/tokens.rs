@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, ServiceAccount};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
 /// In which a token of a few seconds was renewed, or has ended.
-const LATER: Duration = Duration::from_secs(60);
+const LATER: Duration = Duration::from_mins(1);
 const ECR: &str = "api.ecr.eu-west-1.amazonaws.com";
 const ECR_SERVER: &str = "*.dkr.ecr.eu-west-1.amazonaws.com";
 const ECR_IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1";
@@ -129,9 +129,147 @@ async fn events(scene: &Scene, name: &str, reason: &str) -> Vec<Event> {
     events.list(&filter).await.unwrap().items
 }
 
+/// Waits for a Warning about an object, and wants no other for the same reason.
+async fn warned_once(scene: &Scene, name: &str, reason: &str) {
+    eventually(&format!("a Warning {reason} about {name}"), SOON, async || {
+        match &*events(scene, name, reason).await {
+            [event] if event.type_.as_deref() == Some("Warning") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
 /// A Secret of a docker registry, as kubectl makes it.
 fn written(server: &str, user: &str) -> String {
     json!({ "auths": { server: { "username": user, "password": "written" } } }).to_string()
+}
+
+/// A source, an image that it is for, and the login that the kubelet should find for it: of whom, and which user.
+struct Example {
+    kind: &'static str,
+    server: &'static str,
+    source: Value,
+    image: &'static str,
+    giver: &'static str,
+    user: &'static str,
+}
+
+/// Amazon by the listed ServiceAccount, by keys, by a role on top, and as the node.
+fn amazon(keys: &str) -> Vec<Example> {
+    let (virginia, image) =
+        ("123456789012.dkr.ecr.us-east-1.amazonaws.com", "123456789012.dkr.ecr.us-east-1.amazonaws.com/a");
+    let role = "arn:aws:iam::123456789012:role/external";
+    let kind = |server, image, giver, source: Value| {
+        let source = json!({ "ecr": source });
+        Example { kind: "ECR", server, source, image, giver, user: "AWS" }
+    };
+    vec![
+        kind(ECR_SERVER, ECR_IMAGE, ECR, json!({ "auth": puller() })),
+        kind(ECR_SERVER, ECR_IMAGE, ECR, json!({ "auth": { "secretRef": { "name": keys } } })),
+        kind(ECR_SERVER, ECR_IMAGE, ECR, json!({ "auth": puller(), "roleARN": role, "externalID": "acme" })),
+        kind(virginia, image, "api.ecr.us-east-1.amazonaws.com", json!({})),
+    ]
+}
+
+/// Google by a key file, by a provider and a service account on top, and as the node.
+fn google(keys: &str) -> Vec<Example> {
+    let kind = |server, image, giver, source: Value| {
+        let source = json!({ "gcp": source });
+        Example { kind: "GCP", server, source, image, giver, user: "oauth2accesstoken" }
+    };
+    let federated =
+        json!({ "auth": puller(), "workloadIdentityProvider": PROVIDER, "serviceAccount": ACCOUNT });
+    vec![
+        kind(
+            "europe-west1-docker.pkg.dev",
+            "europe-west1-docker.pkg.dev/p/r/app",
+            "oauth2.googleapis.com",
+            json!({ "auth": { "secretRef": { "name": keys } } }),
+        ),
+        kind(
+            "us-docker.pkg.dev/acme",
+            "us-docker.pkg.dev/acme/r/app",
+            "iamcredentials.googleapis.com",
+            federated,
+        ),
+        kind("gcr.io", "gcr.io/acme/app", "169.254.169.254", json!({})),
+    ]
+}
+
+/// Azure by the listed ServiceAccount, and by a client secret for a part of the registry.
+fn azure(keys: &str) -> Vec<Example> {
+    let kind = |server, image, source: Value| {
+        let (source, user) = (json!({ "acr": source }), "00000000-0000-0000-0000-000000000000");
+        Example { kind: "ACR", server, source, image, giver: "contoso.azurecr.io", user }
+    };
+    let federated = json!({ "auth": puller(), "tenantID": TENANT_ID, "clientID": CLIENT_ID });
+    let secret = json!({ "auth": { "secretRef": { "name": keys } } });
+    vec![
+        kind("contoso.azurecr.io", "contoso.azurecr.io/app", federated),
+        kind("contoso.azurecr.io/team", "contoso.azurecr.io/team/app", secret),
+    ]
+}
+
+/// Registries that take the token of a ServiceAccount themselves.
+fn exchanges() -> Vec<Example> {
+    let kind =
+        |kind, server, source, image, (giver, user)| Example { kind, server, source, image, giver, user };
+    vec![
+        kind(
+            "Quay",
+            "quay.io/acme",
+            json!({ "quay": { "robot": "acme+puller", "auth": puller() } }),
+            "quay.io/acme/app",
+            ("quay.io", "acme+puller"),
+        ),
+        kind(
+            "JFrog",
+            "acme.jfrog.io",
+            json!({ "jfrog": { "provider": "my-cluster", "auth": puller() } }),
+            "acme.jfrog.io/docker/app",
+            ("acme.jfrog.io", "puller"),
+        ),
+        kind(
+            "Cloudsmith",
+            "docker.cloudsmith.io",
+            json!({ "cloudsmith": { "organization": "acme", "service": "puller", "auth": puller() } }),
+            "docker.cloudsmith.io/acme/r/app",
+            ("api.cloudsmith.io", "token"),
+        ),
+    ]
+}
+
+/// Docker Hub and Harbor, with what somebody wrote.
+fn secrets(hub: &str, harbor: &str) -> Vec<Example> {
+    let kind = |server, name: &str, image, user| {
+        let source = json!({ "secretRef": { "name": name } });
+        Example { kind: "Secret", server, source, image, giver: "nobody", user }
+    };
+    vec![
+        kind("docker.io", hub, "acme/app", "acme"),
+        kind("harbor.example.com/team", harbor, "harbor.example.com/team/app", "robot$team+puller"),
+    ]
+}
+
+/// One of each, with the Secrets that they name.
+async fn every_kind(scene: &Scene) -> Vec<Example> {
+    let aws = [("AWS_ACCESS_KEY_ID", STATIC_KEYS.0), ("AWS_SECRET_ACCESS_KEY", STATIC_KEYS.1)];
+    let file = key_file("https://oauth2.googleapis.com/token");
+    let entra = [
+        ("AZURE_TENANT_ID", TENANT_ID),
+        ("AZURE_CLIENT_ID", CLIENT_ID),
+        ("AZURE_CLIENT_SECRET", CLIENT_SECRET),
+    ];
+    let hub = written("https://index.docker.io/v1/", "acme");
+    let hub = scene.source("hub", SECRET_TYPE, &[(SECRET_KEY, &hub)]).await;
+    let harbor = [("username", "robot$team+puller"), ("password", "written")];
+    let harbor = scene.source("harbor", "kubernetes.io/basic-auth", &harbor).await;
+    let mut kinds = amazon(&scene.identity("aws", &aws).await);
+    kinds.extend(google(&scene.identity("google", &[("GOOGLE_CREDENTIALS", &file)]).await));
+    kinds.extend(azure(&scene.identity("azure", &entra).await));
+    kinds.extend(exchanges().into_iter().chain(secrets(&hub, &harbor)));
+    kinds
 }
 
 #[tokio::test]
@@ -139,98 +277,11 @@ async fn the_kubelet_finds_what_each_kind_of_source_gave() {
     let stage = Stage::set().await;
     let Stage { scene, clouds, .. } = &stage;
     let namespace = scene.settled_namespace("n", &[("pull", "kinds")]).await;
-    let aws_keys = [("AWS_ACCESS_KEY_ID", STATIC_KEYS.0), ("AWS_SECRET_ACCESS_KEY", STATIC_KEYS.1)];
-    let aws = scene.identity("aws", &aws_keys).await;
-    let key_file = key_file("https://oauth2.googleapis.com/token");
-    let google = scene.identity("google", &[("GOOGLE_CREDENTIALS", &key_file)]).await;
-    let azure_keys = [
-        ("AZURE_TENANT_ID", TENANT_ID),
-        ("AZURE_CLIENT_ID", CLIENT_ID),
-        ("AZURE_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let azure = scene.identity("azure", &azure_keys).await;
-    let hub = written("https://index.docker.io/v1/", "acme");
-    let hub = scene.source("hub", SECRET_TYPE, &[(SECRET_KEY, &hub)]).await;
-    let harbor = [("username", "robot$team+puller"), ("password", "written")];
-    let harbor = scene.source("harbor", "kubernetes.io/basic-auth", &harbor).await;
-    let keys = |name: &str| json!({ "secretRef": { "name": name } });
-    let account_role = json!({ "auth": puller(), "roleARN": "arn:aws:iam::123456789012:role/external", "externalID": "acme" });
-    let entra = json!({ "auth": puller(), "tenantID": TENANT_ID, "clientID": CLIENT_ID });
-    let ecr_image = |region: &str| format!("123456789012.dkr.ecr.{region}.amazonaws.com/team/app:1");
-    let (ireland, virginia) = (ecr_image("eu-west-1"), ecr_image("us-east-1"));
-    for (kind, server, source, image, (giver, user)) in [
-        ("ECR", ECR_SERVER, json!({ "ecr": { "auth": puller() } }), &*ireland, (ECR, "AWS")),
-        ("ECR", ECR_SERVER, json!({ "ecr": { "auth": keys(&aws) } }), &ireland, (ECR, "AWS")),
-        ("ECR", ECR_SERVER, json!({ "ecr": account_role }), &ireland, (ECR, "AWS")),
-        (
-            "ECR",
-            "123456789012.dkr.ecr.us-east-1.amazonaws.com",
-            json!({ "ecr": {} }),
-            &virginia,
-            ("api.ecr.us-east-1.amazonaws.com", "AWS"),
-        ),
-        (
-            "GCP",
-            "europe-west1-docker.pkg.dev",
-            json!({ "gcp": { "auth": keys(&google) } }),
-            "europe-west1-docker.pkg.dev/p/r/app",
-            ("oauth2.googleapis.com", "oauth2accesstoken"),
-        ),
-        (
-            "GCP",
-            "us-docker.pkg.dev/acme",
-            json!({ "gcp": { "auth": puller(), "workloadIdentityProvider": PROVIDER, "serviceAccount": ACCOUNT } }),
-            "us-docker.pkg.dev/acme/r/app",
-            ("iamcredentials.googleapis.com", "oauth2accesstoken"),
-        ),
-        ("GCP", "gcr.io", json!({ "gcp": {} }), "gcr.io/acme/app", ("169.254.169.254", "oauth2accesstoken")),
-        (
-            "ACR",
-            "contoso.azurecr.io",
-            json!({ "acr": entra }),
-            "contoso.azurecr.io/app",
-            ("contoso.azurecr.io", "00000000-0000-0000-0000-000000000000"),
-        ),
-        (
-            "ACR",
-            "contoso.azurecr.io/team",
-            json!({ "acr": { "auth": keys(&azure) } }),
-            "contoso.azurecr.io/team/app",
-            ("contoso.azurecr.io", "00000000-0000-0000-0000-000000000000"),
-        ),
-        (
-            "Quay",
-            "quay.io/acme",
-            json!({ "quay": { "robot": "acme+puller", "auth": puller() } }),
-            "quay.io/acme/app",
-            ("quay.io", "acme+puller"),
-        ),
-        (
-            "JFrog",
-            "acme.jfrog.io",
-            json!({ "jfrog": { "provider": "my-cluster", "auth": puller() } }),
-            "acme.jfrog.io/docker/app",
-            ("acme.jfrog.io", "puller"),
-        ),
-        (
-            "Cloudsmith",
-            "docker.cloudsmith.io",
-            json!({ "cloudsmith": { "organization": "acme", "service": "puller", "auth": puller() } }),
-            "docker.cloudsmith.io/acme/r/app",
-            ("api.cloudsmith.io", "token"),
-        ),
-        ("Secret", "docker.io", json!({ "secretRef": { "name": hub } }), "acme/app", ("", "acme")),
-        (
-            "Secret",
-            "harbor.example.com/team",
-            json!({ "secretRef": { "name": harbor } }),
-            "harbor.example.com/team/app",
-            ("", "robot$team+puller"),
-        ),
-    ] {
-        let suffix = format!("{}-{}", kind.to_lowercase(), fastrand::u32(..));
+    for (number, Example { kind, server, source, image, giver, user }) in
+        every_kind(scene).await.into_iter().enumerate()
+    {
         let registries = json!([{ "server": server, "source": source }]);
-        let name = scene.credential(&suffix, spec(&registries, "kinds")).await;
+        let name = scene.credential(&format!("kind{number}"), spec(&registries, "kinds")).await;
         scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
         let given = clouds.logins().into_iter().rev().find(|login| login.host == giver);
         let password = given.map_or_else(|| "written".to_owned(), |login| login.password);
@@ -367,11 +418,7 @@ async fn while_an_issuer_refuses_copies_keep_the_token_until_its_end_and_other_s
     scene.wait_condition(&name, "Ready", "False", "SourceNotReady").await;
     let password = &clouds.logins()[0].password;
     assert!(found(scene, &namespace, &name, ECR_IMAGE).await.is_some_and(|login| login.1 == *password));
-    eventually("a Warning", SOON, async || match &*events(scene, &name, "AccessDenied").await {
-        [event] if event.type_.as_deref() == Some("Warning") => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
+    warned_once(scene, &name, "AccessDenied").await;
     eventually("the entry to go as it expires", LATER, async || {
         let config = scene.docker_config(&namespace, &name).await.unwrap();
         let servers: Vec<_> = config["auths"].as_object().unwrap().keys().cloned().collect();
@@ -525,38 +572,42 @@ fn token_until(end: Timestamp) -> String {
     format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a credential ends at a time of the day")]
+fn in_hours(hours: i64) -> Timestamp {
+    let second = (Timestamp::now() + SignedDuration::from_hours(hours)).as_second();
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Makes or rewrites a source that says in one of the ways when it ends; returns the spec that names it.
+async fn ending(scene: &Scene, how: &str, end: Timestamp) -> Value {
+    let (text, kind) = (end.to_string(), "kubernetes.io/basic-auth");
+    let password = if how == "token" { token_until(end) } else { "p".to_owned() };
+    let login = [("username", "u"), ("password", &*password)];
+    let source = match how {
+        "configuration" => {
+            annotated(scene, how, SECRET_TYPE, &[(SECRET_KEY, &written("ghcr.io", "u"))], &text).await
+        }
+        "annotation" => annotated(scene, how, kind, &login, &text).await,
+        "key" => scene.source(how, kind, &[login[0], login[1], ("expires_at", &text)]).await,
+        _ => scene.source(how, kind, &login).await,
+    };
+    let mut wanted =
+        spec(&json!([{ "server": "ghcr.io", "source": { "secretRef": { "name": source } } }]), "ends");
+    if how == "configuration" {
+        wanted["registries"] = json!([]);
+        wanted["dockerConfigSecretRefs"] = json!([{ "name": source }]);
+    }
+    wanted
+}
+
 #[tokio::test]
 async fn what_somebody_wrote_is_told_before_and_after_its_end_and_stays_in_the_copies() {
     let scene = Scene::new().await;
     let _operator = scene.operator(OperatorOptions::default()).await;
     let namespace = scene.settled_namespace("n", &[("pull", "ends")]).await;
-    let in_hours = |hours: i64| Timestamp::now() + jiff::SignedDuration::from_hours(hours);
-    let rfc3339 = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap().to_string();
     for how in ["annotation", "configuration", "key", "token"] {
-        let put = async |end: Timestamp| {
-            let text = rfc3339(end);
-            let password = if how == "token" { token_until(end) } else { "p".to_owned() };
-            let mut data = vec![("username", "u"), ("password", &*password)];
-            data.extend((how == "key").then_some(("expires_at", &*text)));
-            if how == "configuration" {
-                return annotated(&scene, how, SECRET_TYPE, &[(SECRET_KEY, &written("ghcr.io", "u"))], &text)
-                    .await;
-            }
-            let kind = "kubernetes.io/basic-auth";
-            match how {
-                "annotation" => annotated(&scene, how, kind, &data, &text).await,
-                _ => scene.source(how, kind, &data).await,
-            }
-        };
         let soon = in_hours(72);
-        let source = put(soon).await;
-        let mut wanted =
-            spec(&json!([{ "server": "ghcr.io", "source": { "secretRef": { "name": source } } }]), "ends");
-        if how == "configuration" {
-            wanted = spec(&json!([]), "ends");
-            wanted["dockerConfigSecretRefs"] = json!([{ "name": source }]);
-        }
-        let name = scene.credential(how, wanted).await;
+        let name = scene.credential(how, ending(&scene, how, soon).await).await;
         let told = scene.wait_condition(&name, "SourceReady", "True", "ExpiringSoon").await;
         assert_eq!(
             told.message, "ghcr.io expires within 7 days; put a new credential into its source",
@@ -564,22 +615,17 @@ async fn what_somebody_wrote_is_told_before_and_after_its_end_and_stays_in_the_c
         );
         scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
         let status = scene.status(&name).await;
-        assert_eq!(status["summary"]["nextExpiry"], rfc3339(soon), "{how}: {status}");
-        assert_eq!(status["registries"][0]["expiresAt"], rfc3339(soon), "{how}: {status}");
+        assert_eq!(status["summary"]["nextExpiry"], soon.to_string(), "{how}: {status}");
+        assert_eq!(status["registries"][0]["expiresAt"], soon.to_string(), "{how}: {status}");
         assert_eq!(status["registries"][0]["nextRefreshAt"], Value::Null, "{how}: {status}");
-        put(in_hours(-1)).await;
+        ending(&scene, how, in_hours(-1)).await;
         let told = scene.wait_condition(&name, "SourceReady", "False", "Expired").await;
         assert_eq!(told.message, "ghcr.io has expired; put a new credential into its source", "{how}");
         assert!(found(&scene, &namespace, &name, "ghcr.io/acme/app").await.is_some(), "{how}");
-        for (reason, count) in [("ExpiringSoon", 1), ("Expired", 1)] {
-            eventually("one Warning", SOON, async || {
-                let events = events(&scene, &name, reason).await;
-                let warned = events.iter().all(|event| event.type_.as_deref() == Some("Warning"));
-                if warned && events.len() == count { Ok(()) } else { Err(format!("{how}: {events:?}")) }
-            })
-            .await;
+        for reason in ["ExpiringSoon", "Expired"] {
+            warned_once(&scene, &name, reason).await;
         }
-        put(in_hours(24 * 30)).await;
+        ending(&scene, how, in_hours(24 * 30)).await;
         scene.wait_condition(&name, "SourceReady", "True", "Resolved").await;
     }
     scene.finish().await;
