@@ -100,8 +100,8 @@ impl Cluster {
         Err(Error::Unexpected(format!("kubectl {}: {}", arguments.join(" "), said.trim())))
     }
 
-    /// Starts the operator from this repository, with the ServiceAccount that the manifests made.
-    pub(crate) async fn start_operator(&self) -> Result<Process> {
+    /// Starts the operator from this repository, with the ServiceAccount that the manifests made and further arguments.
+    pub(crate) async fn start_operator(&self, further: Vec<String>) -> Result<Process> {
         let program = spawn_blocking(operator_binary)
             .await
             .map_err(std::io::Error::from)
@@ -119,7 +119,7 @@ impl Cluster {
         let launch = Launch {
             name: "operator".to_owned(),
             program,
-            arguments: arguments.map(str::to_owned).to_vec(),
+            arguments: arguments.into_iter().map(str::to_owned).chain(further).collect(),
             environment: Vec::new(),
         };
         match &self.home {

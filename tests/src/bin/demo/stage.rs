@@ -119,9 +119,9 @@ impl Stage {
         Ok(output)
     }
 
-    /// Starts the operator.
-    pub(crate) async fn start_operator(&self) -> Result<()> {
-        *self.operator.lock().await = Some(self.cluster.start_operator().await?);
+    /// Starts the operator, with further arguments.
+    pub(crate) async fn start_operator(&self, further: Vec<String>) -> Result<()> {
+        *self.operator.lock().await = Some(self.cluster.start_operator(further).await?);
         Ok(())
     }
 

@@ -1,6 +1,9 @@
 //! The story, step by step. Each step shows what a user would type, and waits for what was promised.
 
-use regcred_tests::error::{Error, Result};
+use regcred_tests::{
+    clouds::{Clouds, STATIC_KEYS},
+    error::{Error, Result},
+};
 
 use crate::stage::Stage;
 
@@ -19,10 +22,25 @@ const ACCOUNTS: &str = "get serviceaccounts --all-namespaces --field-selector me
 const READY: &str =
     "get regcred platform-pull --output jsonpath={.status.conditions[?(@.type=='Ready')].reason}";
 
+/// Every registry of a region, by the keys in a Secret.
+const ECR: &str = r#"
+apiVersion: regcred.dev/v1alpha1
+kind: RegistryCredential
+metadata: {name: ecr}
+spec:
+  registries:
+  - server: "*.dkr.ecr.eu-west-1.amazonaws.com"
+    source: {ecr: {auth: {secretRef: {name: aws-keys}}}}
+  namespaces: {matchNames: [team-a, payments]}
+"#;
+/// How many seconds the tokens of the story live; those of Amazon live twelve hours.
+const LIFE: i64 = 15;
+
 /// Tells it. With `keep`, the last step is left out: what the story made stays.
 pub(crate) async fn tell(stage: &Stage, keep: bool) -> Result<()> {
     refuse_to_touch_others(stage).await?;
-    install(stage).await?;
+    let clouds = Clouds::start().await?;
+    install(stage, &clouds).await?;
     make_namespaces(stage).await?;
     apply(stage).await?;
     pod(stage).await?;
@@ -30,6 +48,7 @@ pub(crate) async fn tell(stage: &Stage, keep: bool) -> Result<()> {
     rotate(stage).await?;
     delete_a_copy(stage).await?;
     new_namespace(stage).await?;
+    token(stage, &clouds).await?;
     if keep {
         return Ok(());
     }
@@ -54,7 +73,7 @@ async fn refuse_to_touch_others(stage: &Stage) -> Result<()> {
     )))
 }
 
-async fn install(stage: &Stage) -> Result<()> {
+async fn install(stage: &Stage, clouds: &Clouds) -> Result<()> {
     stage.step(
         "Install",
         "The CustomResourceDefinition, a namespace, a ServiceAccount, its permissions and the policies that cage it. \
@@ -64,7 +83,7 @@ async fn install(stage: &Stage) -> Result<()> {
     stage.show("apply --server-side -f deploy/install.yaml").await?;
     stage.quietly("scale deployment regcred --namespace regcred-system --replicas=0").await?;
     stage.quietly("wait --for=condition=Established crd/registrycredentials.regcred.dev").await?;
-    stage.start_operator().await
+    stage.start_operator(clouds.arguments()).await
 }
 
 async fn make_namespaces(stage: &Stage) -> Result<()> {
@@ -186,6 +205,46 @@ async fn new_namespace(stage: &Stage) -> Result<()> {
     let four = "get regcred platform-pull --output jsonpath={.status.summary.namespaces}";
     stage.expect("status counts it", four, "4/4").await?;
     stage.show("get regcred").await.map(drop)
+}
+
+/// Amazon is played by a double; what the story made for this step goes with it.
+async fn token(stage: &Stage, clouds: &Clouds) -> Result<()> {
+    stage.step(
+        "A token that expires",
+        "Amazon ECR gives tokens of twelve hours. A double on this machine plays Amazon, and its tokens live 15 seconds:\n\
+         regcred replaces them before they end, in place.",
+    );
+    clouds.set_life(LIFE);
+    stage.quietly("create secret generic aws-keys --namespace regcred-system").await?;
+    let (id, key) = STATIC_KEYS;
+    let keys = format!(r#"{{"stringData":{{"AWS_ACCESS_KEY_ID":"{id}","AWS_SECRET_ACCESS_KEY":"{key}"}}}}"#);
+    stage.quietly(&format!("patch secret aws-keys --namespace regcred-system --patch={keys}")).await?;
+    stage.show("label secret aws-keys --namespace regcred-system regcred.dev/source=identity").await?;
+    stage.show_apply(ECR).await?;
+    let ready = "get regcred ecr --output jsonpath={.status.conditions[?(@.type=='Ready')].reason}";
+    stage.expect("the token is in both namespaces", ready, "Succeeded").await?;
+    stage.show("get regcred ecr").await?;
+    let copy = |path: &str| {
+        format!("get secrets --all-namespaces --selector regcred.dev/credential=ecr --output jsonpath={path}")
+    };
+    let (uids, data) = (copy("{.items[*].metadata.uid}"), copy(r"{.items[*].data.\.dockerconfigjson}"));
+    let before = stage.quietly(&uids).await?;
+    let mut former = stage.quietly(&data).await?.trim().to_owned();
+    let expires = "get regcred ecr --output jsonpath={.status.summary.nextExpiry}";
+    for promise in ["both copies hold another token", "and another one"] {
+        let end = stage.quietly(expires).await?;
+        let old: Vec<String> = former.split_whitespace().map(str::to_owned).collect();
+        let rolled = |now: &str| {
+            let now: Vec<_> = now.split_whitespace().collect();
+            now.len() == 2 && now.iter().all(|copy| !old.iter().any(|old| old == copy))
+        };
+        former = stage.expect_that(promise, &data, rolled).await?;
+        stage.expect_that("status says until when", expires, |now| now != end.trim()).await?;
+        stage.show("get regcred ecr").await?;
+    }
+    stage.expect("none was re-created", &uids, before.trim()).await?;
+    stage.quietly("delete regcred ecr").await?;
+    stage.quietly("delete secret aws-keys --namespace regcred-system").await.map(drop)
 }
 
 async fn delete(stage: &Stage) -> Result<()> {
