@@ -144,11 +144,6 @@ impl Clouds {
         format!("http://{}/{host}", self.address)
     }
 
-    /// The arguments by which an operator sends requests for these hosts here.
-    pub fn arguments(&self, hosts: &[&str]) -> Vec<String> {
-        hosts.iter().map(|host| format!("--token-endpoint={host}={}", self.endpoint(host))).collect()
-    }
-
     /// How many tokens for registries were given.
     pub fn mints(&self) -> usize {
         self.state.log().logins.len()
