@@ -23,7 +23,10 @@ use crate::identities::{Identities, IdentityKeys};
 use crate::token::{Identity, MintError, Token};
 
 const USER: &[u8] = b"oauth2accesstoken";
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// What opens all that an account may do, and may act as another; the exchange of tokens knows no other.
+const EVERYTHING: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// What Google asks for to pull images: read access to storage.
+const READING: &str = "https://www.googleapis.com/auth/devstorage.read_only";
 /// As Google documents it for access tokens.
 const LIFE: SignedDuration = SignedDuration::from_hours(1);
 /// The address that Google's own libraries ask, which needs no DNS.
@@ -52,9 +55,13 @@ pub(crate) async fn token<I: Identities>(
     provider: Option<&str>,
 ) -> Result<Token, MintError> {
     let mut account = service_account.map(str::to_owned);
+    // A token that acts as another account is not handed out, and could not do that with less.
+    let scope = if account.is_some() { EVERYTHING } else { READING };
     let mut access = match identity {
-        Identity::Operator => metadata_token(clouds).await.map_err(|error| elsewhere(error, "Google"))?,
-        Identity::Secret { name, .. } => key_file_token(clouds, name).await?,
+        Identity::Operator => {
+            metadata_token(clouds, scope).await.map_err(|error| elsewhere(error, "Google"))?
+        }
+        Identity::Secret { name, .. } => key_file_token(clouds, name, scope).await?,
         Identity::ServiceAccount(name) => {
             let annotations = clouds.identities.annotations(name).await?;
             account = account.or_else(|| annotations.get(ACCOUNT_ANNOTATION).cloned());
@@ -81,8 +88,9 @@ fn access(answer: &Answer) -> Result<Access, MintError> {
     Ok(Access { token: access_token.0, expires_at: answer.expiry(End::within(expires_in), LIFE)? })
 }
 
-async fn metadata_token<I: Identities>(clouds: &Clouds<I>) -> Result<Access, MintError> {
-    access(&metadata(clouds, "instance/service-accounts/default/token", &Identity::Operator).await?)
+async fn metadata_token<I: Identities>(clouds: &Clouds<I>, scope: &str) -> Result<Access, MintError> {
+    let path = format!("instance/service-accounts/default/token?scopes={}", escaped(scope));
+    access(&metadata(clouds, &path, &Identity::Operator).await?)
 }
 
 /// What the metadata server says; another server than Google's is not believed.
@@ -118,7 +126,7 @@ async fn federated_token<I: Identities>(
     let call = Call::new(Method::POST, STS, "/v1/token").form(&[
         ("grant_type", b"urn:ietf:params:oauth:grant-type:token-exchange"),
         ("audience", audience.as_bytes()),
-        ("scope", SCOPE.as_bytes()),
+        ("scope", EVERYTHING.as_bytes()),
         ("requested_token_type", b"urn:ietf:params:oauth:token-type:access_token"),
         ("subject_token", subject.expose()),
         ("subject_token_type", b"urn:ietf:params:oauth:token-type:jwt"),
@@ -186,7 +194,7 @@ async fn act_as<I: Identities>(
             host: STS.to_owned(),
             missing: "a token that fits into a header",
         })?
-        .json(&json!({ "scope": [SCOPE], "lifetime": format!("{}s", LIFE.as_secs()) }));
+        .json(&json!({ "scope": [READING], "lifetime": format!("{}s", LIFE.as_secs()) }));
     let advice =
         "grant it roles/iam.workloadIdentityUser or serviceAccountTokenCreator on the Google service account";
     let answer = clouds.http.send(call, Asker { identity: &identity.to_string(), advice }).await?;
@@ -205,7 +213,11 @@ struct KeyFile {
 }
 
 /// A token for what the key of a key file signs (RFC 7523).
-async fn key_file_token<I: Identities>(clouds: &Clouds<I>, secret: &str) -> Result<Access, MintError> {
+async fn key_file_token<I: Identities>(
+    clouds: &Clouds<I>,
+    secret: &str,
+    scope: &str,
+) -> Result<Access, MintError> {
     let keys = IdentityKeys::of(&clouds.identities, secret)?;
     let identity = Identity::Secret { name: secret.to_owned(), version: String::new() }.to_string();
     let unusable = |missing| {
@@ -216,7 +228,7 @@ async fn key_file_token<I: Identities>(clouds: &Clouds<I>, secret: &str) -> Resu
     let call = token_call(&file.token_uri).ok_or_else(|| {
         unusable("token_uri of Google's own in the key file (https://oauth2.googleapis.com/token)")
     })?;
-    let assertion = assertion(&file, (clouds.clock)())
+    let assertion = assertion(&file, scope, (clouds.clock)())
         .ok_or_else(|| unusable("private_key in the key file that is an RSA key in PEM"))?;
     let call = call
         .form(&[("grant_type", b"urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", &assertion)]);
@@ -232,11 +244,11 @@ fn token_call<'a>(token_uri: &str) -> Option<Call<'a>> {
 }
 
 /// A token for Google, signed by the key. It begins early, so that clocks may differ.
-fn assertion(file: &KeyFile, now: Timestamp) -> Option<Zeroizing<Vec<u8>>> {
+fn assertion(file: &KeyFile, scope: &str, now: Timestamp) -> Option<Zeroizing<Vec<u8>>> {
     let issued = now.checked_sub(SKEW).ok()?.as_second();
     let header = json!({ "alg": "RS256", "typ": "JWT", "kid": file.private_key_id });
     let claims = json!({
-        "iss": file.client_email, "scope": SCOPE, "aud": file.token_uri,
+        "iss": file.client_email, "scope": scope, "aud": file.token_uri,
         "iat": issued, "exp": issued + LIFE.as_secs(),
     });
     let part = |part: &serde_json::Value| URL_SAFE_NO_PAD.encode(part.to_string());

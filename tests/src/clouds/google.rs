@@ -15,7 +15,10 @@ pub const ACCOUNT: &str = "puller@project-1.iam.gserviceaccount.com";
 /// A key that was made for these tests, and opens nothing.
 const KEY: &str = include_str!("google.pem");
 const USER: &str = "oauth2accesstoken";
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// What opens all that an account may do, and may act as another.
+const EVERYTHING: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// What opens images, and no more.
+const READING: &str = "https://www.googleapis.com/auth/devstorage.read_only";
 const POOL: &str = "project-1.svc.id.goog";
 const CLUSTER: &str =
     "https://container.googleapis.com/v1/projects/project-1/locations/europe-west1/clusters/blue";
@@ -37,7 +40,9 @@ pub fn key_file(token_uri: &str) -> String {
 pub(super) fn metadata(received: &Received, state: &State) -> Result<Reply, String> {
     received.has("metadata-flavor", "Google")?;
     let reply = match received.path.strip_prefix("/computeMetadata/v1/") {
-        Some("instance/service-accounts/default/token") => access_token(received, state),
+        Some("instance/service-accounts/default/token") => {
+            scoped_token(received, state, field(&received.parameters(), "scopes")?)?
+        }
         Some("project/project-id") => Reply::new(200, "project-1"),
         Some("instance/attributes/cluster-location") => Reply::new(200, "europe-west1"),
         Some("instance/attributes/cluster-name") => Reply::new(200, "blue"),
@@ -53,7 +58,7 @@ pub(super) fn sts(received: &Received, state: &State) -> Result<Reply, String> {
     is(&form, "grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")?;
     is(&form, "requested_token_type", "urn:ietf:params:oauth:token-type:access_token")?;
     is(&form, "subject_token_type", "urn:ietf:params:oauth:token-type:jwt")?;
-    is(&form, "scope", SCOPE)?;
+    is(&form, "scope", EVERYTHING)?;
     let gke = format!("identitynamespace:{POOL}:{CLUSTER}");
     let audience = match field(&form, "audience")? {
         PROVIDER => PROVIDER,
@@ -61,7 +66,10 @@ pub(super) fn sts(received: &Received, state: &State) -> Result<Reply, String> {
         other => return Err(format!("nobody is {other}")),
     };
     state.service_account(field(&form, "subject_token")?, audience)?;
-    Ok(access_token(received, state))
+    let (token, reply) = access_token(state, ACCESS);
+    // The exchange knows no narrower scope, so this token may be for a registry all the same.
+    state.gave(&received.host, USER, &token);
+    Ok(reply)
 }
 
 /// Gives a token of a service account for another token.
@@ -72,7 +80,7 @@ pub(super) fn act_as(received: &Received, state: &State) -> Result<Reply, String
     if !state.is_issued(token, ACCESS) {
         return Err("nobody gave this access token".to_owned());
     }
-    if received.json()? != json!({ "scope": [SCOPE], "lifetime": "3600s" }) {
+    if received.json()? != json!({ "scope": [READING], "lifetime": "3600s" }) {
         return Err("another scope or lifetime".to_owned());
     }
     // The token that is shown here was for no registry.
@@ -99,8 +107,9 @@ pub(super) fn token_uri(received: &Received, state: &State) -> Result<Reply, Str
     if json(header)? != json!({ "alg": "RS256", "typ": "JWT", "kid": "k1" }) {
         return Err("another header".to_owned());
     }
-    check_claims(&json(claims)?, state.now())?;
-    Ok(access_token(received, state))
+    let claims = json(claims)?;
+    check_claims(&claims, state.now())?;
+    scoped_token(received, state, claims["scope"].as_str().ok_or("no scope")?)
 }
 
 /// As Google checks them: an hour at most, and begun by its own clock.
@@ -110,16 +119,28 @@ fn check_claims(claims: &Value, now: i64) -> Result<(), String> {
     if begin > now || end <= now || end - begin > 3600 {
         return Err(format!("from {begin} to {end}, and now is {now}"));
     }
-    let fits = claims["iss"] == ACCOUNT
-        && claims["aud"] == "https://oauth2.googleapis.com/token"
-        && claims["scope"] == SCOPE;
-    if fits { Ok(()) } else { Err("another issuer, audience or scope".to_owned()) }
+    let fits = claims["iss"] == ACCOUNT && claims["aud"] == "https://oauth2.googleapis.com/token";
+    if fits { Ok(()) } else { Err("another issuer or audience".to_owned()) }
 }
 
-fn access_token(received: &Received, state: &State) -> Reply {
-    let token = state.issue(ACCESS);
-    state.gave(&received.host, USER, &token);
-    Reply::json(&json!({ "access_token": token, "expires_in": state.life(), "token_type": "Bearer" }))
+/// A token of the scope that was asked for: one that only reads is for a registry, and one for everything acts as another
+/// account.
+fn scoped_token(received: &Received, state: &State, scope: &str) -> Result<Reply, String> {
+    match scope {
+        READING => {
+            let (token, reply) = access_token(state, "access token that reads");
+            state.gave(&received.host, USER, &token);
+            Ok(reply)
+        }
+        EVERYTHING => Ok(access_token(state, ACCESS).1),
+        other => Err(format!("nobody needs the scope {other}")),
+    }
+}
+
+fn access_token(state: &State, kind: &str) -> (String, Reply) {
+    let token = state.issue(kind);
+    let body = json!({ "access_token": token, "expires_in": state.life(), "token_type": "Bearer" });
+    (token, Reply::json(&body))
 }
 
 fn der() -> Vec<u8> {
