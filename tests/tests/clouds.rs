@@ -331,6 +331,7 @@ async fn azure_gives_tokens_to_every_identity() {
         ("contoso.azurecr.us", "login.microsoftonline.us"),
     ] {
         sky.expect(sky.mint(acr(registry, None), keys("azure")).await, &[authority, registry]);
+        sky.expect(sky.mint(acr(registry, None), account("puller")).await, &[authority, registry]);
     }
     let federated = |file: String, authority: &str| {
         vec![
@@ -402,6 +403,12 @@ async fn the_doubles_refuse_what_is_wrong() {
         (elsewhere(), gcp(None, None), account("bare"), "not project-1.svc.id.goog"),
         (elsewhere(), acr(ACR, None), account("puller"), "not api://AzureADTokenExchange"),
         (other_secret, acr(ACR, None), keys("azure"), "client_secret is not"),
+        (
+            elsewhere(),
+            acr("contoso.azurecr.us", None),
+            account("puller"),
+            "not api://AzureADTokenExchangeUSGov",
+        ),
         (elsewhere(), quay(), account("bare"), "not quay.io"),
         (elsewhere(), jfrog(), account("bare"), "not acme.jfrog.io"),
         (elsewhere(), cloudsmith(), account("bare"), "not api.cloudsmith.io"),

@@ -18,16 +18,46 @@ const USER: &[u8] = b"00000000-0000-0000-0000-000000000000";
 const RESOURCE: &str = "https://containerregistry.azure.net";
 /// What refresh tokens of ACR live where they do not say it.
 const LIFE: SignedDuration = SignedDuration::from_hours(3);
-const AUDIENCE: &str = "api://AzureADTokenExchange";
 const IMDS: &str = "169.254.169.254";
 const TENANT_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 const CLIENT_ANNOTATION: &str = "azure.workload.identity/client-id";
-/// Where Entra ID is, by the domain of the registry's cloud.
-const AUTHORITIES: [(&str, &str); 3] = [
-    (".azurecr.io", "login.microsoftonline.com"),
-    (".azurecr.cn", "login.partner.microsoftonline.cn"),
-    (".azurecr.us", "login.microsoftonline.us"),
-];
+
+/// One of Azure's clouds: public, China, US Government.
+struct Cloud {
+    /// Where its registries are.
+    registries: &'static str,
+    /// Where its Entra ID is.
+    authority: &'static str,
+    /// The audience of tokens of ServiceAccounts.
+    audience: &'static str,
+}
+
+const PUBLIC: Cloud = Cloud {
+    registries: ".azurecr.io",
+    authority: "login.microsoftonline.com",
+    audience: "api://AzureADTokenExchange",
+};
+const CHINA: Cloud = Cloud {
+    registries: ".azurecr.cn",
+    authority: "login.partner.microsoftonline.cn",
+    audience: "api://AzureADTokenExchangeChina",
+};
+const US_GOVERNMENT: Cloud = Cloud {
+    registries: ".azurecr.us",
+    authority: "login.microsoftonline.us",
+    audience: "api://AzureADTokenExchangeUSGov",
+};
+
+impl Cloud {
+    /// The cloud of a registry. What a source names is in one of the three.
+    fn of(host: &str) -> &'static Self {
+        match host {
+            _ if host.ends_with(CHINA.registries) => &CHINA,
+            _ if host.ends_with(US_GOVERNMENT.registries) => &US_GOVERNMENT,
+            _ => &PUBLIC,
+        }
+    }
+}
 /// A former name, which environments may still give.
 const FORMER_CHINA: &str = "login.chinacloudapi.cn";
 
@@ -82,7 +112,7 @@ fn operator<I: Identities>(
         Some(address) => {
             authority_of(&address).ok_or_else(|| lacks("AZURE_AUTHORITY_HOST of Azure's own"))?
         }
-        None => authority(host),
+        None => Cloud::of(host).authority,
     };
     Ok(Some(Application {
         authority: authority.to_owned(),
@@ -117,11 +147,12 @@ async fn service_account<I: Identities>(
     let tenant = value(tenant, TENANT_ANNOTATION).or_else(own).ok_or_else(|| {
         lacks("annotation azure.workload.identity/tenant-id", "add it, or give tenantID in the spec")
     })?;
+    let cloud = Cloud::of(host);
     Ok(Application {
-        authority: authority(host).to_owned(),
+        authority: cloud.authority.to_owned(),
         tenant,
         client,
-        proof: Proof::Assertion(clouds.identities.token(name, AUDIENCE).await?),
+        proof: Proof::Assertion(clouds.identities.token(name, cloud.audience).await?),
     })
 }
 
@@ -134,7 +165,7 @@ fn of_secret<I: Identities>(
     let keys = IdentityKeys::of(&clouds.identities, name)?;
     let value = |given: Option<&str>, key| given.map_or_else(|| keys.text(key), |given| Ok(given.to_owned()));
     Ok(Application {
-        authority: authority(host).to_owned(),
+        authority: Cloud::of(host).authority.to_owned(),
         tenant: value(tenant, "AZURE_TENANT_ID")?,
         client: value(client, "AZURE_CLIENT_ID")?,
         proof: Proof::Secret(keys.required("AZURE_CLIENT_SECRET")?),
@@ -212,16 +243,11 @@ async fn exchange<I: Identities>(
     Ok(Token { login, expires_at: Some(expires_at) })
 }
 
-fn authority(host: &str) -> &'static str {
-    let found = AUTHORITIES.iter().find(|(domain, _)| host.ends_with(domain));
-    found.map_or(AUTHORITIES[0].1, |(_, authority)| authority)
-}
-
 /// The host of `AZURE_AUTHORITY_HOST`, if it is one of Azure's.
 fn authority_of(address: &str) -> Option<&'static str> {
     let uri: Uri = address.parse().ok()?;
     let named = uri.authority()?.as_str();
-    let known = AUTHORITIES.iter().map(|(_, authority)| *authority).chain([FORMER_CHINA]);
+    let known = [PUBLIC.authority, CHINA.authority, US_GOVERNMENT.authority, FORMER_CHINA];
     known.into_iter().find(|known| uri.scheme_str() == Some("https") && *known == named && uri.path() == "/")
 }
 
@@ -231,9 +257,14 @@ mod tests {
 
     #[test]
     fn a_registry_names_its_cloud() {
-        assert_eq!(authority("contoso.azurecr.io"), "login.microsoftonline.com");
-        assert_eq!(authority("contoso.azurecr.cn"), "login.partner.microsoftonline.cn");
-        assert_eq!(authority("contoso.azurecr.us"), "login.microsoftonline.us");
+        for (host, authority, audience) in [
+            ("contoso.azurecr.io", "login.microsoftonline.com", "api://AzureADTokenExchange"),
+            ("contoso.azurecr.cn", "login.partner.microsoftonline.cn", "api://AzureADTokenExchangeChina"),
+            ("contoso.azurecr.us", "login.microsoftonline.us", "api://AzureADTokenExchangeUSGov"),
+        ] {
+            let cloud = Cloud::of(host);
+            assert_eq!((cloud.authority, cloud.audience), (authority, audience), "{host}");
+        }
     }
 
     #[test]

@@ -19,10 +19,12 @@ const RESOURCE: &str = "https://containerregistry.azure.net";
 
 /// Entra ID: client credentials, by a secret or by the token of a ServiceAccount.
 pub(super) fn entra(received: &Received, state: &State) -> Result<Reply, String> {
-    let hosts = ["login.microsoftonline.com", "login.partner.microsoftonline.cn", "login.microsoftonline.us"];
-    if !hosts.contains(&&*received.host) {
-        return Err("Entra ID is not here".to_owned());
-    }
+    let audience = match &*received.host {
+        "login.microsoftonline.com" => "api://AzureADTokenExchange",
+        "login.partner.microsoftonline.cn" => "api://AzureADTokenExchangeChina",
+        "login.microsoftonline.us" => "api://AzureADTokenExchangeUSGov",
+        _ => return Err("Entra ID is not here".to_owned()),
+    };
     received.is("POST", &format!("/{TENANT_ID}/oauth2/v2.0/token"))?;
     let form = received.form()?;
     is(&form, "grant_type", "client_credentials")?;
@@ -32,7 +34,7 @@ pub(super) fn entra(received: &Received, state: &State) -> Result<Reply, String>
         is(&form, "client_secret", CLIENT_SECRET)?;
     } else {
         is(&form, "client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")?;
-        state.service_account(field(&form, "client_assertion")?, "api://AzureADTokenExchange")?;
+        state.service_account(field(&form, "client_assertion")?, audience)?;
     }
     Ok(access_token(state))
 }
