@@ -229,6 +229,51 @@ fn exchanges() -> Vec<Spelling> {
     ]
 }
 
+/// Servers, and whether they are of Amazon ECR.
+const ECR_SERVERS: [(&str, bool); 24] = [
+    ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", true),
+    ("*.dkr.ecr.us-east-1.amazonaws.com/team", true),
+    ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", true),
+    ("123456789012.dkr-ecr.eu-central-1.on.aws", true),
+    ("123456789012.dkr-ecr-fips.us-east-2.on.aws/team", true),
+    ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", true),
+    ("123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", true),
+    ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", true),
+    ("123456789012.dkr-ecr.eusc-de-east-1.on.amazonwebservices.eu", true),
+    ("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", true),
+    ("123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov", true),
+    ("123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", true),
+    ("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", true),
+    ("public.ecr.aws/acme", true),
+    ("123456789012.dkr.ecr.cn-north-1.amazonaws.com", false),
+    ("123456789012.dkr-ecr.cn-north-1.on.aws/team", false),
+    ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.cn", false),
+    ("123456789012.dkr.ecr.eu-west-1.amazonaws.eu", false),
+    ("123456789012.dkr.ecr.us-iso-east-1.amazonaws.com", false),
+    ("123456789012.dkr.ecr.eu-central-1.on.aws", false),
+    ("123456789012.dkr-ecr.eu-central-1.amazonaws.com", false),
+    ("123456789012.dkr-ecr.us-iso-east-1.c2s.ic.gov", false),
+    ("123456789012.dkr.ecr.eu.amazonaws.com", false),
+    ("ghcr.io/x.eu-west-1.amazonaws.com", false),
+];
+
+#[tokio::test]
+async fn api_server_and_operator_agree_on_the_hosts_of_amazon() {
+    let scene = Scene::new().await;
+    let mut wrong = Vec::new();
+    for (server, is_ecr) in ECR_SERVERS {
+        let registries = json!([{ "server": server, "source": { "ecr": {} } }]);
+        let stored = apply(&scene, "ecr", &registries).await.is_ok();
+        let member = SourceMember::Ecr(regcred_api::EcrSource::default());
+        let asked = TokenRequest::new(&Server::parse(server).unwrap(), &member, |_| None).is_ok();
+        if (stored, asked) != (is_ecr, is_ecr) {
+            wrong.push(format!("{server}: the API server says {stored}, the operator {asked}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    scene.finish().await;
+}
+
 #[tokio::test]
 async fn every_wrong_spelling_is_refused_with_words_that_help() {
     let scene = Scene::new().await;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `spec.rs` | what an admin writes, with the CEL rules that the API server enforces |
 //! | `source.rs` | where a credential comes from: a Secret, a cloud, a registry that trusts this cluster |
+//! | `ecr.rs` | the hosts of Amazon ECR, for the rule of the CRD and for the operator |
 //! | `reserved.rs` | keys that `target.metadata` does not take, as other tools act by them |
 //! | `status.rs` | what regcred answers |
 //! | `condition.rs` | the types of conditions, their statuses and their reasons, as closed sets |
@@ -17,6 +18,7 @@
 mod class;
 mod condition;
 pub mod crd;
+mod ecr;
 pub mod names;
 mod reserved;
 mod source;
@@ -25,6 +27,7 @@ mod status;
 
 pub use class::Class;
 pub use condition::{ConditionStatus, ConditionType, Reason};
+pub use ecr::EcrHost;
 pub use reserved::{DOMAINS as RESERVED_DOMAINS, reserved};
 pub use source::{
     AcrSource, CloudAuth, CloudsmithSource, EcrSource, GcpSource, JfrogSource, NameRef, QuaySource,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use kube_derive::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::ecr;
 use crate::reserved;
 use crate::source::Source;
 use crate::status::RegistryCredentialStatus;
@@ -131,7 +132,7 @@ fn default_refresh_interval() -> String {
 #[x_kube(
     crates(kube_core = "::kube_core"),
     validation = Rule::new("!self.server.contains('*') || has(self.source.ecr)").message("a wildcard would send the credential to every host that matches; name each server (only source.ecr takes one, for the accounts of a region)"),
-    validation = Rule::new("!has(self.source.ecr) || self.server.matches('^(([0-9]{12}|[*])[.]dkr[.-]ecr(-fips)?[.][a-z]+(-[a-z0-9]+)+[.](amazonaws[.]com([.]cn)?|on[.]aws|on[.]amazonwebservices[.]com[.]cn)|public[.]ecr[.]aws)(/|$)')").message("source.ecr needs a server of Amazon ECR: 123456789012.dkr.ecr.REGION.amazonaws.com, *.dkr.ecr.REGION.amazonaws.com or public.ecr.aws"),
+    validation = Rule::new(ecr::rule()).message("source.ecr needs a server of Amazon ECR: 123456789012.dkr.ecr.REGION.amazonaws.com, *.dkr.ecr.REGION.amazonaws.com or public.ecr.aws"),
     validation = Rule::new("!has(self.source.gcp) || self.server.matches('^(([a-z0-9-]+[.])?gcr[.]io|[a-z0-9-]+-docker[.]pkg[.]dev)(/|$)')").message("source.gcp needs a server of Google: LOCATION-docker.pkg.dev, gcr.io or LOCATION.gcr.io"),
     validation = Rule::new("!has(self.source.acr) || self.server.matches('^[a-z0-9]+(-[a-z0-9]+)*([.][a-z0-9-]+)?[.]azurecr[.](io|cn|us)(/|$)')").message("source.acr needs a server of Azure Container Registry: NAME.azurecr.io, .cn or .us"),
     validation = Rule::new("!has(self.source.quay) || self.server.matches('^quay[.]io(/|$)')").message("source.quay needs the server quay.io, with or without a path; a Quay of your own takes a robot's password by secretRef"),

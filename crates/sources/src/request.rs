@@ -1,19 +1,13 @@
 //! What a source of the spec asks for. The CRD's own rules hold each kind to its hosts; they are checked again here,
 //! because what is decided here is where a token goes.
 
-use regcred_api::{CloudAuth, EcrSource, ServiceAccountAuth, SourceMember};
+use regcred_api::{CloudAuth, EcrHost, EcrSource, ServiceAccountAuth, SourceMember};
 use regcred_dockerconfig::Server;
 
 use crate::token::{AssumedRole, Identity, Issuer, MintError, TokenRequest};
 
-const ECR_PUBLIC: &str = "public.ecr.aws";
 pub(crate) const QUAY: &str = "quay.io";
 const CLOUDSMITH: &str = "docker.cloudsmith.io";
-const AWS: &str = "amazonaws.com";
-const AWS_CHINA: &str = "amazonaws.com.cn";
-/// Where registries of ECR are, with the domain of the partition's APIs.
-const ECR_DOMAINS: [(&str, &str); 4] =
-    [(AWS, AWS), (AWS_CHINA, AWS_CHINA), ("on.aws", AWS), ("on.amazonwebservices.com.cn", AWS_CHINA)];
 
 impl TokenRequest {
     /// What a source asks for; an error where the server is none of its own. `secret_version` tells the version of a Secret
@@ -91,35 +85,10 @@ fn service_account(auth: &ServiceAccountAuth) -> Identity {
 fn ecr(host: &str, source: &EcrSource) -> Option<Issuer> {
     let role =
         source.role_arn.clone().map(|arn| AssumedRole { arn, external_id: source.external_id.clone() });
-    if host == ECR_PUBLIC {
-        return Some(Issuer::EcrPublic { role });
-    }
-    let (region, domain) = ecr_region(host)?;
-    Some(Issuer::Ecr { region, domain, role })
-}
-
-/// The region of a private registry, and the domain of its partition's APIs.
-fn ecr_region(host: &str) -> Option<(String, &'static str)> {
-    let (account, rest) = host.split_once('.')?;
-    let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
-    let names = ["dkr.ecr", "dkr.ecr-fips", "dkr-ecr", "dkr-ecr-fips"];
-    let rest = names.iter().find_map(|name| rest.strip_prefix(name)?.strip_prefix('.'))?;
-    let (region, domain) = rest.split_once('.')?;
-    let (_, api) = ECR_DOMAINS.into_iter().find(|(registries, _)| *registries == domain)?;
-    let in_china = region.starts_with("cn-") == (api == AWS_CHINA);
-    ((is_account || account == "*") && in_china && is_region(region)).then(|| (region.to_owned(), api))
-}
-
-fn is_region(region: &str) -> bool {
-    let mut parts = region.split('-');
-    let first = parts
-        .next()
-        .is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase()));
-    let rest: Vec<_> = parts.collect();
-    let fits = |part: &&str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    first && !rest.is_empty() && rest.iter().all(fits)
+    Some(match EcrHost::parse(host)? {
+        EcrHost::Public => Issuer::EcrPublic { role },
+        EcrHost::Private { region, domain } => Issuer::Ecr { region: region.to_owned(), domain, role },
+    })
 }
 
 fn is_google(host: &str) -> bool {
@@ -180,12 +149,9 @@ mod tests {
     fn ecr_takes_region_and_partition_from_the_server() {
         let ecr = SourceMember::Ecr(EcrSource::default());
         for (server, region, domain) in [
-            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "eu-west-1", AWS),
-            ("*.dkr.ecr.us-east-1.amazonaws.com/team", "us-east-1", AWS),
-            ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1", AWS),
-            ("123456789012.dkr-ecr.eu-central-1.on.aws", "eu-central-1", AWS),
-            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", "cn-north-1", AWS_CHINA),
-            ("123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", "cn-north-1", AWS_CHINA),
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "eu-west-1", "amazonaws.com"),
+            ("*.dkr.ecr.us-east-1.amazonaws.com/team", "us-east-1", "amazonaws.com"),
+            ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1", "amazonaws.eu"),
         ] {
             let issuer = Issuer::Ecr { region: region.to_owned(), domain, role: None };
             assert_eq!(
@@ -252,6 +218,10 @@ mod tests {
             "123456789012.dkr.ecr.eu-west-1.amazonaws.com:443",
             "123456789012.dkr.ecr.cn-north-1.amazonaws.com",
             "123456789012.dkr.ecr.eu-west-1.amazonaws.com.cn",
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.eu",
+            "123456789012.dkr.ecr.us-iso-east-1.amazonaws.com",
+            "123456789012.dkr.ecr.eu-central-1.on.aws",
+            "123456789012.dkr-ecr.eu-central-1.amazonaws.com",
             "123456789012.dkr.ecr.eu.amazonaws.com",
             "123456789012.dkr.ecr.*.amazonaws.com",
             "*.*.ecr.eu-west-1.amazonaws.com",

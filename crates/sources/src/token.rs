@@ -36,7 +36,7 @@ pub enum Issuer {
     Ecr {
         /// As in `eu-west-1`.
         region: String,
-        /// Where the partition's hosts are: `amazonaws.com` or `amazonaws.com.cn`.
+        /// Where the partition's hosts are: `amazonaws.com`, `amazonaws.com.cn`, `amazonaws.eu` and others.
         domain: &'static str,
         /// A role to assume first.
         role: Option<AssumedRole>,
