@@ -560,6 +560,22 @@ async fn clocks_that_differ_do_no_harm() {
 }
 
 #[tokio::test]
+async fn a_life_that_cannot_be_is_cut_to_the_longest_of_the_issuer() {
+    let sky = Sky::new(&[]).await;
+    sky.doubles.set_life(400 * 24 * 3600);
+    for (issuer, identity, host) in one_of_each() {
+        let longest = match host {
+            ACR => 3,
+            QUAY | JFROG | CLOUDSMITH => 24,
+            _ => 12,
+        };
+        let token = sky.mint(issuer, identity).await.unwrap_or_else(|error| panic!("{host}: {error}"));
+        let life = token.expires_at.expect("an end").duration_since(now()).as_secs();
+        assert!((longest * 3600 - 5..=longest * 3600).contains(&life), "{host}: it lives {life} s");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_over_is_none() {
     let sky = Sky::new(&[]).await;
     sky.doubles.set_life(-60);

@@ -132,7 +132,12 @@ pub(crate) fn elsewhere(error: MintError, cloud: &str) -> MintError {
 
 impl<I: Identities> Mint for Clouds<I> {
     fn mint<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<Token, MintError>> {
-        Box::pin(self.token(request))
+        Box::pin(async {
+            let token = self.token(request).await?;
+            // A wrong clock, or milliseconds taken for seconds, must not keep a token from being renewed.
+            let longest = (self.clock)().checked_add(request.issuer.longest_life()).unwrap_or(Timestamp::MAX);
+            Ok(Token { expires_at: token.expires_at.map(|end| end.min(longest)), ..token })
+        })
     }
 }
 

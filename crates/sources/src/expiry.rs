@@ -2,13 +2,18 @@
 //! time, where it has one.
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-/// A token that is said to live longer is asked for anew after this time.
-const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(366 * 24);
+/// Base64 as tokens have it, with or without padding.
+const TOKENS: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Seconds, as answers write them: a number with or without a fraction, or a text that holds one.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
@@ -93,7 +98,8 @@ impl End {
         if life < 1.0 {
             return None;
         }
-        let life = SignedDuration::try_from_secs_f64(life.min(LONGEST_LIFE.as_secs_f64())).unwrap_or(usual);
+        // A number that does not fit is further away than any clock goes.
+        let life = SignedDuration::try_from_secs_f64(life).unwrap_or(SignedDuration::MAX);
         Some(now.checked_add(life).unwrap_or(Timestamp::MAX))
     }
 }
@@ -101,12 +107,14 @@ impl End {
 /// The claims of a token, which nobody checks here: the registry that reads it does.
 pub(crate) fn jwt_claims<T: serde::de::DeserializeOwned>(token: &[u8]) -> Option<T> {
     let claims = token.split(|byte| *byte == b'.').nth(1)?;
-    let claims = Zeroizing::new(URL_SAFE_NO_PAD.decode(claims).ok()?);
+    let claims = Zeroizing::new(TOKENS.decode(claims).ok()?);
     serde_json::from_slice(&claims).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -165,17 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn odd_numbers_end_in_the_past_or_within_a_year() {
+    fn odd_numbers_end_in_the_past_or_never() {
+        let never = Some(Timestamp::MAX.as_second() - now().as_second());
         for (text, expected) in [
             ("0", None),
             ("-1", None),
             ("0.5", None),
             ("-9223372036854775808", None),
             ("\"-inf\"", None),
-            ("1e300", Some(LONGEST_LIFE.as_secs())),
-            ("9223372036854775807", Some(LONGEST_LIFE.as_secs())),
-            ("18446744073709551615", Some(LONGEST_LIFE.as_secs())),
-            ("\"inf\"", Some(LONGEST_LIFE.as_secs())),
+            ("1e300", never),
+            ("9223372036854775807", never),
+            ("18446744073709551615", never),
+            ("\"inf\"", never),
         ] {
             assert_eq!(life(End::In(seconds(text)), None), expected, "in {text}");
             assert_eq!(life(End::At(seconds(text)), None), expected, "at {text}");
