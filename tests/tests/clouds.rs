@@ -684,6 +684,23 @@ async fn a_proxy_of_the_environment_is_asked_for_a_tunnel() {
     sky.expect(sky.mint(ecr(None), Identity::Operator).await, &[NODE, NODE, NODE, ECR]);
 }
 
+/// A password for a proxy is sent without TLS, whatever the scheme; and nobody speaks SOCKS here.
+#[tokio::test]
+async fn a_proxy_that_cannot_be_asked_as_it_is_written_is_refused() {
+    let mut sky = Sky::new(&[]).await;
+    sky.settings.endpoints.remove(QUAY);
+    let trap = Trap::set().await.expect("a trap");
+    for (variable, scheme) in [("HTTPS_PROXY", "https"), ("HTTPS_PROXY", "socks5"), ("ALL_PROXY", "socks4a")]
+    {
+        sky.set(vec![(variable, format!("{scheme}://user:hunter2@{}", trap.address()))]);
+        let error = sky.mint(quay(), account("bare")).await.err().expect("an error").to_string();
+        let says = "quay.io cannot be reached through the proxy of HTTPS_PROXY or ALL_PROXY: write it as http://HOST:PORT";
+        assert!(error.starts_with(says), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    assert_eq!(trap.callers(), 0);
+}
+
 #[tokio::test]
 async fn authorities_of_the_environment_are_believed_and_no_others() {
     install_crypto_provider();

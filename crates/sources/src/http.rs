@@ -299,8 +299,17 @@ fn describe(error: &(dyn Error + 'static)) -> &'static str {
         return "shows a certificate that no known authority signed, or speaks no TLS; \
                 SSL_CERT_FILE names a file with authorities of your own";
     }
+    if caused_by::<UnfitProxy>(error) {
+        return "cannot be reached through the proxy of HTTPS_PROXY or ALL_PROXY: write it as http://HOST:PORT, \
+                as no other kind is spoken";
+    }
     "cannot be reached"
 }
+
+/// A proxy that is written as one of TLS or SOCKS. It would be asked without either, and get its password so.
+#[derive(Debug, thiserror::Error)]
+#[error("only proxies of http:// are spoken to")]
+struct UnfitProxy;
 
 fn caused_by<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
@@ -371,6 +380,9 @@ impl Service<Uri> for Route {
             let connecting = self.http.call(uri);
             return Box::pin(async { connecting.await.map_err(Into::into) });
         };
+        if proxy.uri().scheme() != Some(&Scheme::HTTP) {
+            return Box::pin(async { Err(UnfitProxy.into()) });
+        }
         let tunnel = Tunnel::new(proxy.uri().clone(), self.http.clone());
         let mut tunnel = match proxy.basic_auth() {
             Some(login) => tunnel.with_auth(login.clone()),
