@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::aws;
 #[cfg(feature = "acr")]
 use crate::azure;
-use crate::exchange;
+use crate::exchange::{self, Registry};
 #[cfg(feature = "gcp")]
 use crate::google;
 use crate::http::Http;
@@ -79,8 +79,12 @@ impl<I: Identities> Clouds<I> {
             Issuer::Acr { host, tenant_id, client_id } => {
                 azure::token(self, identity, host, (tenant_id.as_deref(), client_id.as_deref())).await
             }
-            Issuer::Quay { .. } | Issuer::Jfrog { .. } | Issuer::Cloudsmith { .. } => {
-                exchange::token(self, identity, issuer).await
+            Issuer::Quay { robot } => exchange::token(self, identity, Registry::Quay { robot }).await,
+            Issuer::Jfrog { host, provider } => {
+                exchange::token(self, identity, Registry::Jfrog { host, provider }).await
+            }
+            Issuer::Cloudsmith { organization, service } => {
+                exchange::token(self, identity, Registry::Cloudsmith { organization, service }).await
             }
             #[cfg(not(all(feature = "acr", feature = "ecr", feature = "gcp")))]
             other => Err(left_out(other)),
@@ -121,13 +125,15 @@ pub(crate) fn token_file(path: &str, missing: &'static str) -> Result<SecretByte
 
 /// Says of a metadata server that does not answer that it is the last place where an identity could be.
 pub(crate) fn elsewhere(error: MintError, cloud: &str) -> MintError {
-    match error {
-        MintError::Unavailable { host, what, retry_after } => {
-            let what = format!("{what}, and nothing else gives the operator an identity of {cloud}");
-            MintError::Unavailable { host, what, retry_after }
-        }
-        other => other,
+    adding(error, &format!(", and nothing else gives the operator an identity of {cloud}"))
+}
+
+/// Adds to the error of a server that does not answer what else there is to know.
+pub(crate) fn adding(mut error: MintError, more: &str) -> MintError {
+    if let MintError::Unavailable { what, .. } = &mut error {
+        what.push_str(more);
     }
+    error
 }
 
 impl<I: Identities> Mint for Clouds<I> {

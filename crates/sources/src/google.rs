@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::clouds::{Clouds, elsewhere};
+use crate::clouds::{Clouds, adding, elsewhere};
 use crate::expiry::{End, Seconds};
 use crate::hidden::Hidden;
 use crate::http::{Answer, Asker, Call, escaped};
@@ -156,22 +156,12 @@ async fn name<I: Identities>(
     path: &str,
     identity: &Identity,
 ) -> Result<String, MintError> {
-    let answer = metadata(clouds, path, identity).await.map_err(outside_gke)?;
+    let outside = |error| adding(error, "; outside of GKE, give workloadIdentityProvider");
+    let answer = metadata(clouds, path, identity).await.map_err(outside)?;
     let text = String::from_utf8_lossy(&answer.body).trim().to_owned();
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     let named = !text.is_empty() && text.bytes().all(fits);
     if named { Ok(text) } else { Err(answer.without("the name of the project, location or cluster")) }
-}
-
-/// Says of a metadata server that does not answer what a cluster outside of GKE needs.
-fn outside_gke(error: MintError) -> MintError {
-    match error {
-        MintError::Unavailable { host, what, retry_after } => {
-            let what = format!("{what}; outside of GKE, give workloadIdentityProvider");
-            MintError::Unavailable { host, what, retry_after }
-        }
-        other => other,
-    }
 }
 
 /// An access token of a Google service account that the identity may act as.
@@ -255,9 +245,11 @@ fn assertion(file: &KeyFile, scope: &str, now: Timestamp) -> Option<Zeroizing<Ve
     let signed = format!("{}.{}", part(&header), part(&claims));
     let der = PrivatePkcs8KeyDer::from_pem_slice(file.private_key.0.expose()).ok()?;
     let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).ok()?;
-    let mut signature = vec![0; key.public().modulus_len()];
+    let mut signature = Zeroizing::new(vec![0; key.public().modulus_len()]);
     key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).ok()?;
-    Some(Zeroizing::new(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)).into_bytes()))
+    let signature = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*signature));
+    // What was signed alone opens nothing; the whole is written once, at its full length.
+    Some(Zeroizing::new([signed.as_bytes(), b".", signature.as_bytes()].concat()))
 }
 
 #[cfg(test)]

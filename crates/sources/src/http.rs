@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
+use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -103,10 +104,8 @@ impl<'a> Call<'a> {
 
     pub(crate) fn basic(self, user: &str, password: &SecretBytes) -> Option<Self> {
         let pair = Zeroizing::new([user.as_bytes(), b":", password.expose()].concat());
-        self.secret_header(
-            AUTHORIZATION,
-            Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair))).as_bytes(),
-        )
+        let encoded = Zeroizing::new(STANDARD.encode(&*pair));
+        self.secret_header(AUTHORIZATION, &Zeroizing::new([b"Basic ", encoded.as_bytes()].concat()))
     }
 
     /// A form, as HTML describes it.
@@ -118,7 +117,7 @@ impl<'a> Call<'a> {
 
     pub(crate) fn json(mut self, body: &impl Serialize) -> Self {
         self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        self.body = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
+        self.body = json(body);
         self
     }
 
@@ -245,7 +244,8 @@ impl Http {
         let client = self.client.get_or_init(|| client(self.proxies.clone(), &self.authorities)).clone()?;
         let (head, body) = client.request(request).await?.into_parts();
         let mut body = Limited::new(body, BODY_LIMIT);
-        let mut bytes = Zeroizing::new(Vec::new());
+        // Room for the longest, so that no copy is left behind by growing.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_LIMIT));
         while let Some(frame) = body.frame().await {
             bytes.extend_from_slice(&frame?.into_data().unwrap_or_default());
         }
@@ -390,6 +390,32 @@ impl Service<Uri> for Route {
         };
         let connecting = tunnel.call(uri);
         Box::pin(async { connecting.await.map_err(Into::into) })
+    }
+}
+
+/// JSON in bytes that never grow, so that no copy is left behind: it is measured first.
+fn json(body: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    let mut length = Length(0);
+    let measured = serde_json::to_writer(&mut length, body);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+    match measured.and_then(|()| serde_json::to_writer(&mut *bytes, body)) {
+        Ok(()) => bytes,
+        // What is sent has names and texts only, which can all be written.
+        Err(_) => Zeroizing::default(),
+    }
+}
+
+/// Counts what is written, and keeps nothing of it.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

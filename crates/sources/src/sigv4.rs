@@ -17,11 +17,11 @@ const SESSION: HeaderName = HeaderName::from_static("x-amz-security-token");
 /// Keys of AWS.
 #[derive(Clone)]
 pub(crate) struct Keys {
-    /// Which keys: no secret, but nobody's business either.
+    /// The access key ID, which every signed request shows.
     pub id: String,
-    /// What signs.
+    /// The secret access key, which signs.
     pub secret: SecretBytes,
-    /// What goes along with keys that expire.
+    /// The session token of keys that expire.
     pub session: Option<SecretBytes>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn sign(
     let (names, lines) = canonical_headers(headers)?;
     let (method, path, query) = (method.as_str(), uri.path(), uri.query().unwrap_or_default());
     let hash = hex(digest::digest(&digest::SHA256, body).as_ref());
-    let canonical = Zeroizing::new(format!("{method}\n{path}\n{query}\n{}\n{names}\n{hash}", &*lines));
+    let canonical = joined(&[method, "\n", path, "\n", query, "\n", &lines, "\n", &names, "\n", &hash]);
     let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
     let (day, Scope { region, service }) = (&time[..8], scope);
     let scope = format!("{day}/{region}/{service}/aws4_request");
@@ -76,8 +76,13 @@ fn canonical_headers(headers: &HeaderMap) -> Option<(String, Zeroizing<String>)>
         .collect::<Option<_>>()?;
     sorted.sort_unstable();
     let names = sorted.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
-    let lines = sorted.iter().flat_map(|(name, value)| [name, ":", value.trim(), "\n"]).collect();
-    Some((names, Zeroizing::new(lines)))
+    let parts: Vec<_> = sorted.iter().flat_map(|(name, value)| [*name, ":", value.trim(), "\n"]).collect();
+    Some((names, joined(&parts)))
+}
+
+/// One text of all parts, made at its full length, so that no copy of a session token is left behind by growing.
+fn joined(parts: &[&str]) -> Zeroizing<String> {
+    Zeroizing::new(parts.concat())
 }
 
 fn first_key(keys: &Keys) -> hmac::Key {
