@@ -419,12 +419,7 @@ async fn while_an_issuer_refuses_copies_keep_the_token_until_its_end_and_other_s
     let password = &clouds.logins()[0].password;
     assert!(found(scene, &namespace, &name, ECR_IMAGE).await.is_some_and(|login| login.1 == *password));
     warned_once(scene, &name, "AccessDenied").await;
-    eventually("the entry to go as it expires", LATER, async || {
-        let config = scene.docker_config(&namespace, &name).await.unwrap();
-        let servers: Vec<_> = config["auths"].as_object().unwrap().keys().cloned().collect();
-        if servers == ["ghcr.io"] { Ok(()) } else { Err(format!("{servers:?}")) }
-    })
-    .await;
+    has_only(scene, &namespace, &name, "ghcr.io").await;
     let expired = scene.wait_condition(&name, "SourceReady", "False", "Expired").await;
     assert!(expired.message.contains("copies have no entry for this server"), "{}", expired.message);
     let status = scene.status(&name).await;
@@ -564,6 +559,45 @@ async fn an_identity_that_cannot_be_used_is_told_with_what_to_do() {
     })
     .await;
     stage.clear().await;
+}
+
+#[tokio::test]
+async fn without_the_keys_of_an_identity_the_last_token_stays_until_its_end_and_no_longer() {
+    let stage = Stage::set().await;
+    let Stage { scene, clouds, .. } = &stage;
+    clouds.set_life(20);
+    let namespace = scene.settled_namespace("n", &[("pull", "gone")]).await;
+    let keys = [("AWS_ACCESS_KEY_ID", STATIC_KEYS.0), ("AWS_SECRET_ACCESS_KEY", STATIC_KEYS.1)];
+    let aws = scene.identity("aws", &keys).await;
+    let bot = scene.basic_auth_source("bot", "bot").await;
+    let by_keys = json!({ "ecr": { "auth": { "secretRef": { "name": aws } } } });
+    let registries = json!([
+        { "server": ECR_SERVER, "source": by_keys },
+        { "server": "ghcr.io", "source": { "secretRef": { "name": bot } } },
+    ]);
+    let name = scene.credential("pull", spec(&registries, "gone")).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    scene.delete_source(&aws).await;
+    let told = scene.wait_condition(&name, "SourceReady", "False", "SourceInvalid").await;
+    assert!(told.message.contains("does not exist; create it"), "{}", told.message);
+    assert!(told.message.contains("copies keep the last token until it expires"), "{}", told.message);
+    assert!(found(scene, &namespace, &name, ECR_IMAGE).await.is_some());
+    has_only(scene, &namespace, &name, "ghcr.io").await;
+    scene.wait_condition(&name, "SourceReady", "False", "Expired").await;
+    scene.identity("aws", &keys).await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    assert!(found(scene, &namespace, &name, ECR_IMAGE).await.is_some());
+    stage.clear().await;
+}
+
+/// Waits until a copy has an entry for this server and for no other.
+async fn has_only(scene: &Scene, namespace: &str, name: &str, server: &str) {
+    eventually("the entry to go as it expires", LATER, async || {
+        let config = scene.docker_config(namespace, name).await.unwrap();
+        let servers: Vec<_> = config["auths"].as_object().unwrap().keys().cloned().collect();
+        if servers == [server] { Ok(()) } else { Err(format!("{servers:?}")) }
+    })
+    .await;
 }
 
 /// A password that says its own end, as a JSON Web Token does.
