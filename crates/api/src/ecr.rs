@@ -11,7 +11,7 @@ struct Partition {
     dual_stack: Option<&'static str>,
 }
 
-/// The commercial one with GovCloud, China, the European Sovereign Cloud, and those that no other network reaches.
+/// The commercial one (also of the US Government), China, the European Sovereign Cloud, and those without Internet.
 const PARTITIONS: [Partition; 7] = [
     Partition { regions: "", domain: "amazonaws.com", dual_stack: Some("on.aws") },
     Partition { regions: "cn-", domain: "amazonaws.com.cn", dual_stack: Some("on.amazonwebservices.com.cn") },
@@ -136,5 +136,20 @@ mod tests {
             assert_eq!(EcrHost::parse(host), Some(EcrHost::Private { region, domain }), "{host}");
         }
         assert_eq!(EcrHost::parse("public.ecr.aws"), Some(EcrHost::Public));
+    }
+
+    #[test]
+    fn a_host_of_two_partitions_is_none() {
+        for host in [
+            "123456789012.dkr.ecr.cn-north-1.amazonaws.com",
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com.cn",
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.eu",
+            "123456789012.dkr.ecr.us-iso-east-1.amazonaws.com",
+            "123456789012.dkr.ecr.eu-central-1.on.aws",
+            "123456789012.dkr-ecr.eu-central-1.amazonaws.com",
+            "123456789012.dkr-ecr.us-iso-east-1.c2s.ic.gov",
+        ] {
+            assert_eq!(EcrHost::parse(host), None, "{host}");
+        }
     }
 }
