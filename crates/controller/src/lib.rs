@@ -66,8 +66,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 const CREDENTIAL_WORKERS: usize = 4;
 /// Statuses that are written at once, for the same reason.
 const STATUS_WORKERS: usize = 4;
-/// Sources that are looked at once: one that hangs does not hold up the others.
-const SOURCE_WORKERS: usize = 8;
+/// RegistryCredentials whose Secrets are read at once.
+const SOURCE_WORKERS: usize = 4;
+/// RegistryCredentials for which clouds are asked at once: those hang, and hold up nothing but each other.
+const REMOTE_SOURCE_WORKERS: usize = 16;
 
 /// Runs the operator until `stage.stopping` is cancelled, then lets writes in flight end and gives the
 /// lease back.
@@ -145,6 +147,9 @@ fn spawn_workers(context: &Arc<Context>, key: &Arc<FingerprintKey>) -> JoinSet<(
     }
     for _ in 0..SOURCE_WORKERS {
         workers.spawn(loops::source::work(context.clone(), key.clone()));
+    }
+    for _ in 0..REMOTE_SOURCE_WORKERS {
+        workers.spawn(loops::source::work_remote(context.clone(), key.clone()));
     }
     let (paces, failures) = (Arc::default(), Arc::default());
     for _ in 0..STATUS_WORKERS {

@@ -26,6 +26,8 @@ pub(crate) struct Queues {
     pub(crate) namespaces: Queue<Arc<str>>,
     pub(crate) credentials: Queue<Arc<str>>,
     pub(crate) sources: Queue<Arc<str>>,
+    /// Those of `sources` that ask a network.
+    pub(crate) remote_sources: Queue<Arc<str>>,
     pub(crate) statuses: Queue<Arc<str>>,
     progress: Mutex<HashMap<Arc<str>, Progress>>,
 }

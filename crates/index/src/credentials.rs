@@ -112,6 +112,11 @@ impl CredentialEntry {
         self.wanted_sources().is_some_and(is_local)
     }
 
+    /// Whether looking at its sources asks a network.
+    pub fn asks_network(&self) -> bool {
+        self.wanted_sources().is_some() && !self.has_local_sources()
+    }
+
     /// Whether its sources are to be looked at before their time: they never were for this spec, or somebody asked.
     pub fn is_look_due(&self) -> bool {
         self.wanted_sources().is_some() && (self.source.is_none() || self.is_refresh_asked())

@@ -479,10 +479,11 @@ fn registries(
     source: Option<&SourceState>,
     now: Timestamp,
 ) -> Vec<RegistryStatus> {
-    let registries = match source {
-        Some(SourceState::Resolved { registries, .. }) => registries,
-        Some(SourceState::Failed { registries: Some(registries), .. }) => registries,
-        _ => return old.registries.clone(),
+    let Some(
+        SourceState::Resolved { registries, .. } | SourceState::Failed { registries: Some(registries), .. },
+    ) = source
+    else {
+        return old.registries.clone();
     };
     let entry = |resolved: &ResolvedRegistry| {
         let before = old.registries.iter().find(|before| before.server == resolved.server);

@@ -51,7 +51,7 @@ pub enum SourceError {
     #[error("Secret {} is regcred's own key, and no source; name another", names::FINGERPRINT_KEY_SECRET)]
     FingerprintKey,
     /// A cloud or a registry gave no new token.
-    #[error("{server}: {error}{held}")]
+    #[error("{}{held}", of_server(server, error))]
     Token {
         /// The server.
         server: Server,
@@ -115,6 +115,13 @@ pub enum SourceError {
         /// How long it asked to wait.
         retry_after: Duration,
     },
+}
+
+/// The server before what is wrong, unless that begins with it.
+fn of_server(server: &Server, error: &MintError) -> String {
+    let (server, error) = (server.to_string(), error.to_string());
+    let host = server.split('/').next().unwrap_or_default();
+    if error.starts_with(host) { error } else { format!("{server}: {error}") }
 }
 
 /// What the copies hold for a server whose new token did not come. Its text ends a message.

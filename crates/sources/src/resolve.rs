@@ -533,10 +533,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_source_that_fails_keeps_what_it_gave_and_no_other_from_being_renewed() {
-        let (entries, failed) = beside(Cloud(Some("new")), ["gone", "all"], &HELD, None, 0).await.expect("entries");
+        let (entries, failed) =
+            beside(Cloud(Some("new")), ["gone", "all"], &HELD, None, 0).await.expect("entries");
         assert_eq!(entries, ["ghcr.io=was", "public.ecr.aws=new", "quay.io=p"]);
         assert_eq!(failed, ["Secret gone does not exist; create it"]);
-        let (entries, failed) = beside(Cloud(Some("new")), ["bot", "gone"], &HELD, None, 0).await.expect("entries");
+        let (entries, failed) =
+            beside(Cloud(Some("new")), ["bot", "gone"], &HELD, None, 0).await.expect("entries");
         assert_eq!(entries, ["ghcr.io=p", "public.ecr.aws=new", "quay.io=had"]);
         assert_eq!(failed.len(), 1);
         let none = beside(Cloud(Some("new")), ["gone", "all"], &[], None, 0).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use regcred_api::{Class, Reason, names};
 use regcred_dockerconfig::{DockerConfig, SecretBytes, Server, WrittenConfig};
-use regcred_index::SourceLook;
+use regcred_index::{CredentialEntry, SourceLook};
 use regcred_planner::{Look, Payload, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, next_look};
 use regcred_sources::{
     Failed, Former, Means, Opened, Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve,
@@ -20,6 +20,7 @@ use super::next;
 use crate::calls::DEADLINE;
 use crate::context::Context;
 use crate::fingerprint::FingerprintKey;
+use crate::queue::Lane;
 
 /// How many servers a message names.
 const NAMED_IN_MESSAGE: usize = 3;
@@ -30,12 +31,26 @@ const OF_CONFIGURATION: &str = "Secret";
 /// How long before its end somebody is told to replace a credential.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Takes RegistryCredentials from the queue until the operator is told to stop.
+/// Takes RegistryCredentials from the queue until the operator is told to stop. Those that ask a network are handed on to
+/// workers of their own, as a cloud may hang.
 pub(crate) async fn work(context: Arc<Context>, key: Arc<FingerprintKey>) {
     while let Some(work) = next(&context, &context.queues.sources).await {
-        look(&context, &key, &work.key).await;
+        let asks_network = context.index().credential(&work.key).is_some_and(CredentialEntry::asks_network);
+        if asks_network {
+            context.queues.remote_sources.push(work.key.clone(), Lane::Bulk);
+        } else {
+            look(&context, &key, &work.key).await;
+        }
         work.done();
         context.visited.notify_waiters();
+    }
+}
+
+/// The same for those that ask a network.
+pub(crate) async fn work_remote(context: Arc<Context>, key: Arc<FingerprintKey>) {
+    while let Some(work) = next(&context, &context.queues.remote_sources).await {
+        look(&context, &key, &work.key).await;
+        work.done();
     }
 }
 
