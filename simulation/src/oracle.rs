@@ -40,10 +40,27 @@ pub fn tells_of_failures(store: &Store) -> bool {
     failures.any(|count| count > 0)
 }
 
+/// The RegistryCredentials of which a new process knows less, and says so in one status.
+pub fn less_known_after_a_start(store: &Store, issuer: &Issuer) -> BTreeSet<String> {
+    let mut names = with_edited_leftovers(store, issuer);
+    names.extend(with_failing_sources(store));
+    names
+}
+
+/// Those with a source that fails. What it gave before stands in for it, which a new process never saw.
+fn with_failing_sources(store: &Store) -> impl Iterator<Item = String> {
+    let fails = |credential: &Object| {
+        let mut conditions = credential["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == "SourceReady" && condition["status"] == "False")
+    };
+    let all = store.list(Kind::RegistryCredential, None).into_iter();
+    all.filter(fails).map(|credential| text(&credential, "name"))
+}
+
 /// The RegistryCredentials to whose copy somebody wrote other data, where it is not wanted: in a namespace that is no longer
 /// selected, or under a former name. It cannot be put right while no source gives what it should hold. The process that saw
 /// it before still takes it for a copy; a new one cannot tell it from a Secret that somebody gave such marks, and says so.
-pub fn with_edited_leftovers(store: &Store, issuer: &Issuer) -> BTreeSet<String> {
+fn with_edited_leftovers(store: &Store, issuer: &Issuer) -> BTreeSet<String> {
     let view = View::new(store, issuer, None);
     let secrets = store.list(Kind::Secret, None);
     let is_leftover = |secret: &Value, credential: &Value| {

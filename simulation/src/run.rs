@@ -230,12 +230,12 @@ async fn start_again(world: &World) -> Option<String> {
     world.weather.clear();
     sleep(SILENCE).await;
     let (requests, written) = (world.trace.requests() - before.0, world.trace.written(before.1));
-    let edited = oracle::with_edited_leftovers(&world.server.store(), &world.issuer);
+    let less_known = oracle::less_known_after_a_start(&world.server.store(), &world.issuer);
     let is_told = |key: &Key| {
-        key.kind == Kind::Event || (key.kind == Kind::RegistryCredential && edited.contains(&key.name))
+        key.kind == Kind::Event || (key.kind == Kind::RegistryCredential && less_known.contains(&key.name))
     };
     // One status that says so, and its event.
-    let explained = if written.iter().all(is_told) { 2 * edited.len() } else { 0 };
+    let explained = if written.iter().all(is_told) { 2 * less_known.len() } else { 0 };
     let problems = oracle::problems(&world.server.store(), &world.issuer, world.refused);
     let wrong = requests > explained || !problems.is_empty();
     wrong.then(|| format!("a start at rest made {requests} writes ({written:?}) and left {problems:?}"))
