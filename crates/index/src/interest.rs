@@ -67,15 +67,17 @@ pub(crate) struct CopyKeys {
 }
 
 impl Asked {
-    /// What a RegistryCredential asks for. One that is being deleted selects nothing any more.
+    /// What a RegistryCredential asks for. Of one that is being deleted, it must be known which namespaces it selects: there
+    /// a copy goes also where somebody took marks off it.
     pub(crate) fn by(credential: &Credential) -> Self {
+        let scope = credential.scope.namespaces.as_ref();
+        let namespace_labels = names(scope.into_iter().flat_map(NamespaceFilter::label_keys));
         if credential.deleting {
-            return Self::default();
+            return Self { namespace_labels, ..Self::default() };
         }
         let spec = credential.spec.as_ref().ok();
-        let scope = credential.scope.namespaces.as_ref();
         Self {
-            namespace_labels: names(scope.into_iter().flat_map(NamespaceFilter::label_keys)),
+            namespace_labels,
             account_labels: names(spec.into_iter().flat_map(|spec| spec.service_accounts.label_keys())),
             sources: names(spec.into_iter().flat_map(|spec| spec.source_secrets())),
             copy_labels: names(spec.into_iter().flat_map(|spec| spec.labels.keys().map(String::as_str))),
