@@ -58,7 +58,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::index::fixtures::{credential, index, is_held_back, namespace, put, refuse_deletion, served};
+    use crate::index::fixtures::{
+        credential, index, is_held_back, name, namespace, put, refuse_deletion, served,
+    };
 
     #[test]
     fn a_namespace_is_requeued_only_if_something_that_matters_changed() {
@@ -81,5 +83,17 @@ mod tests {
         assert!(is_held_back(&index));
         index.ingest_namespace(put(&namespace("shop", "n9", 9, &json!({"pull": "yes"}))));
         assert!(!is_held_back(&index));
+    }
+
+    #[test]
+    fn a_credential_that_is_being_deleted_still_selects() {
+        let mut index = index();
+        let mut deleting = credential("c1", 3, 1, &json!({}));
+        deleting["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        index.ingest_credential(put(&deleting));
+        index.ingest_namespace(put(&namespace("shop", "n1", 1, &json!({"pull": "yes"}))));
+        let world = index.observe(&Arc::from("shop")).expect("a namespace");
+        let planned = &index.credential(&name()).expect("an entry").planned;
+        assert!(planned.scope.covers(&world.namespace), "by a label that nothing else asks for");
     }
 }
