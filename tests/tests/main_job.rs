@@ -135,6 +135,14 @@ async fn only_the_least_writes_are_made() {
         })
         .await;
     }
+    // A status waits up to five seconds for the next change, and its event follows it.
+    eventually("the operator to rest", SOON, async || {
+        let mark = audit.mark();
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let writes = audit.since(mark).writes_by(operator.user()).counts();
+        if writes.total() == 0 { Ok(()) } else { Err(writes.to_string()) }
+    })
+    .await;
     operator.kill();
     let mark = audit.mark();
     let operator = scene.operator(OperatorOptions::default()).await;
