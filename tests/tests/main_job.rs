@@ -53,6 +53,19 @@ async fn names(scene: &Scene, namespace: &str, account: &str, wanted: &[&str]) {
     .await;
 }
 
+/// Waits until the operator has written nothing for six seconds: a status waits up to five for the next change, and its
+/// event follows it.
+async fn rests(scene: &Scene, operator: &str) {
+    let audit = scene.control_plane().audit();
+    eventually("the operator to rest", SOON, async || {
+        let mark = audit.mark();
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let writes = audit.since(mark).writes_by(operator).counts();
+        if writes.total() == 0 { Ok(()) } else { Err(writes.to_string()) }
+    })
+    .await;
+}
+
 async fn gone(scene: &Scene, namespace: &str, name: &str) {
     eventually(&format!("{namespace}/{name} gone"), SOON, async || {
         scene.secret(namespace, name).await.map_or(Ok(()), |_| Err("still there".to_owned()))
@@ -120,11 +133,7 @@ async fn only_the_least_writes_are_made() {
     holds(&scene, &late, &two, "rotated").await;
     names(&scene, &late, "default", &[&one, &two]).await;
     let rotation = audit.since(mark).writes_by(operator.user()).counts();
-    assert_eq!(
-        rotation.of("patch", "secrets"),
-        22,
-        "20 for the rotation, 2 for the new namespace: {rotation}"
-    );
+    assert_eq!(rotation.of("patch", "secrets"), 22, "20 to rotate, 2 for the new namespace: {rotation}");
     assert_eq!(rotation.of("patch", "serviceaccounts"), 1, "{rotation}");
 
     for name in [&one, &two] {
@@ -135,14 +144,7 @@ async fn only_the_least_writes_are_made() {
         })
         .await;
     }
-    // A status waits up to five seconds for the next change, and its event follows it.
-    eventually("the operator to rest", SOON, async || {
-        let mark = audit.mark();
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        let writes = audit.since(mark).writes_by(operator.user()).counts();
-        if writes.total() == 0 { Ok(()) } else { Err(writes.to_string()) }
-    })
-    .await;
+    rests(&scene, operator.user()).await;
     operator.kill();
     let mark = audit.mark();
     let operator = scene.operator(OperatorOptions::default()).await;
