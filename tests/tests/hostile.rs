@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// Nobody else may notice that there is such a tenant.
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// What waits for lists.
-const LATER: Duration = Duration::from_secs(60);
+const LATER: Duration = Duration::from_mins(1);
 const OBJECTS: usize = 25;
 
 /// Go reads this time, and the API server stores it; the crate jiff ends a day earlier.
