@@ -78,8 +78,6 @@ pub struct World {
     pub forged: bool,
 }
 
-impl World {}
-
 struct Incarnation {
     task: JoinHandle<()>,
     dead: CancellationToken,

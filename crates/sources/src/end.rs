@@ -11,6 +11,8 @@ use regcred_dockerconfig::SecretBytes;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::expiry::jwt_claims;
+
 /// Keys of a Secret that hold the end of its password, as tools that write tokens name them.
 pub(crate) const KEYS: [&str; 2] = ["expires_at", "expiry"];
 
@@ -25,7 +27,6 @@ const LATEST: SignedDuration = SignedDuration::from_hours(24 * 36_500);
 /// Base64 as tokens have it, with or without padding.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, LENIENT);
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, LENIENT);
 
 /// The end in the claims of a JSON Web Token (RFC 7519, section 4.1.4), or in a token of Amazon ECR.
@@ -50,15 +51,9 @@ pub(crate) fn time(text: &str) -> Option<Timestamp> {
 
 /// The end that a password has in itself, if it is a token that says so.
 pub(crate) fn of_token(password: &SecretBytes) -> Option<Timestamp> {
-    let text = std::str::from_utf8(password.expose()).ok().filter(|text| text.len() <= LONGEST_TOKEN)?;
-    let mut parts = text.split('.');
-    let (first, claims, _signature) = (parts.next()?, parts.next(), parts.next());
-    let json = match claims {
-        Some(claims) => URL_SAFE.decode(claims),
-        None => STANDARD.decode(first),
-    };
-    let json = Zeroizing::new(json.ok()?);
-    let Claims { exp } = serde_json::from_slice(&json).ok()?;
+    let bytes = Some(password.expose()).filter(|bytes| bytes.len() <= LONGEST_TOKEN)?;
+    let of_ecr = || serde_json::from_slice(&Zeroizing::new(STANDARD.decode(bytes).ok()?)).ok();
+    let Claims { exp } = jwt_claims(bytes).or_else(of_ecr)?;
     let at = Timestamp::from_duration(SignedDuration::try_from_secs_f64(exp.trunc()).ok()?).ok()?;
     Some(at).filter(|at| is_plausible(*at))
 }
@@ -69,6 +64,8 @@ fn is_plausible(at: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     fn text(at: Option<Timestamp>) -> Option<String> {
@@ -95,9 +92,7 @@ mod tests {
 
     #[test]
     fn tokens_that_say_their_end_are_asked_for_it() {
-        let jwt = |claims: &str| {
-            format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", URL_SAFE.encode(claims).trim_end_matches('='))
-        };
+        let jwt = |claims: &str| format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
         let of = |password: &str| of_token(&SecretBytes::from(password.as_bytes().to_vec()));
         let end = Some("2027-02-01T12:00:00Z");
         assert_eq!(text(of(&jwt(r#"{"iss":"x","exp":1801483200}"#))).as_deref(), end);

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -49,7 +50,7 @@ pub struct Former<'a> {
     /// What was made of the same sources last; `None` where this process never made anything of them. Asked for where
     /// a source fails.
     pub config: &'a (dyn Fn() -> Option<DockerConfig> + Sync),
-    /// When the token of a server ends, as its status says: by the server's name, with the kind of its source.
+    /// When the credential of a server ends, as its status says: by the server's name, with the kind of its source.
     pub ends: &'a BTreeMap<String, (String, Timestamp)>,
 }
 
@@ -214,7 +215,8 @@ impl Gathered {
         } else if answer.gone {
             self.gone.insert(server.clone());
         } else {
-            return answer.failure.map_or(Ok(()), Err);
+            let unsaid = || SourceError::Unavailable { retry_after: Duration::ZERO }.into();
+            return Err(answer.failure.unwrap_or_else(unsaid));
         }
         self.failed.extend(answer.failure);
         Ok(())
@@ -297,14 +299,14 @@ async fn answer<S: SecretReader + Sync>(
 ) -> Answer {
     if let SourceMember::Secret(reference) = source {
         return written(server, reference, means.secrets)
-            .unwrap_or_else(|error| means.former.instead_of_written(server, error));
+            .unwrap_or_else(|error| means.former.instead_of_written(server, source, error));
     }
     let version = |name: &str| means.secrets.read(name).map(|secret| secret.version.clone());
     let request = match TokenRequest::new(server, source, version) {
         Ok(request) => request,
         Err(error) => {
-            let given = Given { token: None, error: Some(error), next: Timestamp::MAX, ended: None };
-            return means.former.instead_of_token(server, source, given, (means.now)());
+            let lack = Lack { error: Some(error), next: None, ended: None };
+            return means.former.instead_of_token(server, source, lack, (means.now)());
         }
     };
     let given = means.tokens.get(&request, means.refresh, means.now).await;
@@ -315,8 +317,20 @@ async fn answer<S: SecretReader + Sync>(
             failure: error.map(|error| failure(server, error, Held::Good)),
             ..Answer::default()
         },
-        given => means.former.instead_of_token(server, source, given, (means.now)()),
+        Given { token: None, error, next, ended } => {
+            let lack = Lack { error, next: Some(next), ended };
+            means.former.instead_of_token(server, source, lack, (means.now)())
+        }
     }
+}
+
+/// What is known where there is no good token.
+struct Lack {
+    error: Option<MintError>,
+    /// When asking again may bring one.
+    next: Option<Timestamp>,
+    /// When the last one ended.
+    ended: Option<Timestamp>,
 }
 
 /// What somebody wrote into a Secret.
@@ -338,25 +352,24 @@ impl Former<'_> {
         (self.config)()?.login(server).cloned()
     }
 
+    /// When what a server has ends, as the status says of this kind of source.
+    fn end(&self, server: &Server, source: &SourceMember) -> Option<Timestamp> {
+        let told = self.ends.get(&server.to_string()).filter(|(kind, _)| kind == source.kind());
+        told.map(|(_, end)| *end)
+    }
+
     /// What a server has while its Secret gives nothing: what it gave before. That may still work, whatever it says of
     /// its end.
-    fn instead_of_written(&self, server: &Server, error: SourceError) -> Answer {
+    fn instead_of_written(&self, server: &Server, source: &SourceMember, error: SourceError) -> Answer {
         let failure = Failed { server: Some(server.clone()), error: Box::new(error) };
-        let login = self.login(server).map(|login| (login, None));
+        let login = self.login(server).map(|login| (login, self.end(server, source)));
         Answer { login, failure: Some(failure), ..Answer::default() }
     }
 
     /// What a server has while there is no good token for it: what it had before, until that ends. As it may have come from
     /// another process, its end is what the status says; then what is known of the last token.
-    fn instead_of_token(
-        &self,
-        server: &Server,
-        source: &SourceMember,
-        given: Given,
-        now: Timestamp,
-    ) -> Answer {
-        let told = self.ends.get(&server.to_string()).filter(|(kind, _)| kind == source.kind());
-        let end = told.map(|(_, end)| *end).or(given.ended);
+    fn instead_of_token(&self, server: &Server, source: &SourceMember, lack: Lack, now: Timestamp) -> Answer {
+        let end = self.end(server, source).or(lack.ended);
         let gone = end.is_some_and(|end| end <= now);
         let login = if gone { None } else { self.login(server).map(|login| (login, end)) };
         let held = match &login {
@@ -364,8 +377,8 @@ impl Former<'_> {
             None if gone => Held::Expired,
             None => Held::Unknown,
         };
-        let next = end.filter(|end| *end > now).into_iter().chain([given.next]).min();
-        let failure = given.error.map(|error| failure(server, error, held));
+        let next = end.filter(|end| *end > now).into_iter().chain(lack.next).min();
+        let failure = lack.error.map(|error| failure(server, error, held));
         Answer { login, next, failure, gone, ..Answer::default() }
     }
 }

@@ -86,14 +86,17 @@ impl Tokens {
     ) -> Given {
         let slot = self.slot(request, now());
         let mut slot = slot.lock().await;
-        if slot.is_due(refresh, now()) {
+        // One time for both, or a token could end in between, and be missing without a cause.
+        let mut at = now();
+        if slot.is_due(refresh, at) {
             // The semaphore is never closed, so waiting for it cannot fail.
             let at_once = self.at_once(&request.issuer);
             let _permit = at_once.acquire().await.ok();
             let minted = tokio::time::timeout(DEADLINE, self.mint.mint(request)).await;
-            slot.take(request, minted.unwrap_or_else(|_| Err(MintError::late(request))), now());
+            at = now();
+            slot.take(request, minted.unwrap_or_else(|_| Err(MintError::late(request))), at);
         }
-        slot.given(now())
+        slot.given(at)
     }
 
     /// Forgets every token: another replica may have handed out later ones since.
@@ -197,13 +200,13 @@ fn not_over(request: &TokenRequest, token: Token, now: Timestamp) -> Result<Toke
     Ok(token)
 }
 
-/// At about two thirds of its life, at the latest some minutes before its end.
+/// At about two thirds of its life, at the latest some minutes before its end; never after it.
 fn renew_at(request: &TokenRequest, token: &Token, now: Timestamp) -> Timestamp {
     let Some(end) = token.expires_at else { return now + request.issuer.longest_life() / 2 };
     let life = end.duration_since(now);
     let two_thirds = life / 3 * 2;
     let early = spread(request, two_thirds / 10);
-    now + (two_thirds - early).min(life - BEFORE_EXPIRY).max(SHORTEST)
+    now + (two_thirds - early).min(life - BEFORE_EXPIRY).max(SHORTEST).min(life)
 }
 
 fn pause(error: &MintError, in_a_row: u32) -> SignedDuration {
@@ -302,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_that_ends_soon_is_renewed_five_minutes_before() {
-        for (life, expected) in [(360, 60), (60, 10), (1, 10)] {
+        for (life, expected) in [(360, 60), (60, 10), (1, 1)] {
             let (_, tokens) = tokens([Ok(life)]);
             assert_eq!(get(&tokens, 0).await.next, at(expected), "{life}");
         }

@@ -1,7 +1,7 @@
 //! The loop by RegistryCredential that looks at its sources. It is separate from the loop of finalizers, and
 //! several workers share it, so that a source which hangs holds up nothing but itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,7 +222,8 @@ fn state_of(
     let Some(first) = resolved.failed.first() else {
         return SourceState::Resolved { registries, note: note(resolved, context.now()) };
     };
-    let reason = first.error.reason();
+    let mut reasons = resolved.failed.iter().map(|failed| failed.error.reason());
+    let reason = reasons.find(|reason| *reason == Reason::Expired).unwrap_or(first.error.reason());
     let told: Vec<_> = resolved.failed.iter().map(|failed| partly(context, failed)).collect();
     let message = listed(&told, "; ");
     tracing::info!(credential = %name, %reason, message, "a source gives nothing new; the others go on");
@@ -246,7 +247,10 @@ fn registries(
             renew_at: opened.renew_at,
         }
     };
-    resolved.opened.iter().take(MAX_REGISTRIES).map(registry).collect()
+    // Two keys mean Docker Hub, and a status has each name once.
+    let mut names = BTreeSet::new();
+    let once = resolved.opened.iter().filter(|opened| names.insert(opened.server.to_string()));
+    once.take(MAX_REGISTRIES).map(registry).collect()
 }
 
 /// What somebody has to know of sources that gave everything, the worst first: what is over, which of two credentials
@@ -300,6 +304,9 @@ impl SecretReader for IndexedSecrets<'_> {
 
 #[cfg(test)]
 mod tests {
+    use regcred_planner::Settings;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -312,5 +319,29 @@ mod tests {
         assert_eq!(told(Some(&server), 1), two);
         let three = "Secret s does not exist; create it; the other 2 sources wait for it";
         assert_eq!(told(None, 2), three);
+    }
+
+    #[test]
+    fn status_has_each_server_once_as_it_is_a_map_of_them() {
+        let auths =
+            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"docker.io":{"auth":"dTpw"}}}"#;
+        let whole = WrittenConfig::parse_dockerconfigjson(auths.as_bytes()).and_then(WrittenConfig::whole);
+        let config = whole.expect("a configuration").config;
+        let opened = |(server, _)| Opened { server: Server::clone(server), expires_at: None, renew_at: None };
+        let resolved = Resolved {
+            opened: config.entries().map(opened).collect(),
+            config,
+            failed: Vec::new(),
+            overridden: Vec::new(),
+            left_out: Vec::new(),
+            odd_ends: Vec::new(),
+            next: None,
+        };
+        let spec = json!({"dockerConfigSecretRefs": [{"name": "all"}], "namespaces": {"from": "All"}});
+        let spec = serde_json::from_value(spec).expect("a spec");
+        let spec = regcred_planner::validate("pull", &spec, &Settings::default()).expect("a valid one");
+        let told = registries(&FingerprintKey::new(&[1; 32]), &Arc::from("c1"), &spec, &resolved);
+        assert_eq!(resolved.opened.len(), 2);
+        assert_eq!(told.iter().map(|registry| &*registry.server).collect::<Vec<_>>(), ["docker.io"]);
     }
 }
