@@ -6,13 +6,13 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use jiff::SignedDuration;
 use regcred_dockerconfig::Login;
+use regcred_https::Hidden;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::aws_identity::{Place, keys};
 use crate::clouds::Clouds;
 use crate::expiry::{End, Seconds};
-use crate::hidden::Hidden;
 use crate::http::{Answer, Asker, Call};
 use crate::identities::Identities;
 use crate::sigv4::Scope;

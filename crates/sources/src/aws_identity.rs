@@ -4,11 +4,11 @@
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{Method, Uri};
 use regcred_dockerconfig::SecretBytes;
+use regcred_https::{Hidden, escaped};
 use serde::Deserialize;
 
 use crate::clouds::{Clouds, elsewhere, token_file};
-use crate::hidden::Hidden;
-use crate::http::{Answer, Asker, Call, escaped};
+use crate::http::{Answer, Asker, Call};
 use crate::identities::{Identities, IdentityKeys};
 use crate::sigv4::{Keys, Scope};
 use crate::token::{AssumedRole, Identity, MintError};

@@ -4,12 +4,12 @@
 use http::{Method, Uri};
 use jiff::SignedDuration;
 use regcred_dockerconfig::{Login, SecretBytes};
+use regcred_https::{Hidden, escaped};
 use serde::Deserialize;
 
 use crate::clouds::{Clouds, elsewhere, token_file};
 use crate::expiry::End;
-use crate::hidden::Hidden;
-use crate::http::{Asker, Call, escaped};
+use crate::http::{Asker, Call};
 use crate::identities::{Identities, IdentityKeys};
 use crate::token::{Identity, MintError, Token};
 

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use http::Uri;
 use jiff::Timestamp;
 use regcred_dockerconfig::SecretBytes;
+use regcred_https::Environment;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "ecr")]
@@ -27,8 +28,6 @@ const LONGEST_FILE: usize = 64 * 1024;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-/// Tells the value of an environment variable.
-pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What the operator's own settings say of the clouds.
 #[derive(Clone)]

@@ -4,11 +4,11 @@
 use http::Method;
 use jiff::SignedDuration;
 use regcred_dockerconfig::{Login, SecretBytes};
+use regcred_https::Hidden;
 use serde::{Deserialize, Serialize};
 
 use crate::clouds::Clouds;
 use crate::expiry::{End, Seconds, jwt_claims};
-use crate::hidden::Hidden;
 use crate::http::{Asker, Call};
 use crate::identities::Identities;
 use crate::request::QUAY;

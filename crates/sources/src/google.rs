@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Method, Uri};
 use jiff::{SignedDuration, Timestamp};
 use regcred_dockerconfig::{Login, SecretBytes};
+use regcred_https::{Hidden, escaped};
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -17,8 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::clouds::{Clouds, adding, elsewhere};
 use crate::expiry::{End, Seconds};
-use crate::hidden::Hidden;
-use crate::http::{Answer, Asker, Call, escaped};
+use crate::http::{Answer, Asker, Call};
 use crate::identities::{Identities, IdentityKeys};
 use crate::token::{Identity, MintError, Token};
 

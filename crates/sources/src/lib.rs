@@ -11,7 +11,7 @@
 //! | `aws`, `aws_identity`, `sigv4` | Amazon ECR; who asks for it; its signature |
 //! | `google`, `azure`, `exchange` | Artifact Registry; ACR; Quay, JFrog and Cloudsmith |
 //! | `identities` | what the clouds ask of the cluster |
-//! | `http`, `refusal`, `expiry`, `hidden` | the one HTTP client; the word by which an issuer refuses; when a token ends; texts of JSON that cannot be printed |
+//! | `http`, `refusal`, `expiry` | requests and what their answers mean; the word by which an issuer refuses; when a token ends |
 //! | `end` | when a password that somebody wrote expires |
 //! | `error` | why a source gave nothing |
 //!
@@ -36,7 +36,6 @@ mod exchange;
 mod expiry;
 #[cfg(feature = "gcp")]
 mod google;
-mod hidden;
 mod http;
 mod identities;
 mod refusal;
@@ -47,9 +46,10 @@ mod sigv4;
 mod token;
 mod tokens;
 
-pub use clouds::{Clock, CloudSettings, Clouds, Environment};
+pub use clouds::{Clock, CloudSettings, Clouds};
 pub use error::{Held, SourceError};
 pub use identities::Identities;
+pub use regcred_https::Environment;
 pub use resolve::{
     Failed, Former, LeftOut, Means, Opened, Overridden, Resolved, SecretReader, Sources, needs_network,
     resolve,

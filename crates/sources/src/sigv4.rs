@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use jiff::Timestamp;
 use regcred_dockerconfig::SecretBytes;
+use regcred_https::secret_value;
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
@@ -60,13 +61,6 @@ pub(crate) fn sign(
     let value = format!("{ALGORITHM} Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}");
     headers.insert(AUTHORIZATION, secret_value(value.as_bytes())?);
     Some(())
-}
-
-/// A value that is not shown where headers are printed.
-pub(crate) fn secret_value(bytes: &[u8]) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_bytes(bytes).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 fn canonical_headers(headers: &HeaderMap) -> Option<(String, Zeroizing<String>)> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
 /// A text of an answer or a key file, read straight into bytes that are overwritten when they are dropped.
-pub(crate) struct Hidden(pub SecretBytes);
+pub struct Hidden(pub SecretBytes);
 
 impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
