@@ -11,6 +11,7 @@
 //! | `cluster` | what Kubernetes itself does |
 //! | `people` | what people and their tools do |
 //! | `issuer` | what stands in for a cloud that gives tokens |
+//! | `registry` | what stands in for registries that are asked whether a credential is good |
 //! | `meddler` | somebody who writes what the operator has just written |
 //! | `guard` | what the operator may never do |
 //! | `oracle` | what the cluster should look like in the end |
@@ -25,6 +26,7 @@ mod meddler;
 mod names;
 mod oracle;
 mod people;
+mod registry;
 mod replica;
 mod run;
 mod search;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::guard::{entries, is_marked, marked};
 use crate::issuer::Issuer;
 use crate::names::{HOME, INVALID_INTERVAL, LABEL, TARGETS};
+use crate::registry;
 use crate::server::{Key, Kind, Object, Store, is_terminating};
 
 /// Of a deletion that takes long and says nothing.
@@ -165,7 +166,7 @@ impl<'a> View<'a> {
         if secret.is_some_and(|secret| !self.is_copy(secret)) {
             return;
         }
-        if let Some(wanted) = self.given(credential) {
+        if let Some(wanted) = self.given(credential).filter(|given| !is_held_back(credential, given)) {
             let held = secret.map(|secret| content(secret));
             if held.as_ref() != Some(&wanted) {
                 problems
@@ -315,10 +316,27 @@ impl<'a> View<'a> {
         if self.says_what_refuses(credential) {
             return;
         }
+        self.check_verification(credential, problems);
         let ready = self.is_served(credential);
         let told = condition(status, "Ready");
         if (told == "True") != ready {
             problems.push(format!("status of {name} says Ready={told}, and ready is {ready}"));
+        }
+    }
+
+    /// Registries that are asked were asked, and status has what they said of what the sources give.
+    fn check_verification(&self, credential: &Object, problems: &mut Vec<String>) {
+        let told = condition(&credential["status"], "CredentialsVerified");
+        let Some(given) = self.given(credential) else { return };
+        let wanted = match (is_verified(credential), is_rejected(credential, &given)) {
+            (false, _) => "",
+            (true, false) => "True",
+            (true, true) => "False",
+        };
+        if told != wanted {
+            let name = text(credential, "name");
+            problems
+                .push(format!("status of {name} says CredentialsVerified={told:?}, and it is {wanted:?}"));
         }
     }
 
@@ -331,7 +349,8 @@ impl<'a> View<'a> {
             let foreign = self.secret(&name, target(credential)).is_some_and(|secret| !self.is_copy(secret));
             winner == Some(text(credential, "uid")) && !foreign
         };
-        self.given(credential).is_some() && selected.into_iter().all(free)
+        let given = self.given(credential).filter(|given| !is_rejected(credential, given));
+        given.is_some() && selected.into_iter().all(free)
     }
 }
 
@@ -343,6 +362,22 @@ pub fn text(object: &Value, member: &str) -> String {
 /// Whether nothing is written for it: it is suspended, or its spec cannot be carried out.
 fn is_idle(credential: &Value) -> bool {
     credential["spec"]["suspend"] == true || credential["spec"]["refreshInterval"] == INVALID_INTERVAL
+}
+
+/// Whether registries are asked about its credentials.
+fn is_verified(credential: &Value) -> bool {
+    credential["spec"]["verify"].is_object()
+}
+
+/// Whether some registry knows what the sources give not.
+fn is_rejected(credential: &Value, given: &BTreeMap<String, String>) -> bool {
+    let mut passwords = given.values().filter_map(|login| login.split_once(':'));
+    is_verified(credential) && passwords.any(|(_, password)| registry::rejects(password))
+}
+
+/// Whether copies keep what they had for that.
+fn is_held_back(credential: &Value, given: &BTreeMap<String, String>) -> bool {
+    credential["spec"]["verify"]["onRejected"] == "Hold" && is_rejected(credential, given)
 }
 
 fn condition<'a>(status: &'a Value, kind: &str) -> &'a str {

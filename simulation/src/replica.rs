@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use regcred_controller::{Clients, Clock, Issuers, Metrics, Options, Pulse, Stage};
+use regcred_controller::{Clients, Clock, Issuers, Metrics, Options, Pulse, Registries as Verifiers, Stage};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::faults::{Network, Weather};
 use crate::issuer::Issuer;
 use crate::names::{HOME, TARGETS};
+use crate::registry::Registries;
 use crate::server::{Server, time_at};
 use crate::trace::{Trace, in_seconds};
 
@@ -66,6 +67,8 @@ pub struct World {
     pub server: Server,
     /// Who gives tokens.
     pub issuer: Issuer,
+    /// Who says whether a credential is good.
+    pub registries: Registries,
     /// The network.
     pub weather: Weather,
     /// The account of the run.
@@ -204,5 +207,6 @@ fn options(world: &World, setup: &Setup, number: u32) -> Options {
         verification_period: setup.verification_period,
         clock: Clock::new(move || time_at(started.elapsed())),
         issuers: Issuers::Other(Arc::new(world.issuer.clone())),
+        registries: Verifiers::Other(Arc::new(world.registries.clone())),
     }
 }

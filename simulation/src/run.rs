@@ -11,6 +11,7 @@ use crate::faults::{Sky, Weather};
 use crate::issuer::Issuer;
 use crate::names::{CREDENTIALS, HOME, NAMESPACES};
 use crate::people::{Action, Scope, Script};
+use crate::registry::{self, Registries};
 use crate::replica::{End, Outage, Setup, World};
 use crate::server::{Key, Kind, Server, Traits, Writer};
 use crate::trace::{Trace, yaml};
@@ -101,6 +102,7 @@ fn plan(seed: u64) -> Plan {
         .then(|| Key::new(Kind::Secret, somewhere(&mut rng), CREDENTIALS[rng.usize(0..scope.credentials)]));
     let mut script = people::script(&mut rng, scope);
     let tokens = with_tokens(seed, &mut script);
+    with_verification(seed, &mut script);
     let begin = Duration::from_secs(rng.u64(0..50));
     script.extend(refused.map(|namespace| (begin, Action::Refuse(namespace, true))));
     script.sort_by_key(|(at, _)| *at);
@@ -133,6 +135,22 @@ fn with_tokens(seed: u64, script: &mut Script) -> bool {
     any
 }
 
+/// Lets some RegistryCredentials have registries asked, in a quarter of all seeds. What else a seed stands for does not depend
+/// on it.
+fn with_verification(seed: u64, script: &mut Script) {
+    let mut rng = Rng::with_seed(seed.rotate_left(32));
+    let any = rng.u8(0..4) == 0;
+    let specs = script.iter_mut().filter_map(|(_, action)| match action {
+        Action::Apply(_, spec) => Some(spec),
+        _ => None,
+    });
+    for spec in specs.filter(|_| any) {
+        if rng.u8(0..4) != 0 {
+            spec["verify"] = registry::verify(rng.bool());
+        }
+    }
+}
+
 fn sky(rng: &mut Rng) -> Sky {
     let mut draw = |most: f64| if rng.bool() { rng.f64() * most } else { 0.0 };
     Sky { slow: draw(0.5), refused: draw(0.3), lost: draw(0.2), breaks: draw(1.0), dies: draw(0.02) }
@@ -155,6 +173,7 @@ async fn live(plan: Plan) -> Outcome {
     let server = Server::new(plan.traits);
     let world = World {
         issuer: Issuer::new(server.started(), REST, trace.clone()),
+        registries: Registries::new(server.started(), REST, trace.clone()),
         server,
         weather: Weather::new(plan.sky),
         trace,

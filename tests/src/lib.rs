@@ -14,6 +14,7 @@
 //! | [`install`] | puts regcred into the cluster, as a user would |
 //! | [`proxy`] | sits between an operator and the API server and breaks things on purpose |
 //! | [`clouds`] | Amazon, Google, Azure, Quay, JFrog and Cloudsmith, as far as they give tokens |
+//! | [`registry`] | a registry that says which logins it knows, and counts who asked |
 //! | [`hostile`] | objects of the largest size that a tenant may make |
 //! | [`webhook`] | an admission webhook that refuses, or never answers |
 //! | [`control_plane`] | etcd, kube-apiserver and kube-controller-manager: start, restart, users, compaction |
@@ -48,6 +49,7 @@ pub mod plain_http;
 pub mod process;
 pub mod proxy;
 pub mod pull;
+pub mod registry;
 pub mod scene;
 pub mod site;
 pub mod stolen_token;

@@ -20,6 +20,8 @@ pub enum ConditionType {
     Stalled,
     /// The sources could be read and give one credential for every server.
     SourceReady,
+    /// The registries accept the credentials. Only present where `verify` has them asked.
+    CredentialsVerified,
     /// Every selected namespace holds the right Secret.
     SecretsSynced,
     /// Every selected ServiceAccount names the Secret.
@@ -34,6 +36,7 @@ impl ConditionType {
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::SourceReady => "SourceReady",
+            Self::CredentialsVerified => "CredentialsVerified",
             Self::SecretsSynced => "SecretsSynced",
             Self::ServiceAccountsAttached => "ServiceAccountsAttached",
         }
@@ -122,6 +125,20 @@ pub enum Reason {
     Expired,
     /// A credential expires within a week, and nobody has replaced it yet.
     ExpiringSoon,
+    /// The registry knows the credential.
+    LoginVerified,
+    /// The registry lets the credential pull.
+    PullVerified,
+    /// The registry knows the credential, which may not pull the image asked for.
+    PullDenied,
+    /// The registry was not asked yet.
+    NotChecked,
+    /// The registry could not be asked.
+    Unreachable,
+    /// The registry gets too many requests.
+    RateLimited,
+    /// The registry's answer says nothing of the credential.
+    Unverifiable,
     /// Every selected namespace holds the right Secret.
     AllSynced,
     /// A Secret that regcred did not make holds the target name.
@@ -130,7 +147,8 @@ pub enum Reason {
     TypeMismatch,
     /// RBAC refused a write.
     Forbidden,
-    /// An admission webhook or policy, or the API server's validation, refused a write.
+    /// An admission webhook or policy, or the API server's validation, refused a write; or a registry does not know the
+    /// credential.
     Rejected,
     /// A ResourceQuota leaves no room for the Secret.
     QuotaExceeded,
@@ -177,6 +195,13 @@ impl Reason {
             Self::TokenRequestFailed => "TokenRequestFailed",
             Self::Expired => "Expired",
             Self::ExpiringSoon => "ExpiringSoon",
+            Self::LoginVerified => "LoginVerified",
+            Self::PullVerified => "PullVerified",
+            Self::PullDenied => "PullDenied",
+            Self::NotChecked => "NotChecked",
+            Self::Unreachable => "Unreachable",
+            Self::RateLimited => "RateLimited",
+            Self::Unverifiable => "Unverifiable",
             Self::AllSynced => "AllSynced",
             Self::NameConflict => "NameConflict",
             Self::TypeMismatch => "TypeMismatch",
@@ -208,6 +233,7 @@ impl Reason {
             | Self::TokenRequestFailed
             | Self::Expired
             | Self::ExpiringSoon
+            | Self::PullDenied
             | Self::NameConflict
             | Self::TypeMismatch
             | Self::Forbidden
@@ -227,6 +253,12 @@ impl Reason {
             | Self::Retrying
             | Self::Suspended
             | Self::Resolved
+            | Self::LoginVerified
+            | Self::PullVerified
+            | Self::NotChecked
+            | Self::Unreachable
+            | Self::RateLimited
+            | Self::Unverifiable
             | Self::AllSynced
             | Self::AllAttached
             | Self::NotRequested

@@ -6,6 +6,7 @@
 //! | `spec.rs` | what an admin writes, with the CEL rules that the API server enforces |
 //! | `source.rs` | where a credential comes from: a Secret, a cloud, a registry that trusts this cluster |
 //! | `ecr.rs` | the hosts of Amazon ECR, for the rule of the CRD and for the operator |
+//! | `verify.rs` | whether registries are asked if a credential is good |
 //! | `reserved.rs` | keys that `target.metadata` does not take, as other tools act by them |
 //! | `status.rs` | what regcred answers |
 //! | `condition.rs` | the types of conditions, their statuses and their reasons, as closed sets |
@@ -24,6 +25,7 @@ mod reserved;
 mod source;
 mod spec;
 mod status;
+mod verify;
 
 pub use class::Class;
 pub use condition::{ConditionStatus, ConditionType, Reason};
@@ -40,5 +42,6 @@ pub use spec::{
 };
 pub use status::{
     Failure, MAX_FAILURES, NamespaceCounts, RegistryCredentialStatus, RegistryStatus, ServiceAccountCounts,
-    Summary,
+    Summary, VerificationStatus,
 };
+pub use verify::{OnRejected, Verify, VerifyMode};

@@ -13,6 +13,7 @@ use crate::ecr;
 use crate::reserved;
 use crate::source::Source;
 use crate::status::RegistryCredentialStatus;
+use crate::verify::Verify;
 
 /// A credential for container registries, and where in the cluster Pods may pull with it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -74,7 +75,9 @@ use crate::status::RegistryCredentialStatus;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     validation = Rule::new("(has(self.registries) && size(self.registries) > 0) || (has(self.dockerConfigSecretRefs) && size(self.dockerConfigSecretRefs) > 0)").message("give at least one entry in registries or dockerConfigSecretRefs"),
-    validation = Rule::new("!(has(self.target) && has(self.target.conflictPolicy) && self.target.conflictPolicy == 'Adopt') || (has(self.deletionPolicy) && self.deletionPolicy == 'Retain')").message("target.conflictPolicy: Adopt needs deletionPolicy: Retain, so that an adopted Secret is never deleted")
+    validation = Rule::new("!(has(self.target) && has(self.target.conflictPolicy) && self.target.conflictPolicy == 'Adopt') || (has(self.deletionPolicy) && self.deletionPolicy == 'Retain')").message("target.conflictPolicy: Adopt needs deletionPolicy: Retain, so that an adopted Secret is never deleted"),
+    validation = Rule::new("!has(self.verify) || !has(self.verify.mode) || self.verify.mode != 'Pull' || has(self.verify.repository) || ((!has(self.dockerConfigSecretRefs) || size(self.dockerConfigSecretRefs) == 0) && has(self.registries) && self.registries.all(r, has(r.verify) && (has(r.verify.repository) || (has(r.verify.mode) && r.verify.mode != 'Pull'))))").message("verify.mode: Pull needs verify.repository: an image that the credential may pull"),
+    validation = Rule::new("!has(self.registries) || (has(self.verify) && has(self.verify.repository)) || self.registries.all(r, !has(r.verify) || !has(r.verify.mode) || r.verify.mode != 'Pull' || has(r.verify.repository))").message("registries[].verify.mode: Pull needs a repository: an image that the credential may pull")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryCredentialSpec {
@@ -94,6 +97,11 @@ pub struct RegistryCredentialSpec {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub docker_config_secret_refs: Vec<DockerConfigSecretRef>,
+
+    /// Whether registries are asked if the credentials are good. Holds for every server, and gives what `registries[].verify`
+    /// leaves out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
 
     /// The namespaces that get the Secret. The operator's own, which holds the sources, never does.
     pub namespaces: NamespaceSelection,
@@ -137,7 +145,9 @@ fn default_refresh_interval() -> String {
     validation = Rule::new("!has(self.source.acr) || self.server.matches('^[a-z0-9]+(-[a-z0-9]+)*([.][a-z0-9-]+)?[.]azurecr[.](io|cn|us)(/|$)')").message("source.acr needs a server of Azure Container Registry: NAME.azurecr.io, .cn or .us"),
     validation = Rule::new("!has(self.source.quay) || self.server.matches('^quay[.]io(/|$)')").message("source.quay needs the server quay.io, with or without a path; a Quay of your own takes a robot's password by secretRef"),
     validation = Rule::new("!has(self.source.jfrog) || self.server.matches('^[a-z0-9][a-z0-9-]*[.]jfrog[.]io(/|$)')").message("source.jfrog needs a server of JFrog's cloud: NAME.jfrog.io; an Artifactory of your own takes a token by secretRef"),
-    validation = Rule::new("!has(self.source.cloudsmith) || self.server.matches('^docker[.]cloudsmith[.]io(/|$)')").message("source.cloudsmith needs the server docker.cloudsmith.io, with or without a path; a domain of your own takes a token by secretRef")
+    validation = Rule::new("!has(self.source.cloudsmith) || self.server.matches('^docker[.]cloudsmith[.]io(/|$)')").message("source.cloudsmith needs the server docker.cloudsmith.io, with or without a path; a domain of your own takes a token by secretRef"),
+    validation = Rule::new("!self.server.contains('*') || !has(self.verify) || !has(self.verify.mode) || self.verify.mode == 'None'").message("verify needs a host to ask, and a server with * names none; leave verify out, or write the server in full"),
+    validation = Rule::new("!has(self.verify) || !has(self.verify.repository) || !self.server.contains('/') || self.verify.repository.startsWith(self.server.substring(self.server.indexOf('/') + 1))").message("verify.repository must begin with the server's path: for ghcr.io/acme as in acme/app, else no image of it uses this credential")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Registry {
@@ -156,6 +166,10 @@ pub struct Registry {
 
     /// Where the credential comes from: exactly one member.
     pub source: Source,
+
+    /// Whether this registry is asked if the credential is good. What is left out here is taken from `spec.verify`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
 }
 
 /// A `kubernetes.io/dockerconfigjson` (or dockercfg) Secret in the operator's source namespace.

@@ -22,7 +22,7 @@ pub struct RegistryCredentialStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_request: Option<String>,
 
-    /// Ready, Reconciling, Stalled, SourceReady, SecretsSynced, ServiceAccountsAttached.
+    /// Ready, Reconciling, Stalled, SourceReady, CredentialsVerified, SecretsSynced, ServiceAccountsAttached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -140,6 +140,26 @@ pub struct RegistryStatus {
     /// When regcred asks for another token; absent where somebody else replaces the credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_refresh_at: Option<Time>,
+    /// What the registry said of the credential, where `verify` has it asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
+}
+
+/// What a registry said of a credential.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationStatus {
+    /// The verdict, as one of the reasons of the condition `CredentialsVerified`.
+    pub reason: String,
+    /// What that means, and what to do.
+    pub message: String,
+    /// The fingerprint of the credential that the registry was asked about; another than the one beside it where a rejected
+    /// credential is held back.
+    pub fingerprint: String,
+    /// When the registry was asked.
+    pub checked_at: Time,
+    /// When it is asked again, unless the credential changes before.
+    pub next_check_at: Time,
 }
 
 /// One thing that is not in place.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use regcred_index::{Index, Listed};
 use regcred_planner::{Ledger, Settings};
+use regcred_registry::{Environment, Registries as RegistryClient, Settings as RegistrySettings};
 use regcred_sources::{CloudSettings, Clouds, Mint, Tokens};
 use tokio::sync::{Notify, SetOnce, watch as signal};
 use tokio_util::sync::CancellationToken;
@@ -19,8 +20,10 @@ use crate::client::{Clients, Pulse};
 use crate::clock::Clock;
 use crate::identities::ClusterIdentities;
 use crate::metrics::Metrics;
+use crate::probes::Probes;
 use crate::room::Room;
 use crate::unreadable::Unreadable;
+use crate::verifier::Verifier;
 use crate::wake::Queues;
 
 const INCOMPLETE: &str =
@@ -45,6 +48,31 @@ pub struct Options {
     pub clock: Clock,
     /// Who gives tokens.
     pub issuers: Issuers,
+    /// Who says whether a credential is good.
+    pub registries: Registries,
+}
+
+/// Who says whether a credential is good.
+#[derive(Clone)]
+pub enum Registries {
+    /// The registries themselves.
+    Real {
+        /// Requests meant for a host go to this address instead.
+        endpoints: BTreeMap<String, http::Uri>,
+        /// Hosts of token servers that are asked although they are neither the registry's own nor public.
+        allowed_realms: Vec<String>,
+    },
+    /// What stands in for them in a simulation.
+    Other(Arc<dyn Verifier>),
+}
+
+impl fmt::Debug for Registries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Real { .. } => "Real",
+            Self::Other(_) => "Other",
+        })
+    }
 }
 
 /// Who gives tokens.
@@ -152,6 +180,8 @@ pub(crate) struct Context {
     pub(crate) visited: Notify,
     pub(crate) unreadable: Unreadable,
     pub(crate) tokens: Tokens,
+    pub(crate) probes: Probes,
+    pub(crate) verifier: Arc<dyn Verifier>,
     index: Arc<Mutex<Index>>,
     ledger: Mutex<Ledger>,
 }
@@ -173,6 +203,8 @@ impl Context {
         Arc::new(Self {
             index,
             tokens: Tokens::new(mint),
+            probes: Probes::default(),
+            verifier: verifier(&options.registries),
             ledger: Mutex::default(),
             calls,
             watch_client: clients.watch,
@@ -209,6 +241,21 @@ impl Context {
     pub(crate) async fn may_work(&self) {
         wait_for(&self.stage.complete).await;
         wait_for(&self.stage.leading).await;
+    }
+}
+
+fn verifier(registries: &Registries) -> Arc<dyn Verifier> {
+    match registries {
+        Registries::Real { endpoints, allowed_realms } => {
+            let environment: Environment = Arc::new(|name| std::env::var(name).ok());
+            let settings = RegistrySettings {
+                endpoints: endpoints.clone(),
+                allowed_realms: allowed_realms.clone(),
+                environment,
+            };
+            Arc::new(RegistryClient::new(&settings))
+        }
+        Registries::Other(verifier) => verifier.clone(),
     }
 }
 

@@ -1,12 +1,14 @@
 //! The keyed digest by which a copy is recognised without reading it, and the key of this install.
 //! Never a plain hash: that would let anybody who may read metadata test guesses of a password.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kube::api::{Patch, PatchParams};
 use regcred_api::names;
 use regcred_dockerconfig::SecretBytes;
-use regcred_planner::{StepError, Uid};
+use regcred_planner::{Proof, StepError, Uid};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
@@ -55,6 +57,18 @@ impl FingerprintKey {
         let tag = context.sign();
         let first: [u8; FINGERPRINT_LEN] = std::array::from_fn(|at| tag.as_ref()[at]);
         format!("{:032x}", u128::from_be_bytes(first))
+    }
+
+    /// What stands for a credential and for what it should be good for, for whichever RegistryCredential. It is shown to
+    /// nobody.
+    pub(crate) fn question(&self, content: &SecretBytes, proof: &Proof) -> Arc<str> {
+        let asked = match proof {
+            Proof::Login => String::new(),
+            Proof::Pull { repository, reference } => format!("{repository} {reference}"),
+        };
+        // Neither JSON nor a name has this byte outside a text.
+        let whole = SecretBytes::from([content.expose(), &[0], asked.as_bytes()].concat());
+        Arc::from(self.fingerprint(&Arc::from(""), &whole))
     }
 
     /// The first 32 bits, for status.

@@ -15,6 +15,7 @@
 //! | `lease` | leader election: which replica works |
 //! | `fingerprint` | the keyed digest, and its key |
 //! | `identities` | ServiceAccounts and keys with which clouds are asked for tokens |
+//! | `probes`, `verifier` | what registries said of credentials, and who asks them |
 //! | `client` | the two clients, and when a watch last delivered anything |
 //! | `room` | room in memory for large writes and for lists in pages |
 //! | `unreadable` | objects that are skipped, each logged once |
@@ -37,10 +38,12 @@ mod loops;
 mod messages;
 mod metrics;
 mod pause;
+mod probes;
 mod queue;
 mod refusal;
 mod room;
 mod unreadable;
+mod verifier;
 mod wake;
 mod watch;
 
@@ -56,9 +59,10 @@ use crate::fingerprint::FingerprintKey;
 pub use cage::Cage;
 pub use client::{Clients, Pulse};
 pub use clock::Clock;
-pub use context::{Issuers, Options, Stage};
+pub use context::{Issuers, Options, Registries, Stage};
 pub use error::Error;
 pub use metrics::Metrics;
+pub use verifier::Verifier;
 
 /// How long writes in flight may take after the operator was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -70,6 +74,8 @@ const STATUS_WORKERS: usize = 4;
 const SOURCE_WORKERS: usize = 4;
 /// RegistryCredentials for which clouds are asked at once: those hang, and hold up nothing but each other.
 const REMOTE_SOURCE_WORKERS: usize = 16;
+/// Registries that are asked at once.
+const PROBE_WORKERS: usize = 4;
 
 /// Runs the operator until `stage.stopping` is cancelled, then lets writes in flight end and gives the
 /// lease back.
@@ -125,6 +131,7 @@ async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
 /// come in any order, so a RegistryCredential may have been observed before the namespaces that it selects.
 fn start_over(context: &Context) {
     context.tokens.forget();
+    context.probes.forget_all();
     let mut index = context.index();
     for (name, _) in index.credentials().iter() {
         context.queues.await_passes(name);
@@ -150,6 +157,9 @@ fn spawn_workers(context: &Arc<Context>, key: &Arc<FingerprintKey>) -> JoinSet<(
     }
     for _ in 0..REMOTE_SOURCE_WORKERS {
         workers.spawn(loops::source::work_remote(context.clone(), key.clone()));
+    }
+    for _ in 0..PROBE_WORKERS {
+        workers.spawn(loops::probe::work(context.clone()));
     }
     let (paces, failures) = (Arc::default(), Arc::default());
     for _ in 0..STATUS_WORKERS {

@@ -13,9 +13,10 @@ use regcred_api::{Class, Reason, RegistryCredentialStatus, RegistryStatus};
 use regcred_dockerconfig::{ConfigError, LoginError, Server};
 use regcred_index::{CredentialBody, Event, Index, Origin, Received};
 use regcred_planner::{
-    Credential, Fault, Gate, InvalidSpec, Object, Observed, ResolvedRegistry, SelectorError, Settings,
-    SourceNote, SourceState, StepError, Tally, report,
+    Answer, Credential, Fault, Gate, InvalidSpec, Object, Observed, ResolvedRegistry, SelectorError,
+    Settings, SourceNote, SourceState, StepError, Tally, Verdict, Verified, report,
 };
+use regcred_registry::{Hint, Refusal, Trouble, Unknown, Verdict as Said};
 use regcred_sources::{Held, Identity, Issuer, MintError, Purpose, SourceError, TokenRequest};
 use serde_json::{Value, json};
 
@@ -137,6 +138,8 @@ fn a_spec_that_cannot_be_carried_out_is_told_with_its_field() {
         InvalidSpec::NoSource => InvalidSpec::NoSource, "names no source", Act("give at least one entry");
         InvalidSpec::Server { .. } => InvalidSpec::Server { index: 2 }, "registries[2].server", Act("write it as image names begin");
         InvalidSpec::DuplicateServer { .. } => InvalidSpec::DuplicateServer { index: 2, server: server.clone() }, "registries[2].server means ghcr.io", Act("leave one");
+        InvalidSpec::VerifyInterval { .. } => InvalidSpec::VerifyInterval { field: "registries[2].verify".to_owned() }, "registries[2].verify.interval", Act("must be 15m or more");
+        InvalidSpec::NoRepository { .. } => InvalidSpec::NoRepository { field: "verify".to_owned() }, "verify.mode is Pull", Act("give verify.repository");
         InvalidSpec::NoSourceMember { .. } => InvalidSpec::NoSourceMember { index: 2 }, "registries[2].source", Act("name one, or update");
         InvalidSpec::HalfAKeyPair { .. } => InvalidSpec::HalfAKeyPair { index: 2 }, "registries[2].source.secretRef", Act("give usernameKey and passwordKey");
         InvalidSpec::Selector { .. } => InvalidSpec::Selector { field: "namespaces.selector", error: error.clone() }, "namespaces.selector.matchExpressions on team", Act("need values");
@@ -163,11 +166,45 @@ fn a_source_that_gives_nothing_is_told_with_its_secret() {
         SourceError::KeyMissing { .. } => SourceError::KeyMissing { secret: secret.clone(), key: "token".to_owned() }, "Secret s has no key token", Act("add it, or name the key that it has");
         SourceError::Invalid { .. } => SourceError::Invalid { secret: secret.clone(), key: ".dockerconfigjson", error: ConfigError::NoAuths }, "Secret s, key .dockerconfigjson: it has no object `auths`", Act("make it with");
         SourceError::Unusable { .. } => SourceError::Unusable { secret: secret.clone(), keys: ("user".to_owned(), "token".to_owned()), error: LoginError::NoPassword }, "Secret s, keys user and token: the password is empty", Act("give the password");
+        SourceError::Rejected { .. } => SourceError::Rejected { reason: Reason::Rejected, message: verdict(Reason::Rejected).message }, "ghcr.io", Act("put good ones into the source");
         SourceError::TooLarge => SourceError::TooLarge, "larger than a Secret may be", Act("use fewer or shorter");
         SourceError::Token { .. } => token_error(MintError::late(&ecr())), "ghcr.io: Amazon ECR Public gave no token in half a minute", Wait("asked again");
         SourceError::Unavailable { .. } => SourceError::Unavailable { retry_after: Duration::ZERO }, "did not answer", Wait("asked again");
     });
     grade(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
+}
+
+/// What stands for each verdict of a registry.
+fn verdicts() -> Vec<(Row, Said)> {
+    let host = || "ghcr.io".to_owned();
+    let refusal = || Refusal { host: host(), status: 401, code: Some("UNAUTHORIZED") };
+    let unknown = |why| Said::Unknown { why, retry_after: Duration::ZERO };
+    let unreachable = Unknown::Unreachable { host: host(), what: Trouble::Slow };
+    let untrusted = Unknown::UntrustedRealm { host: host(), realm: Some("10.0.0.1".to_owned()), why: "w" };
+    rows!(Said {
+        Said::LoginVerified { hint: None, .. } => Said::LoginVerified { host: host(), hint: None }, "ghcr.io accepts", Remedy::None;
+        Said::LoginVerified { hint: Some(_), .. } => Said::LoginVerified { host: host(), hint: Some(Hint::ManifestNotFound) }, "ghcr.io accepts", Act("check repository and reference");
+        Said::PullVerified { .. } => Said::PullVerified { host: host() }, "ghcr.io lets", Remedy::None;
+        Said::Rejected(_) => Said::Rejected(refusal()), "ghcr.io rejects the user and password (HTTP 401, UNAUTHORIZED)", Act("put good ones into the source");
+        Said::Expired(_) => Said::Expired(refusal()), "ghcr.io says that the password has expired", Act("put a new one into the source");
+        Said::PullDenied(_) => Said::PullDenied(refusal()), "lets them not pull", Act("give the user the right");
+        Said::Unknown { why: Unknown::Pattern, .. } => unknown(Unknown::Pattern), "the server is a pattern", Act("name a server");
+        Said::Unknown { why: Unknown::Unreachable { .. }, .. } => unknown(unreachable), "ghcr.io needs more than 30 s", Wait("asked again");
+        Said::Unknown { why: Unknown::RateLimited { .. }, .. } => unknown(Unknown::RateLimited { host: host() }), "ghcr.io answers that it gets too many requests", Wait("asked again");
+        Said::Unknown { why: Unknown::Unverifiable { .. }, .. } => unknown(Unknown::Unverifiable { host: host() }), "ghcr.io accepts whatever", Act("turn anonymous access off");
+        Said::Unknown { why: Unknown::UntrustedRealm { .. }, .. } => unknown(untrusted), "ghcr.io sends logins to the token server 10.0.0.1", Remedy::None;
+    })
+}
+
+#[test]
+fn what_a_registry_says_is_told_with_its_host_and_remedy() {
+    grade(&verdicts().into_iter().map(|(row, _)| row).collect::<Vec<_>>());
+}
+
+/// A verdict with this reason.
+fn verdict(reason: Reason) -> Verdict {
+    let mut verdicts = verdicts().into_iter().map(|(_, said)| crate::verifier::judged(&said));
+    verdicts.find(|verdict| verdict.reason == reason).unwrap()
 }
 
 fn ecr() -> TokenRequest {
@@ -245,6 +282,7 @@ struct State {
     fields: Value,
     allowed: &'static [&'static str],
     source: Option<SourceState>,
+    verified: Option<Vec<Verified>>,
     failures: Vec<(Object, Reason, String)>,
     synced: usize,
     nothing_selected: bool,
@@ -274,6 +312,7 @@ impl State {
             refreshed_at: Time(Timestamp::UNIX_EPOCH),
             expires_at: None,
             next_refresh_at: None,
+            verification: None,
         };
         let before = RegistryCredentialStatus { registries: vec![before], ..Default::default() };
         Self { before: Some(before), ..Self::in_place() }
@@ -295,6 +334,15 @@ impl State {
         let note = Some(SourceNote { reason, message: message.to_owned() });
         let source = SourceState::Resolved { registries: Vec::new(), note };
         Self { source: Some(source), ..Self::in_place() }
+    }
+
+    /// The registry was asked, or is about to be.
+    fn asked(verdict: Option<Verdict>) -> Self {
+        let (checked_at, next_at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        let answer = verdict.map(|verdict| Answer { verdict, checked_at, next_at });
+        let server = "ghcr.io".to_owned();
+        let verified = Verified { server, fingerprint: "1".to_owned(), hold: true, answer };
+        Self { verified: Some(vec![verified]), ..Self::in_place() }
     }
 
     fn failing(object: Object, error: StepError) -> Self {
@@ -344,6 +392,7 @@ impl State {
             generation: Some(1),
             request: None,
             source: self.source.as_ref(),
+            verified: self.verified.as_deref(),
             tally: &tally,
             in_progress: false,
         };
@@ -428,6 +477,13 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
         Throttled => State::source(Reason::Throttled), "Secret s does not exist", Act("create it");
         TokenRequestFailed => State::source(Reason::TokenRequestFailed), "Secret s does not exist", Act("create it");
         ExpiringSoon => State::noted(Reason::ExpiringSoon, "ghcr.io expires within 7 days; put a new credential into its source"), "ghcr.io expires within 7 days", Act("put a new credential");
+        LoginVerified => State::asked(Some(verdict(Reason::LoginVerified))), "ghcr.io", Remedy::None;
+        PullVerified => State::asked(Some(verdict(Reason::PullVerified))), "ghcr.io", Remedy::None;
+        PullDenied => State::asked(Some(verdict(Reason::PullDenied))), "ghcr.io", Act("copies keep what was accepted last");
+        NotChecked => State::asked(None), "not asked yet: ghcr.io", Remedy::None;
+        Unreachable => State::asked(Some(verdict(Reason::Unreachable))), "ghcr.io", Wait("asked again");
+        RateLimited => State::asked(Some(verdict(Reason::RateLimited))), "ghcr.io", Wait("asked again");
+        Unverifiable => State::asked(Some(verdict(Reason::Unverifiable))), "ghcr.io", Remedy::None;
         AllSynced => State::in_place(), "1 of 1 namespace in sync", Remedy::None;
         NameConflict => State::secret(StepError::NameConflict), "team-a: NameConflict", Act("delete it, or choose");
         TypeMismatch => State::secret(StepError::TypeMismatch), "team-a: TypeMismatch", Act("delete it, or choose");
@@ -446,7 +502,33 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
 
 /// What `kubectl apply` prints where a rule of the CRD refuses, and which words of it tell what to write. The API server
 /// puts the field before it.
-const RULES: [(&str, &str); 47] = [
+const RULES: [(&str, &str); 55] = [
+    (
+        "verify.mode: Pull needs verify.repository: an image that the credential may pull",
+        "needs verify.repository",
+    ),
+    (
+        "registries[].verify.mode: Pull needs a repository: an image that the credential may pull",
+        "needs a repository",
+    ),
+    (
+        "verify needs a host to ask, and a server with * names none; leave verify out, or write the server in full",
+        "leave verify out",
+    ),
+    (
+        "verify.repository must begin with the server's path: for ghcr.io/acme as in acme/app, else no image of it uses this credential",
+        "must begin with the server's path",
+    ),
+    (
+        "write verify.repository as image names have it, without server and tag, as in acme/app",
+        "as in acme/app",
+    ),
+    ("write verify.reference as a tag or a digest, as in latest or sha256:…", "as a tag or a digest"),
+    (
+        "write verify.interval in h, m, s and ms, as in 24h or 1h30m; there is no unit for a day",
+        "as in 24h or 1h30m",
+    ),
+    ("verify.interval must be at least 15m, so that no registry locks the account", "at least 15m"),
     ("auth needs exactly one member: serviceAccountRef or secretRef", "serviceAccountRef or secretRef"),
     ("externalID goes with the role that asks for it; give roleARN, too", "give roleARN"),
     ("externalID is made of letters, digits and _+=,.@:/-", "is made of letters"),

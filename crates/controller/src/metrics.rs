@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use regcred_api::RegistryStatus;
+use regcred_api::{Reason, RegistryStatus};
 use regcred_planner::{Contested, Step, StepError};
 
 /// What kind of step, and how it ended.
@@ -64,6 +64,7 @@ pub struct Metrics {
     sources: Family<ResultLabels, Counter>,
     unreadable: Family<KindLabels, Counter>,
     contested: Family<KindLabels, Gauge>,
+    verifications: Family<ResultLabels, Counter>,
     expirations: Family<ServerLabels, Gauge>,
     /// The labels of each RegistryCredential in `expirations`.
     expiring: Arc<Mutex<HashMap<Arc<str>, Vec<ServerLabels>>>>,
@@ -89,6 +90,8 @@ impl Metrics {
         registry.register("contested_objects", contested, self.contested.clone());
         let expirations = "When a credential expires, in seconds since 1970, where that is known";
         registry.register("credential_expiration_timestamp_seconds", expirations, self.expirations.clone());
+        let asked = "Registries asked whether a credential is good, by what they said";
+        registry.register("verifications", asked, self.verifications.clone());
         registry.register("source_reads", "Looks at the sources of a credential", self.sources.clone());
     }
 
@@ -146,6 +149,11 @@ impl Metrics {
         self.expirations.clear();
     }
 
+    /// A registry was asked whether a credential is good.
+    pub(crate) fn registry_asked(&self, verdict: Reason) {
+        self.verifications.get_or_create(&ResultLabels { result: verdict.as_str() }).inc();
+    }
+
     /// The sources of a credential were looked at.
     pub(crate) fn source_resolved(&self, resolved: bool) {
         let result = if resolved { "Resolved" } else { "Failed" };
@@ -180,6 +188,7 @@ mod tests {
             refreshed_at: time(1),
             expires_at: end.map(time),
             next_refresh_at: None,
+            verification: None,
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Queues {
     pub(crate) sources: Queue<Arc<str>>,
     /// Those of `sources` that ask a network.
     pub(crate) remote_sources: Queue<Arc<str>>,
+    /// Those whose registries are to be asked.
+    pub(crate) probes: Queue<Arc<str>>,
     pub(crate) statuses: Queue<Arc<str>>,
     progress: Mutex<HashMap<Arc<str>, Progress>>,
 }
@@ -56,12 +58,14 @@ impl Queues {
     pub(crate) fn credential(&self, name: &Arc<str>, concerned: Vec<Arc<str>>) {
         self.new_copies(name, concerned);
         self.credentials.push(name.clone(), Lane::Urgent);
+        self.probes.push(name.clone(), Lane::Urgent);
         self.status(name.clone());
     }
 
     /// A RegistryCredential does not exist any more. Nobody waits for what it leaves to be cleaned up.
     pub(crate) fn deleted_credential(&self, name: &Arc<str>, concerned: Vec<Arc<str>>) {
         self.progress.lock().remove(name);
+        self.probes.push(name.clone(), Lane::Bulk);
         for namespace in concerned {
             self.namespaces.push(namespace, Lane::Bulk);
         }

@@ -46,6 +46,13 @@ impl DockerConfig {
         self.entries.insert(server, login);
     }
 
+    /// Gives a server that has an entry another login.
+    pub fn replace(&mut self, server: &Server, login: Login) {
+        if let Some(entry) = self.entries.get_mut(server) {
+            *entry = login;
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

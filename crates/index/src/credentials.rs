@@ -141,6 +141,12 @@ impl CredentialEntry {
         ends
     }
 
+    /// Whether its status is about the present spec.
+    pub fn has_present_status(&self) -> bool {
+        let observed = self.object.status.as_ref().and_then(|status| status.observed_generation);
+        observed.is_some() && observed == self.object.generation
+    }
+
     /// What was made of its sources last, if this process made it.
     pub fn last_content(&self) -> Option<SecretBytes> {
         self.planned.copy.as_ref().map(|copy| copy.payload.content.clone())

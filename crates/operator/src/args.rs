@@ -48,8 +48,22 @@ pub(crate) struct RunArgs {
     pub(crate) verification_hours: u16,
 
     /// Where to send requests meant for a host that gives tokens, as in sts.amazonaws.com=https://vpce-1.example.com (repeatable)
-    #[arg(long = "token-endpoint", env = "REGCRED_TOKEN_ENDPOINT", value_name = "HOST=URL", value_delimiter = ',', value_parser = token_endpoint)]
+    #[arg(long = "token-endpoint", env = "REGCRED_TOKEN_ENDPOINT", value_name = "HOST=URL", value_delimiter = ',', value_parser = endpoint)]
     pub(crate) token_endpoints: Vec<(String, http::Uri)>,
+
+    /// Where to send requests meant for a registry that is asked whether a credential is good, as in
+    /// registry.example.com=http://10.0.0.5:5000 (repeatable)
+    #[arg(long = "registry-endpoint", env = "REGCRED_REGISTRY_ENDPOINT", value_name = "HOST=URL", value_delimiter = ',', value_parser = endpoint)]
+    pub(crate) registry_endpoints: Vec<(String, http::Uri)>,
+
+    /// Token server that a registry may name although its address is a private one: a host, *.DOMAIN or HOST:PORT (repeatable)
+    #[arg(
+        long = "verify-allow-realm",
+        env = "REGCRED_VERIFY_ALLOW_REALM",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
+    pub(crate) allowed_realms: Vec<String>,
 
     /// Work without a lease: only for a single replica
     #[arg(long, env = "REGCRED_NO_LEASE")]
@@ -77,7 +91,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-fn token_endpoint(text: &str) -> Result<(String, http::Uri), String> {
+fn endpoint(text: &str) -> Result<(String, http::Uri), String> {
     let help = "write HOST=URL, as in sts.amazonaws.com=https://vpce-1.example.com";
     let (host, url) = text.split_once('=').filter(|(host, _)| !host.is_empty()).ok_or(help)?;
     let url: http::Uri = url.parse().map_err(|_| help)?;
@@ -97,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn token_endpoints_are_a_host_and_an_address() {
-        let parsed = token_endpoint("sts.amazonaws.com=https://vpce-1.example.com/x").unwrap();
+    fn endpoints_are_a_host_and_an_address() {
+        let parsed = endpoint("sts.amazonaws.com=https://vpce-1.example.com/x").unwrap();
         assert_eq!(
             (&*parsed.0, parsed.1.to_string()),
             ("sts.amazonaws.com", "https://vpce-1.example.com/x".to_owned())
         );
         for odd in ["sts.amazonaws.com", "=https://a", "a=b", "a=ftp://b", "a=https://"] {
-            assert!(token_endpoint(odd).is_err(), "{odd}");
+            assert!(endpoint(odd).is_err(), "{odd}");
         }
     }
 

@@ -8,6 +8,8 @@
 //! | `error.rs` | why a step fails ([`StepError`]), and what follows from it |
 //! | `observed.rs` | what was observed, as plain data: [`Namespace`], [`ServiceAccount`], [`Secret`] |
 //! | `select.rs` | which namespaces and ServiceAccounts a spec selects |
+//! | `refresh.rs` | when the sources of a RegistryCredential are looked at next |
+//! | `verify.rs` | how the credential of a server is verified ([`Verification`]), and when its registry is asked next |
 //! | `validate.rs` | a raw spec becomes [`Validated`], once; after it nothing reads the raw spec |
 //! | `copy.rs` | the desired Secret ([`SecretCopy`]), and whether an observed one matches it |
 //! | `step.rs` | what is decided, as plain data: [`Plan`], [`Step`], [`Goal`] |
@@ -18,8 +20,8 @@
 //! | `plan.rs` | [`plan()`] makes a [`Plan`] of a [`World`]: ordered steps, and what is refused |
 //! | `outcome.rs` | what became of the steps, as one [`PairReport`] for each credential |
 //! | `ledger.rs` | those reports, summed over the cluster |
-//! | `refresh.rs` | when the sources of a RegistryCredential are looked at next |
 //! | `words.rs` | how messages count, list and give causes |
+//! | `verified.rs` | what a condition says of the answers of all registries |
 //! | `report.rs` | [`report()`] makes status and events of the sums |
 
 mod claim;
@@ -36,6 +38,8 @@ mod select;
 mod service_account;
 mod step;
 mod validate;
+mod verified;
+mod verify;
 mod words;
 mod world;
 
@@ -51,5 +55,7 @@ pub use report::{Event, Observed, ResolvedRegistry, SourceNote, SourceState, rep
 pub use select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
 pub use step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Role, Step};
 pub use validate::{InvalidSpec, Registry, Scope, Settings, Validated, validate};
+pub use verified::Verified;
+pub use verify::{Answer, Proof, Verdict, Verification, Verifications, next_check};
 pub use words::quoted;
 pub use world::{Credential, World};

@@ -54,7 +54,7 @@ pub fn next_look(name: &str, look: &Look, interval: Duration, now: Timestamp) ->
 }
 
 /// A share of `most` that is drawn from the name, so that the same world gives the same pause.
-fn spread(name: &str, most: Duration) -> Duration {
+pub(crate) fn spread(name: &str, most: Duration) -> Duration {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     let share = u32::try_from(hasher.finish() % 256).unwrap_or(0);

@@ -7,13 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use regcred_api::{
     ConditionStatus, ConditionType, Failure, MAX_FAILURES, NamespaceCounts, Reason, RegistryCredentialStatus,
-    RegistryStatus, ServiceAccountCounts, Summary, names,
+    RegistryStatus, ServiceAccountCounts, Summary, VerificationStatus, names,
 };
 
 use crate::copy::Payload;
 use crate::ledger::Tally;
 use crate::outcome::Fault;
 use crate::step::Object;
+use crate::verified::{Judgement, Verified, condition};
 use crate::words::{again, because, counted, listed, part_of, stem, told};
 use crate::world::Credential;
 
@@ -94,6 +95,8 @@ pub struct Observed<'a> {
     pub request: Option<String>,
     /// Its sources; `None` before they were first read.
     pub source: Option<&'a SourceState>,
+    /// What registries said, by server; `None` while nobody looks.
+    pub verified: Option<&'a [Verified]>,
     /// The sums over all namespaces.
     pub tally: &'a Tally,
     /// Whether namespaces still wait for their first pass with this spec.
@@ -128,7 +131,7 @@ pub fn report(
         summary: counts.summary,
         fingerprint: payload(observed)
             .map_or(old.fingerprint.clone(), |payload| Some(payload.fingerprint.clone())),
-        registries: registries(old, observed.source, now),
+        registries: registries(old, observed, now),
         failures: failures(old, observed.tally),
         failures_omitted: observed.tally.failures.len().saturating_sub(MAX_FAILURES),
     };
@@ -151,6 +154,7 @@ struct Verdicts(Vec<Verdict>);
 struct Parts {
     stalled: Option<Verdict>,
     source: Option<Verdict>,
+    verified: Option<Verdict>,
     secrets: Option<Verdict>,
     accounts: Option<Verdict>,
 }
@@ -188,6 +192,7 @@ impl Verdicts {
         let parts = Parts {
             stalled: stalled_verdict(observed),
             source: source_verdict(observed.source).or_else(|| last_source(old, observed)),
+            verified: verified_verdict(old, observed),
             secrets: secrets_verdict(observed).or_else(|| last(ConditionType::SecretsSynced)),
             accounts: accounts_verdict(observed).or_else(|| last(ConditionType::ServiceAccountsAttached)),
         };
@@ -198,8 +203,8 @@ impl Verdicts {
             let reconciling = reconciling_verdict(observed, &ready);
             (ready, reconciling)
         };
-        let Parts { stalled, source, secrets, accounts } = parts;
-        let others = [reconciling, stalled, source, secrets, accounts];
+        let Parts { stalled, source, verified, secrets, accounts } = parts;
+        let others = [reconciling, stalled, source, verified, secrets, accounts];
         Self(std::iter::once(ready).chain(others.into_iter().flatten()).collect())
     }
 }
@@ -274,6 +279,30 @@ fn source_verdict(source: Option<&SourceState>) -> Option<Verdict> {
     })
 }
 
+/// While a registry is about to be asked, what was known before stays: with each new token the condition would change
+/// twice.
+fn verified_verdict(old: &RegistryCredentialStatus, observed: &Observed<'_>) -> Option<Verdict> {
+    let kind = ConditionType::CredentialsVerified;
+    let last = |why| last_verdict(old, kind, why);
+    if observed.credential.deleting {
+        return None;
+    }
+    let Some(verified) = observed.verified else {
+        return last(if is_invalid(observed) {
+            INVALID
+        } else if is_suspended(observed) {
+            SUSPENDED
+        } else {
+            ""
+        });
+    };
+    let (last, now) = match condition(verified)? {
+        Judgement::Known(now) => (None, now),
+        Judgement::Pending(now) => (last(""), now),
+    };
+    Some(last.unwrap_or_else(|| Verdict::new(kind, now.status, now.reason, now.message)))
+}
+
 fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {
     observed.credential.active_spec()?;
     let kind = ConditionType::SecretsSynced;
@@ -333,7 +362,7 @@ fn accounts_verdict(observed: &Observed<'_>) -> Option<Verdict> {
 }
 
 fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
-    let Parts { stalled, source, secrets, accounts } = parts;
+    let Parts { stalled, source, verified, secrets, accounts } = parts;
     let ready = |status, reason, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
     let failed =
         |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|v| v.status == ConditionStatus::False);
@@ -346,12 +375,16 @@ fn ready_verdict(observed: &Observed<'_>, parts: &Parts) -> Verdict {
         ready(ConditionStatus::False, Reason::Stalled, &message(stalled))
     } else if gave_nothing {
         ready(ConditionStatus::False, Reason::SourceNotReady, &message(source))
+    } else if let Some(refused) = verified.as_ref().filter(|own| own.status == ConditionStatus::False) {
+        ready(ConditionStatus::False, refused.reason, &refused.message)
     } else if tally.namespaces.failed > 0 {
         ready(ConditionStatus::False, Reason::PartiallySynced, &message(secrets))
     } else if tally.service_accounts.failed > 0 {
         ready(ConditionStatus::False, Reason::PartiallyAttached, &message(accounts))
     } else if source.is_none() || observed.in_progress || failed(secrets) || failed(accounts) {
         ready(ConditionStatus::False, Reason::Progressing, &progress(observed))
+    } else if let Some(first) = verified.as_ref().filter(|own| own.reason == Reason::NotChecked) {
+        ready(ConditionStatus::False, Reason::Progressing, &first.message)
     } else if tally.namespaces.matched == 0 {
         ready(ConditionStatus::True, Reason::NoNamespaceSelected, none_selected(observed.credential))
     } else {
@@ -373,7 +406,9 @@ fn reconciling_verdict(observed: &Observed<'_>, ready: &Verdict) -> Option<Verdi
     let retrying = observed.tally.failures.values().any(|fault| fault.retrying);
     let reason = match ready.reason {
         Reason::Progressing => Reason::Progressing,
-        Reason::SourceNotReady => Reason::WaitingForSource,
+        Reason::SourceNotReady | Reason::Rejected | Reason::Expired | Reason::PullDenied => {
+            Reason::WaitingForSource
+        }
         _ if retrying => Reason::Retrying,
         _ => return None,
     };
@@ -476,28 +511,49 @@ fn payload<'a>(observed: &Observed<'a>) -> Option<&'a Payload> {
 /// A failed source keeps the last entries, because the copies still have that content.
 fn registries(
     old: &RegistryCredentialStatus,
-    source: Option<&SourceState>,
+    observed: &Observed<'_>,
     now: Timestamp,
 ) -> Vec<RegistryStatus> {
-    let Some(
-        SourceState::Resolved { registries, .. } | SourceState::Failed { registries: Some(registries), .. },
-    ) = source
-    else {
-        return old.registries.clone();
+    let mut registries = match observed.source {
+        Some(
+            SourceState::Resolved { registries, .. }
+            | SourceState::Failed { registries: Some(registries), .. },
+        ) => registries.iter().map(|resolved| registry(old, resolved, now)).collect(),
+        _ => old.registries.clone(),
     };
-    let entry = |resolved: &ResolvedRegistry| {
-        let before = old.registries.iter().find(|before| before.server == resolved.server);
-        let same = before.filter(|before| before.fingerprint == resolved.fingerprint);
-        RegistryStatus {
-            server: resolved.server.clone(),
-            source: resolved.kind.to_owned(),
-            fingerprint: resolved.fingerprint.clone(),
-            refreshed_at: same.map_or(whole_second(now), |before| before.refreshed_at.clone()),
-            expires_at: resolved.expires_at.map(whole_second),
-            next_refresh_at: resolved.renew_at.map(whole_second),
+    if let Some(verified) = observed.verified {
+        for registry in &mut registries {
+            let own = verified.iter().find(|own| own.server == registry.server);
+            registry.verification = own.and_then(|own| verification(own).or(registry.verification.take()));
         }
-    };
-    registries.iter().map(entry).collect()
+    }
+    registries
+}
+
+fn registry(old: &RegistryCredentialStatus, resolved: &ResolvedRegistry, now: Timestamp) -> RegistryStatus {
+    let before = old.registries.iter().find(|before| before.server == resolved.server);
+    let same = before.filter(|before| before.fingerprint == resolved.fingerprint);
+    RegistryStatus {
+        server: resolved.server.clone(),
+        source: resolved.kind.to_owned(),
+        fingerprint: resolved.fingerprint.clone(),
+        refreshed_at: same.map_or(whole_second(now), |before| before.refreshed_at.clone()),
+        expires_at: resolved.expires_at.map(whole_second),
+        next_refresh_at: resolved.renew_at.map(whole_second),
+        verification: before.and_then(|before| before.verification.clone()),
+    }
+}
+
+/// What a registry said; `None` before it was asked.
+fn verification(verified: &Verified) -> Option<VerificationStatus> {
+    let answer = verified.answer.as_ref()?;
+    Some(VerificationStatus {
+        reason: answer.verdict.reason.to_string(),
+        message: answer.verdict.message.clone(),
+        fingerprint: verified.fingerprint.clone(),
+        checked_at: whole_second(answer.checked_at),
+        next_check_at: whole_second(answer.next_at),
+    })
 }
 
 /// A failure that the old status lists for the same reason keeps its time, also after a restart.
@@ -540,7 +596,13 @@ fn events(
     observed: &Observed<'_>,
     verdicts: &Verdicts,
 ) -> Vec<Event> {
-    let mut events: Vec<Event> = verdicts.0.iter().filter_map(|verdict| warning(verdict, old)).collect();
+    let verified = verdicts.0.iter().find(|own| own.kind == ConditionType::CredentialsVerified);
+    // Ready, and a source whose credential is held back, say the same as the registry.
+    let repeats = |own: &Verdict| matches!(own.kind, ConditionType::SourceReady | ConditionType::Ready);
+    let is_told =
+        |own: &&Verdict| !repeats(own) || verified.is_none_or(|verified| verified.reason != own.reason);
+    let verdicts = verdicts.0.iter().filter(is_told);
+    let mut events: Vec<Event> = verdicts.filter_map(|verdict| warning(verdict, old)).collect();
     events.extend(failure_events(old, new, observed));
     events.extend(rotation(old, new));
     let succeeded = |status: &RegistryCredentialStatus| {

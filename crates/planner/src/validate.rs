@@ -6,16 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regcred_api::{
-    ConflictPolicy, DeletionPolicy, NamespaceSelection, Reason, RegistryCredentialSpec, SourceMember,
-    reserved,
+    ConflictPolicy, DeletionPolicy, NamespaceSelection, OnRejected, Reason, RegistryCredentialSpec,
+    SourceMember, Verify, VerifyMode, reserved,
 };
 use regcred_dockerconfig::Server;
 
 use crate::observed::Namespace;
 use crate::select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
+use crate::verify::{Proof, Verification, Verifications};
 
 /// A longer interval is taken for this one: clocks of timers end somewhere.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(24 * 365);
+
+/// How long a registry's good answer counts where the spec does not say, and the shortest time that it may say.
+const USUAL_VERIFY_INTERVAL: Duration = Duration::from_hours(12);
+const SHORTEST_VERIFY_INTERVAL: Duration = Duration::from_mins(15);
+/// The tag that is asked for where the spec names none.
+const USUAL_REFERENCE: &str = "latest";
 
 /// A spec that can be carried out. Nothing after it reads the raw one.
 #[derive(Clone, Debug)]
@@ -26,6 +33,8 @@ pub struct Validated {
     pub registries: Vec<Registry>,
     /// Names of Secrets whose entries are all copied.
     pub docker_config_secrets: Vec<String>,
+    /// How the credential of each server is verified.
+    pub verifications: Verifications,
     /// Which namespaces.
     pub namespaces: NamespaceFilter,
     /// Which ServiceAccounts.
@@ -171,6 +180,22 @@ pub enum InvalidSpec {
         "refreshInterval must be 1m or more, in h, m, s and ms, as in 24h or 1h30m; there is no unit for a day"
     )]
     RefreshInterval,
+    /// Not a duration of at least a quarter of an hour.
+    #[error(
+        "{field}.interval must be 15m or more, in h, m, s and ms, as in 12h or 1h30m; there is no unit for a day"
+    )]
+    VerifyInterval {
+        /// `verify`, or that of a registry.
+        field: String,
+    },
+    /// What to pull is not said.
+    #[error(
+        "{field}.mode is Pull; give {field}.repository, an image that the credential may pull, as in acme/app"
+    )]
+    NoRepository {
+        /// `verify`, or that of a registry.
+        field: String,
+    },
     /// Not a duration.
     #[error("target.renameGracePeriod is not a duration, as in 1h or 30m")]
     RenameGracePeriod,
@@ -217,9 +242,11 @@ pub fn validate(
     {
         return Err(InvalidSpec::ReservedKey { of });
     }
+    let registries = registries(spec)?;
     Ok(Validated {
         suspend: spec.suspend,
-        registries: registries(spec)?,
+        verifications: verifications(spec, &registries)?,
+        registries,
         docker_config_secrets: spec.docker_config_secret_refs.iter().map(|r| r.name.clone()).collect(),
         namespaces: NamespaceFilter::new(&spec.namespaces)
             .map_err(|error| InvalidSpec::Selector { field: "namespaces.selector", error })?,
@@ -251,6 +278,48 @@ fn registries(spec: &RegistryCredentialSpec) -> Result<Vec<Registry>, InvalidSpe
         registries.push(Registry { server, source });
     }
     Ok(registries)
+}
+
+fn verifications(
+    spec: &RegistryCredentialSpec,
+    registries: &[Registry],
+) -> Result<Verifications, InvalidSpec> {
+    let general = spec.verify.clone().unwrap_or_default();
+    let mut own = BTreeMap::new();
+    for (index, (written, registry)) in spec.registries.iter().zip(registries).enumerate() {
+        let verify = with_defaults(written.verify.clone().unwrap_or_default(), &general);
+        own.insert(registry.server.clone(), verification(verify, &format!("registries[{index}].verify"))?);
+    }
+    let has_others = !spec.docker_config_secret_refs.is_empty();
+    let others = if has_others { verification(general, "verify")? } else { None };
+    Ok(Verifications::new(own, others))
+}
+
+/// What a registry leaves out is taken from `spec.verify`.
+fn with_defaults(own: Verify, general: &Verify) -> Verify {
+    Verify {
+        mode: own.mode.or(general.mode),
+        repository: own.repository.or_else(|| general.repository.clone()),
+        reference: own.reference.or_else(|| general.reference.clone()),
+        interval: own.interval.or_else(|| general.interval.clone()),
+        on_rejected: own.on_rejected.or(general.on_rejected),
+    }
+}
+
+fn verification(verify: Verify, field: &str) -> Result<Option<Verification>, InvalidSpec> {
+    let Verify { mode, repository, reference, interval, on_rejected } = verify;
+    let interval = interval.map_or(Some(USUAL_VERIFY_INTERVAL), |text| duration(&text));
+    let interval = interval.filter(|interval| *interval >= SHORTEST_VERIFY_INTERVAL);
+    let interval = interval.ok_or_else(|| InvalidSpec::VerifyInterval { field: field.to_owned() })?;
+    let proof = match mode.unwrap_or_default() {
+        VerifyMode::None => return Ok(None),
+        VerifyMode::Login => Proof::Login,
+        VerifyMode::Pull => Proof::Pull {
+            repository: repository.ok_or_else(|| InvalidSpec::NoRepository { field: field.to_owned() })?,
+            reference: reference.unwrap_or_else(|| USUAL_REFERENCE.to_owned()),
+        },
+    };
+    Ok(Some(Verification { proof, interval, hold: on_rejected.unwrap_or_default() == OnRejected::Hold }))
 }
 
 fn target_name(

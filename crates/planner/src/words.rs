@@ -47,11 +47,18 @@ pub(crate) fn part_of(part: usize, whole: usize, noun: &str) -> String {
 }
 
 /// At most three names, and how many more.
-pub(crate) fn listed(names: impl ExactSizeIterator<Item = impl AsRef<str>>) -> String {
-    let more = names.len().saturating_sub(NAMES);
-    let shown = names.take(NAMES).collect::<Vec<_>>();
-    let shown = shown.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
-    if more == 0 { shown } else { format!("{shown} and {more} more") }
+pub(crate) fn listed(names: impl Iterator<Item = impl AsRef<str>>) -> String {
+    listed_by(names, ", ")
+}
+
+/// The same with something else between them.
+pub(crate) fn listed_by(mut names: impl Iterator<Item = impl AsRef<str>>, separator: &str) -> String {
+    let shown: Vec<_> = names.by_ref().take(NAMES).collect();
+    let shown = shown.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(separator);
+    match names.count() {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// Why not all, as in `; payments: NameConflict (Secret exists …)`.

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fixture::at;
-use regcred_api::{ConditionType, NamespaceCounts, Reason, RegistryCredentialStatus, ServiceAccountCounts};
+use regcred_api::{
+    ConditionStatus, ConditionType, NamespaceCounts, Reason, RegistryCredentialStatus, ServiceAccountCounts,
+};
 use regcred_dockerconfig::SecretBytes;
 use regcred_planner::{
-    Credential, Event, Fault, InvalidSpec, Object, Observed, Payload, ResolvedRegistry, SecretCopy,
-    SourceNote, SourceState, Tally, report,
+    Answer, Credential, Event, Fault, InvalidSpec, Object, Observed, Payload, ResolvedRegistry, SecretCopy,
+    SourceNote, SourceState, Tally, Verdict, Verified, report,
 };
 use serde_json::json;
 
@@ -67,7 +69,15 @@ fn observed<'a>(
     source: Option<&'a SourceState>,
     tally: &'a Tally,
 ) -> Observed<'a> {
-    Observed { credential, generation: Some(3), request: None, source, tally, in_progress: false }
+    Observed {
+        credential,
+        generation: Some(3),
+        request: None,
+        source,
+        verified: None,
+        tally,
+        in_progress: false,
+    }
 }
 
 /// A condition as `status/reason`.
@@ -449,4 +459,75 @@ fn what_ends_soon_is_an_event_once_and_ready_stays() {
     assert_eq!(told(&events, Reason::Expired), 1);
     assert_eq!(condition(&last, ConditionType::SourceReady), "False/Expired");
     assert_eq!(condition(&last, ConditionType::Ready), "True/Succeeded", "the registry may still take it");
+}
+
+fn verified(server: &str, status: ConditionStatus, reason: Reason) -> Verified {
+    let verdict = Verdict { status, reason, message: format!("{server} says {reason}") };
+    let answer = Answer { verdict, checked_at: at(5), next_at: at(3605) };
+    Verified { server: server.to_owned(), fingerprint: "abc".to_owned(), hold: false, answer: Some(answer) }
+}
+
+/// The status of a credential that is in place everywhere, and the reasons of the events on the way there.
+fn asked(
+    old: Option<&RegistryCredentialStatus>,
+    verified: Option<&[Verified]>,
+) -> (RegistryCredentialStatus, Vec<Reason>) {
+    let (credential, source, tally) = (credential(&json!({})), resolved("abc"), tally(2, 2, &[]));
+    let observed = Observed { verified, ..observed(&credential, Some(&source), &tally) };
+    let (status, events) = report(old, &observed, at(10));
+    (status, events.into_iter().map(|event| event.reason).collect())
+}
+
+#[test]
+fn a_credential_that_its_registry_rejects_is_not_ready_and_told_once() {
+    let rejected = [verified("ghcr.io", ConditionStatus::False, Reason::Rejected)];
+    let (status, events) = asked(None, Some(&rejected));
+    assert_eq!(condition(&status, ConditionType::CredentialsVerified), "False/Rejected");
+    assert_eq!(conditions(&status), ["False/Rejected", "True/WaitingForSource", "absent"]);
+    assert_eq!(events, [Reason::Rejected]);
+    let (again, events) = asked(Some(&status), Some(&rejected));
+    assert_eq!((&again, events.as_slice()), (&status, [].as_slice()));
+    let verification = status.registries[0].verification.as_ref().unwrap();
+    assert_eq!((&*verification.reason, &*verification.fingerprint), ("Rejected", "abc"));
+    let good = [verified("ghcr.io", ConditionStatus::True, Reason::LoginVerified)];
+    let (status, events) = asked(Some(&status), Some(&good));
+    assert_eq!(condition(&status, ConditionType::CredentialsVerified), "True/LoginVerified");
+    assert_eq!(
+        (&*condition(&status, ConditionType::Ready), events.as_slice()),
+        ("True/Succeeded", [Reason::Synced].as_slice())
+    );
+}
+
+#[test]
+fn a_registry_that_does_not_answer_makes_nothing_unready() {
+    let silent = [verified("ghcr.io", ConditionStatus::Unknown, Reason::Unreachable)];
+    let (status, events) = asked(None, Some(&silent));
+    assert_eq!(condition(&status, ConditionType::CredentialsVerified), "Unknown/Unreachable");
+    assert_eq!(
+        (&*condition(&status, ConditionType::Ready), events.as_slice()),
+        ("True/Succeeded", [Reason::Synced].as_slice())
+    );
+}
+
+#[test]
+fn ready_waits_for_the_first_answer_and_a_new_credential_leaves_the_last_one_in_place() {
+    let waiting = [Verified { answer: None, ..verified("ghcr.io", ConditionStatus::True, Reason::Resolved) }];
+    let (status, _) = asked(None, Some(&waiting));
+    assert_eq!(condition(&status, ConditionType::CredentialsVerified), "Unknown/NotChecked");
+    assert_eq!(condition(&status, ConditionType::Ready), "False/Progressing");
+    let good = [verified("ghcr.io", ConditionStatus::True, Reason::PullVerified)];
+    let (before, _) = asked(None, Some(&good));
+    let (status, events) = asked(Some(&before), Some(&waiting));
+    assert_eq!((status, events), (before, vec![]));
+}
+
+#[test]
+fn while_nobody_looks_the_last_answers_stay_and_go_where_verification_is_off() {
+    let good = [verified("ghcr.io", ConditionStatus::True, Reason::LoginVerified)];
+    let (before, _) = asked(None, Some(&good));
+    let (status, _) = asked(Some(&before), None);
+    assert_eq!(status, before);
+    let (status, _) = asked(Some(&before), Some(&[]));
+    assert_eq!(condition(&status, ConditionType::CredentialsVerified), "absent");
+    assert_eq!(status.registries[0].verification, None);
 }

@@ -106,6 +106,14 @@ pub enum SourceError {
         /// What is wrong with them.
         error: LoginError,
     },
+    /// The registry rejects what the source gives, and it is held back. The message names the registry.
+    #[error("{message}")]
+    Rejected {
+        /// `Rejected`, `Expired` or `PullDenied`.
+        reason: Reason,
+        /// What the registry said, and what to do.
+        message: String,
+    },
     /// All entries together are larger than a Secret may be.
     #[error("the credentials together are larger than a Secret may be (1 MiB); use fewer or shorter ones")]
     TooLarge,
@@ -153,6 +161,7 @@ impl SourceError {
             Self::Unavailable { .. } => Reason::SourceUnavailable,
             Self::Token { held: Held::Expired, .. } => Reason::Expired,
             Self::Token { error, .. } => error.reason(),
+            Self::Rejected { reason, .. } => *reason,
             Self::NotLabelled { .. }
             | Self::NoSourceType { .. }
             | Self::MadeForAnother { .. }
@@ -181,6 +190,7 @@ impl SourceError {
             | Self::KeyMissing { .. }
             | Self::Invalid { .. }
             | Self::Unusable { .. }
+            | Self::Rejected { .. }
             | Self::TooLarge => Class::UserMustAct,
         }
     }

@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `resolve` | all sources of one RegistryCredential, in the order in which they win |
+//! | `withhold` | credentials that registries reject, kept from copies |
 //! | `secret` | a Secret of the source namespace, read by its type |
 //! | `token` | tokens that clouds give: what is asked for, and why none came |
 //! | `tokens` | each token asked for once, and kept until near its end |
@@ -45,6 +46,7 @@ mod secret;
 mod sigv4;
 mod token;
 mod tokens;
+mod withhold;
 
 pub use clouds::{Clock, CloudSettings, Clouds};
 pub use error::{Held, SourceError};
@@ -57,3 +59,4 @@ pub use resolve::{
 pub use secret::{Purpose, SourceSecret};
 pub use token::{AssumedRole, Identity, Issuer, Mint, MintError, Token, TokenRequest};
 pub use tokens::{Given, Tokens};
+pub use withhold::Standing;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`credential`] | RegistryCredential | puts our finalizer on, and takes it off once nothing is left |
 //! | [`source`] | RegistryCredential | looks at the sources, and renders the copy that every namespace gets |
+//! | [`probe`] | RegistryCredential | asks a registry whether a credential is good |
 //! | [`namespace`] | namespace | observe, plan, apply, until there is nothing to do; report |
 //! | [`apply`] | | one request for each step: the only writer of Secrets and ServiceAccounts |
 //! | [`status`] | RegistryCredential | the only writer of status |
@@ -16,6 +17,7 @@ pub(crate) mod credential;
 mod event;
 mod failures;
 pub(crate) mod namespace;
+pub(crate) mod probe;
 pub(crate) mod source;
 pub(crate) mod status;
 pub(crate) mod verification;

@@ -1,6 +1,7 @@
 //! The loop by RegistryCredential that looks at its sources. It is separate from the loop of finalizers, and
 //! several workers share it, so that a source which hangs holds up nothing but itself.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
@@ -8,11 +9,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use regcred_api::{Class, Reason, names};
-use regcred_dockerconfig::{DockerConfig, SecretBytes, Server, WrittenConfig};
+use regcred_dockerconfig::{DockerConfig, Login, SecretBytes, Server, WrittenConfig};
 use regcred_index::{CredentialEntry, SourceLook};
-use regcred_planner::{Look, Payload, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, next_look};
+use regcred_planner::{
+    Look, Payload, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, Verdict, next_look,
+};
 use regcred_sources::{
-    Failed, Former, Means, Opened, Resolved, SecretReader, SourceError, SourceSecret, Sources, resolve,
+    Failed, Former, Means, Opened, Resolved, SecretReader, SourceError, SourceSecret, Sources, Standing,
+    resolve,
 };
 use tokio::time::Instant;
 
@@ -20,6 +24,7 @@ use super::next;
 use crate::calls::DEADLINE;
 use crate::context::Context;
 use crate::fingerprint::FingerprintKey;
+use crate::probes::{self, Probe};
 use crate::queue::Lane;
 
 /// How many servers a message names.
@@ -80,6 +85,18 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
     });
     let Some((spec, uid, before)) = wanted else { return };
     let given = resolve_in_time(context, &spec, &before).await;
+    if let Ok(resolved) = &given {
+        want_probes(context, key, (name, &uid, &spec), resolved);
+        if before.refresh {
+            context.probes.force(name);
+        }
+        context.queues.probes.push(name.clone(), Lane::Urgent);
+    }
+    let Some(given) = withhold(context, name, given, &before).transpose() else {
+        // The answer of the registry has the sources looked at again.
+        context.queues.status(name.clone());
+        return context.queues.sources.push_at(name.clone(), Instant::now() + spec.refresh_interval);
+    };
     context.metrics.source_resolved(given.as_ref().is_ok_and(|resolved| resolved.failed.is_empty()));
     let now = context.now();
     let (state, payload, outcome) = match given {
@@ -115,6 +132,63 @@ async fn resolve_in_time(context: &Context, spec: &Validated, before: &Before) -
     };
     let given = tokio::time::timeout(2 * DEADLINE, resolve(sources, &means)).await;
     given.unwrap_or_else(|_| Err(SourceError::Unavailable { retry_after: Duration::ZERO }.into()))
+}
+
+/// Has registries asked about what the sources gave, where the spec says so.
+fn want_probes(
+    context: &Context,
+    key: &FingerprintKey,
+    (name, uid, spec): (&Arc<str>, &Uid, &Validated),
+    resolved: &Resolved,
+) {
+    let probe = |opened: &Opened| {
+        let verification = spec.verifications.of(&opened.server)?.clone();
+        let login = resolved.config.login(&opened.server)?.clone();
+        let content = resolved.config.only(&opened.server).render();
+        let question = key.question(&content, &verification.proof);
+        let (server, expires_at) = (opened.server.clone(), opened.expires_at);
+        Some(Probe {
+            server,
+            login,
+            expires_at,
+            fingerprint: key.short(uid, &content),
+            question,
+            verification,
+        })
+    };
+    let probes = resolved.opened.iter().take(MAX_REGISTRIES).filter_map(probe).collect();
+    let told = {
+        let index = context.index();
+        // What an earlier spec asked may have been something else.
+        let entry = index.credential(name).filter(|entry| entry.has_present_status());
+        entry.and_then(|entry| entry.object.status.as_ref()).map(|status| status.registries.clone())
+    };
+    context.probes.want(name, probes, &told.unwrap_or_default());
+}
+
+/// Keeps from copies what its registry rejects, where the spec says so. `None` while a registry is yet to be asked.
+fn withhold(
+    context: &Context,
+    name: &Arc<str>,
+    given: Result<Resolved, Failed>,
+    before: &Before,
+) -> Result<Option<Resolved>, Failed> {
+    let former = OnceCell::new();
+    let in_place = |server: &Server| {
+        let config = former.get_or_init(|| before.content.as_ref().and_then(parsed));
+        let end = before.ends.get(&server.to_string()).map(|(_, end)| *end);
+        Some((config.as_ref()?.login(server)?.clone(), end))
+    };
+    let now = context.now();
+    let is_good = |(_, end): &(Login, Option<Timestamp>)| end.is_none_or(|end| end > now);
+    given?.withhold(|server, _| match context.probes.standing(name, server) {
+        probes::Standing::Accepted => Standing::Free,
+        probes::Standing::Awaited => Standing::Awaited,
+        probes::Standing::Rejected { verdict: Verdict { reason, message, .. }, accepted } => {
+            let instead = accepted.or_else(|| in_place(server)).filter(is_good);
+            Standing::Rejected { reason, message, instead }
+        }
+    })
 }
 
 /// Reads back what was rendered.
@@ -173,6 +247,7 @@ fn partly(context: &Context, Failed { server, error }: &Failed) -> String {
     let message = located(context, error);
     match (&**error, server) {
         (SourceError::Token { .. }, _) => message,
+        (SourceError::Rejected { .. }, _) => format!("{message}; copies keep what was accepted last"),
         (_, Some(server)) => format!("{server}: {message}; copies keep the credential that it gave last"),
         (_, None) => format!("{message}; copies keep what it gave last"),
     }
@@ -189,9 +264,10 @@ fn located(context: &Context, error: &SourceError) -> String {
         SourceError::NotLabelled { secret } => {
             format!("{error}: kubectl label secret -n {namespace} {secret} {}=true", names::SOURCE_LABEL)
         }
-        SourceError::Unavailable { .. } | SourceError::TooLarge | SourceError::Token { .. } => {
-            error.to_string()
-        }
+        SourceError::Unavailable { .. }
+        | SourceError::TooLarge
+        | SourceError::Token { .. }
+        | SourceError::Rejected { .. } => error.to_string(),
         _ => format!("{error} (source namespace: {namespace})"),
     }
 }

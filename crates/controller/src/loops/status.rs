@@ -94,11 +94,14 @@ fn draft(context: &Context, name: &Arc<str>) -> Option<Draft> {
     let in_progress =
         !context.queues.is_settled(name) || (entry.source.is_none() && entry.wanted_sources().is_some());
     let tally = context.ledger().tally(&entry.planned.uid);
+    let verified = entry.wanted_sources().and_then(|_| context.probes.verified(name));
+    let is_asked = in_progress || context.probes.is_forced(name);
     let observed = Observed {
         credential: &entry.planned,
         generation: entry.object.generation,
-        request: if in_progress { last_request(old) } else { entry.handled_request.clone() },
+        request: if is_asked { last_request(old) } else { entry.handled_request.clone() },
         source: entry.source.as_ref(),
+        verified: verified.as_deref(),
         tally: &tally,
         in_progress,
     };

@@ -104,6 +104,7 @@ fn status(text: &mut String, credential: &Credential, ledger: &Ledger, source: &
         generation: Some(1),
         request: None,
         source: Some(source),
+        verified: None,
         tally: &ledger.tally(&credential.uid),
         in_progress: false,
     };

@@ -1,0 +1,62 @@
+//! The loop by RegistryCredential that asks registries whether credentials are good: one question in a pass, so that nobody
+//! with many slow registries keeps the others waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regcred_api::{ConditionStatus, Reason};
+use regcred_planner::Verdict;
+use tokio::time::{Instant, timeout};
+
+use super::next;
+use crate::context::Context;
+use crate::probes::{Asking, Probe};
+use crate::queue::Lane;
+
+/// How long all requests of one question may take.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Takes RegistryCredentials from the queue until the operator is told to stop.
+pub(crate) async fn work(context: Arc<Context>) {
+    while let Some(work) = next(&context, &context.queues.probes).await {
+        visit(&context, &work.key).await;
+        work.done();
+    }
+}
+
+async fn visit(context: &Context, name: &Arc<str>) {
+    let is_wanted = context.index().credential(name).is_some_and(|entry| entry.wanted_sources().is_some());
+    if !is_wanted {
+        return context.probes.forget(name);
+    }
+    if let Some(asking) = context.probes.begin(name, context.now()) {
+        ask(context, asking).await;
+    }
+    if let Some(at) = context.probes.next_at(name) {
+        let wait = Duration::try_from(at.duration_since(context.now())).unwrap_or_default();
+        context.queues.probes.push_at(name.clone(), Instant::now() + wait);
+    }
+}
+
+/// Asks, and tells everybody who has this question.
+async fn ask(context: &Context, asking: Asking<'_>) {
+    let Probe { server, login, verification, .. } = &asking.probe;
+    let asked = timeout(LIMIT, context.verifier.verify(server, login, &verification.proof)).await;
+    let (verdict, retry_after) = asked.unwrap_or_else(|_| (no_answer(server), Duration::ZERO));
+    context.metrics.registry_asked(verdict.reason);
+    tracing::info!(%server, reason = %verdict.reason, "a registry was asked about a credential");
+    let having = context.probes.end(&asking, verdict, retry_after, context.now());
+    drop(asking);
+    for (name, copies_wait) in having {
+        if copies_wait {
+            context.queues.sources.push(name.clone(), Lane::Urgent);
+        }
+        context.queues.probes.push(name.clone(), Lane::Bulk);
+        context.queues.status(name);
+    }
+}
+
+fn no_answer(server: &impl std::fmt::Display) -> Verdict {
+    let message = format!("{server} does not answer in {} s; it is asked again", LIMIT.as_secs());
+    Verdict { status: ConditionStatus::Unknown, reason: Reason::Unreachable, message }
+}

@@ -1,0 +1,272 @@
+//! Registries that are asked whether a credential is good: what status says, what copies hold meanwhile, and how seldom
+//! anybody is asked.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use regcred_tests::registry::{HIDDEN, REPOSITORY, Registry};
+use regcred_tests::wait::throughout;
+use regcred_tests::{Operator, OperatorOptions, Scene, canary, eventually};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(30);
+/// In which whoever asks too often is caught.
+const WHILE: Duration = Duration::from_secs(5);
+const VERIFIED: &str = "CredentialsVerified";
+/// Where the API server keeps events of objects without a namespace.
+const EVENTS: &str = "default";
+
+struct Stage {
+    scene: Scene,
+    registry: Registry,
+    operator: Operator,
+}
+
+impl Stage {
+    /// An operator for which `hosts` are one registry that knows these pairs.
+    async fn set(hosts: &[&str], known: &[&str]) -> Self {
+        let scene = Scene::new().await;
+        let registry = Registry::start(known).await.unwrap();
+        let operator = scene.operator(options(&registry, hosts)).await;
+        Self { scene, registry, operator }
+    }
+
+    /// Starts the operator anew.
+    async fn restart(&mut self, hosts: &[&str]) {
+        self.operator.kill();
+        self.operator = self.scene.operator(options(&self.registry, hosts)).await;
+    }
+
+    /// Neither pages nor logs nor objects have a password.
+    async fn clear(self) {
+        let metrics = self.operator.metrics().await.unwrap();
+        canary::assert_no_canary([("the metrics", &*metrics)]);
+        self.scene.finish().await;
+    }
+}
+
+fn options(registry: &Registry, hosts: &[&str]) -> OperatorOptions {
+    let arguments = hosts.iter().map(|host| registry.endpoint(host)).collect();
+    OperatorOptions { arguments, ..OperatorOptions::default() }
+}
+
+fn spec(server: &str, source: &str, verify: &Value, label: &str) -> Value {
+    json!({
+        "registries": [{"server": server, "source": {"secretRef": {"name": source}}, "verify": verify}],
+        "namespaces": {"selector": {"matchLabels": {"pull": label}}},
+    })
+}
+
+/// A password of a source; part of it is what may be shown nowhere.
+fn password(word: &str) -> String {
+    format!("{word}{}", canary::CANARY)
+}
+
+fn pair(word: &str) -> String {
+    format!("robot:{}", password(word))
+}
+
+async fn write(scene: &Scene, suffix: &str, word: &str) -> String {
+    let data = [("username", "robot"), ("password", &*password(word))];
+    scene.source(suffix, "kubernetes.io/basic-auth", &data).await
+}
+
+async fn holds(scene: &Scene, namespace: &str, name: &str, server: &str, word: &str) {
+    eventually(&format!("{word} in {namespace}/{name}"), SOON, async || {
+        let config = scene.docker_config(namespace, name).await.unwrap_or_default();
+        match config["auths"][server]["password"].as_str() {
+            Some(found) if found == password(word) => Ok(()),
+            Some(_) => Err("another password".to_owned()),
+            None => Err("none".to_owned()),
+        }
+    })
+    .await;
+}
+
+async fn request(scene: &Scene, name: &str, value: &str) {
+    let body = json!({"metadata": {"annotations": {"regcred.dev/requestedAt": value}}});
+    scene.credentials().patch(name, &PatchParams::default(), &Patch::Merge(&body)).await.unwrap();
+}
+
+async fn events(scene: &Scene, name: &str, reason: &str) -> usize {
+    let events: Api<Event> = Api::namespaced(scene.client.clone(), EVENTS);
+    let filter = ListParams::default().fields(&format!("involvedObject.name={name},reason={reason}"));
+    events.list(&filter).await.unwrap().items.len()
+}
+
+#[tokio::test]
+async fn a_rejected_credential_is_told_of_and_asked_about_once_for_everybody() {
+    let stage = Stage::set(&["a.example"], &[&pair("good")]).await;
+    let Stage { scene, registry, .. } = &stage;
+    let namespace = scene.settled_namespace("n", &[("pull", "report")]).await;
+    let source = write(scene, "robot", "bad").await;
+    let login = json!({"mode": "Login"});
+    let mut names = Vec::new();
+    for number in 0..3 {
+        names.push(
+            scene.credential(&format!("c{number}"), spec("a.example", &source, &login, "report")).await,
+        );
+    }
+    for name in &names {
+        let condition = scene.wait_condition(name, VERIFIED, "False", "Rejected").await;
+        assert!(condition.message.contains("a.example rejects"), "{}", condition.message);
+        scene.wait_condition(name, "Ready", "False", "Rejected").await;
+        holds(scene, &namespace, name, "a.example", "bad").await;
+        let registries = scene.status(name).await["registries"].clone();
+        assert_eq!(registries[0]["verification"]["reason"], "Rejected", "{registries}");
+        assert_eq!(registries[0]["verification"]["fingerprint"], registries[0]["fingerprint"]);
+        assert_eq!(events(scene, name, "Rejected").await, 1);
+    }
+    throughout("no second question", WHILE, async || match registry.shown(&pair("bad")) {
+        1 => Ok(()),
+        count => Err(format!("asked {count} times")),
+    })
+    .await;
+    write(scene, "robot", "good").await;
+    for name in &names {
+        scene.wait_condition(name, VERIFIED, "True", "LoginVerified").await;
+        scene.wait_condition(name, "Ready", "True", "Succeeded").await;
+        holds(scene, &namespace, name, "a.example", "good").await;
+    }
+    assert_eq!(registry.shown(&pair("good")), 1);
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn copies_hold_what_was_accepted_while_what_is_new_is_rejected() {
+    let hosts = ["a.example", "b.example"];
+    let mut stage = Stage::set(&hosts, &[&pair("old")]).await;
+    let namespace = stage.scene.settled_namespace("n", &[("pull", "hold")]).await;
+    let source = write(&stage.scene, "robot", "old").await;
+    let other = write(&stage.scene, "other", "old").await;
+    let mut spec = spec("a.example", &source, &json!({}), "hold");
+    spec["verify"] = json!({"mode": "Login", "onRejected": "Hold"});
+    let second =
+        json!({"server": "b.example", "source": {"secretRef": {"name": other}}, "verify": {"mode": "None"}});
+    spec["registries"].as_array_mut().unwrap().push(second);
+    let name = stage.scene.credential("c", spec).await;
+    holds(&stage.scene, &namespace, &name, "a.example", "old").await;
+    stage.scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+
+    // The new password is wrong: everybody keeps the old one, a new namespace and another server's rotation go on.
+    write(&stage.scene, "robot", "new").await;
+    let condition = stage.scene.wait_condition(&name, VERIFIED, "False", "Rejected").await;
+    assert!(condition.message.contains("copies keep what was accepted last"), "{}", condition.message);
+    stage.scene.wait_condition(&name, "SourceReady", "False", "Rejected").await;
+    write(&stage.scene, "other", "other").await;
+    holds(&stage.scene, &namespace, &name, "b.example", "other").await;
+    let late = stage.scene.settled_namespace("late", &[("pull", "hold")]).await;
+    for namespace in [&namespace, &late] {
+        holds(&stage.scene, namespace, &name, "a.example", "old").await;
+    }
+
+    // A restart neither spreads it nor asks again.
+    let asked = stage.registry.shown(&pair("new"));
+    stage.restart(&hosts).await;
+    stage.scene.wait_condition(&name, VERIFIED, "False", "Rejected").await;
+    let held = async || {
+        let config = stage.scene.docker_config(&namespace, &name).await.unwrap_or_default();
+        let is_old = config["auths"]["a.example"]["password"] == password("old");
+        let count = stage.registry.shown(&pair("new"));
+        if is_old && count == asked { Ok(()) } else { Err(format!("old: {is_old}, asked {count} times")) }
+    };
+    throughout("the old password, and no question", WHILE, held).await;
+
+    // The registry learns the new one, and somebody asks for a try.
+    stage.registry.know(&[&pair("new")]);
+    request(&stage.scene, &name, "now").await;
+    for namespace in [&namespace, &late] {
+        holds(&stage.scene, namespace, &name, "a.example", "new").await;
+    }
+    stage.scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    assert_eq!(stage.scene.status(&name).await["lastHandledRequest"], "now");
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn a_credential_that_was_never_accepted_reaches_nobody_under_hold() {
+    let stage = Stage::set(&["a.example"], &[&pair("good")]).await;
+    let Stage { scene, .. } = &stage;
+    let namespace = scene.settled_namespace("n", &[("pull", "never")]).await;
+    let source = write(scene, "robot", "bad").await;
+    let hold = json!({"mode": "Login", "onRejected": "Hold"});
+    let name = scene.credential("c", spec("a.example", &source, &hold, "never")).await;
+    scene.wait_condition(&name, "SourceReady", "False", "Rejected").await;
+    assert!(scene.secret(&namespace, &name).await.is_none());
+    write(scene, "robot", "good").await;
+    holds(scene, &namespace, &name, "a.example", "good").await;
+    scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_holds_nothing_up() {
+    let stage = Stage::set(&["a.example"], &[&pair("good")]).await;
+    let Stage { scene, registry, .. } = &stage;
+    let namespace = scene.settled_namespace("n", &[("pull", "down")]).await;
+    let source = write(scene, "robot", "good").await;
+    let hold = json!({"mode": "Login", "onRejected": "Hold"});
+    for (status, reason) in [(500, "Unreachable"), (429, "RateLimited"), (200, "Unverifiable")] {
+        registry.break_down(Some(status));
+        let suffix = format!("c{status}");
+        let name = scene.credential(&suffix, spec("a.example", &source, &hold, "down")).await;
+        scene.wait_condition(&name, VERIFIED, "Unknown", reason).await;
+        scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
+        holds(scene, &namespace, &name, "a.example", "good").await;
+        scene.delete_credential(&name).await;
+        eventually("the object to be gone", SOON, async || {
+            match scene.credentials().get_opt(&name).await.unwrap() {
+                None => Ok(()),
+                Some(_) => Err("it is there".to_owned()),
+            }
+        })
+        .await;
+    }
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn a_pull_is_proven_and_whole_configurations_are_asked_about_too() {
+    let stage = Stage::set(&["a.example", "b.example"], &[&pair("good")]).await;
+    let Stage { scene, registry, .. } = &stage;
+    let _namespace = scene.settled_namespace("n", &[("pull", "pull")]).await;
+    let source = write(scene, "robot", "good").await;
+    for (suffix, repository, status, reason) in [
+        ("app", REPOSITORY, "True", "PullVerified"),
+        ("hidden", HIDDEN, "False", "PullDenied"),
+        ("absent", "acme/absent", "True", "LoginVerified"),
+    ] {
+        let verify = json!({"mode": "Pull", "repository": repository});
+        let name = scene.credential(suffix, spec("a.example", &source, &verify, "pull")).await;
+        scene.wait_condition(&name, VERIFIED, status, reason).await;
+    }
+    let whole = scene.docker_config_source("whole", "b.example", "robot").await;
+    let name = scene
+        .credential(
+            "whole",
+            json!({
+                "dockerConfigSecretRefs": [{"name": whole}], "verify": {"mode": "Login"},
+                "namespaces": {"selector": {"matchLabels": {"pull": "pull"}}},
+            }),
+        )
+        .await;
+    scene.wait_condition(&name, VERIFIED, "False", "Rejected").await;
+    let config = scene.docker_config(&scene.name("n"), &name).await.unwrap();
+    let found = config["auths"]["b.example"]["password"].as_str().unwrap().to_owned();
+    registry.know(&[&format!("robot:{found}")]);
+    request(scene, &name, "again").await;
+    scene.wait_condition(&name, VERIFIED, "True", "LoginVerified").await;
+    let off = json!({"spec": {"verify": null}});
+    scene.credentials().patch(&name, &PatchParams::default(), &Patch::Merge(&off)).await.unwrap();
+    eventually("no verdict once nobody is asked", SOON, async || {
+        let status = scene.status(&name).await;
+        match scene.condition(&name, VERIFIED).await {
+            None if status["registries"][0]["verification"].is_null() => Ok(()),
+            other => Err(format!("{other:?} {}", status["registries"])),
+        }
+    })
+    .await;
+    stage.clear().await;
+}
