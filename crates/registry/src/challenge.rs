@@ -24,8 +24,11 @@ pub(crate) enum Challenge {
 impl Challenge {
     /// The first challenge of an answer that is Basic or Bearer.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        let texts = headers.get_all(WWW_AUTHENTICATE).into_iter().filter_map(|value| value.to_str().ok());
-        texts.flat_map(challenges).find_map(|(scheme, parameters)| Self::read(scheme, parameters))
+        headers.get_all(WWW_AUTHENTICATE).into_iter().find_map(|value| {
+            // Some put text of their language into a realm of Basic.
+            let text = String::from_utf8_lossy(value.as_bytes());
+            challenges(&text).into_iter().find_map(|(scheme, parameters)| Self::read(scheme, parameters))
+        })
     }
 
     fn read(scheme: &str, mut parameters: Vec<(&str, String)>) -> Option<Self> {
@@ -100,4 +103,83 @@ fn is_space(c: char) -> bool {
 
 fn is_gap(c: char) -> bool {
     is_space(c) || c == ','
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(values: &[&str]) -> Option<Challenge> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        Challenge::of(&headers)
+    }
+
+    fn bearer(realm: &str, service: Option<&str>) -> Challenge {
+        Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) }
+    }
+
+    #[test]
+    fn challenges_are_read_as_servers_write_them() {
+        for (values, expected) in [
+            (&[r#"Basic realm="x""#][..], Some(Challenge::Basic)),
+            (&["Basic"], Some(Challenge::Basic)),
+            (&["bAsIc realm=x"], Some(Challenge::Basic)),
+            (&["Basic realm=\"Zugang für alle\""], Some(Challenge::Basic)),
+            (
+                &[r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#],
+                Some(bearer("https://auth.docker.io/token", Some("registry.docker.io"))),
+            ),
+            (&[r#"BEARER  Service = "s" , REALM = "r""#], Some(bearer("r", Some("s")))),
+            (&["Bearer realm=https://a/b?c=d,service=s"], Some(bearer("https://a/b?c=d", Some("s")))),
+            (&[r#"Bearer realm="a,b \"c\" \\ d",scope="x""#], Some(bearer(r#"a,b "c" \ d"#, None))),
+            (&["Bearer"], Some(bearer("", None))),
+            (&[r#"Bearer realm="r"#], Some(bearer("r", None))),
+            // The first of several, in one header or in many.
+            (&[r#"Negotiate abc==, Basic realm="x", Bearer realm="r""#], Some(Challenge::Basic)),
+            (&[r#"Digest realm="Basic", Bearer realm="r""#], Some(bearer("r", None))),
+            (
+                &["Negotiate", r#"Bearer realm="r",service="s", Basic realm="x""#],
+                Some(bearer("r", Some("s"))),
+            ),
+            (&[",,, Basic"], Some(Challenge::Basic)),
+            (&["Negotiate", "Digest x=y"], None),
+            (&[r#"realm="x""#], None),
+            (&["\"Basic\""], None),
+            (&[""], None),
+            (&[], None),
+        ] {
+            assert_eq!(of(values), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_none() {
+        let long = "x".repeat(LONGEST + 1);
+        assert_eq!(of(&[&format!("Bearer realm={long}, service={long}")]), Some(bearer("", None)));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_header_holds_is_read_to_its_end(
+            values in prop::collection::vec("([ -~]|Basic|Bearer|realm=|service=|\"|,|\\\\){0,60}", 0..4),
+        ) {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            if let Some(Challenge::Bearer { realm, service }) = of(&values) {
+                prop_assert!(realm.len() <= LONGEST && service.unwrap_or_default().len() <= LONGEST);
+            }
+        }
+
+        #[test]
+        fn what_is_quoted_comes_back(realm in "[ -~]{0,80}", service in "[ -~]{0,80}") {
+            let quote = |text: &str| text.replace('\\', r"\\").replace('"', r#"\""#);
+            let value = format!("Digest a=b, Bearer service=\"{}\", realm=\"{}\"", quote(&service), quote(&realm));
+            prop_assert_eq!(of(&[&value]), Some(bearer(&realm, Some(&service))));
+        }
+    }
 }

@@ -108,6 +108,7 @@ impl Registries {
             StatusCode::UNAUTHORIZED => {
                 Challenge::of(&reply.headers).ok_or_else(|| unreachable(registry, Trouble::NoChallenge))
             }
+            StatusCode::NOT_FOUND => Err(unreachable(registry, Trouble::NoRegistry)),
             _ => Err(unusable(registry, &reply)),
         }
     }
@@ -291,7 +292,6 @@ fn trouble(status: StatusCode, number: u16) -> Trouble {
         _ if status.is_redirection() => Trouble::Redirect(number),
         _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => Trouble::Broken(number),
         StatusCode::FORBIDDEN => Trouble::Barred(number),
-        StatusCode::NOT_FOUND => Trouble::NoRegistry,
         _ => Trouble::Odd(number),
     }
 }

@@ -181,3 +181,76 @@ fn plain_name(text: &str) -> Option<String> {
     let Address { authority, .. } = Address::parse(text)?;
     (authority.len() <= 100).then_some(authority)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(text: &str) -> Result<Realm, Untrusted> {
+        Realm::of(
+            text,
+            &Rules { registry: "registry.example:5000", endpoints: &BTreeMap::new(), allowed: &[] },
+        )
+    }
+
+    #[test]
+    fn a_question_for_a_token_is_a_query() {
+        let scope = Some("repository:a/b:pull");
+        for (realm, path) in [
+            ("https://a.example/t", "/t?service=s%26x&scope=repository%3Aa%2Fb%3Apull&client_id=regcred"),
+            ("https://a.example", "/?service=s%26x&scope=repository%3Aa%2Fb%3Apull&client_id=regcred"),
+            (
+                "https://a.example/t?x=y",
+                "/t?x=y&service=s%26x&scope=repository%3Aa%2Fb%3Apull&client_id=regcred",
+            ),
+            (
+                "https://a.example?x=y",
+                "/?x=y&service=s%26x&scope=repository%3Aa%2Fb%3Apull&client_id=regcred",
+            ),
+        ] {
+            assert_eq!(of(realm).unwrap().path(Some("s&x"), scope), path, "{realm}");
+        }
+        assert_eq!(of("https://a.example/t").unwrap().path(None, None), "/t?client_id=regcred");
+    }
+
+    #[test]
+    fn who_belongs_to_a_registry_is_trusted_like_it() {
+        for (registry, realm, trust) in [
+            ("registry-1.docker.io", "https://auth.docker.io/token", Trust::Registry),
+            ("registry.gitlab.com", "https://gitlab.com/jwt/auth", Trust::Registry),
+            ("registry.example", "https://auth.docker.io/token", Trust::Public),
+            ("a.b:5000", "https://a.b/t", Trust::Registry),
+            ("[fd00::1]:5000", "https://[fd00::1]:5000/t", Trust::Registry),
+            ("10.0.0.1:5000", "https://10.0.0.1:5001/t", Trust::Registry),
+        ] {
+            let rules = Rules { registry, endpoints: &BTreeMap::new(), allowed: &[] };
+            assert_eq!(Realm::of(realm, &rules).unwrap().place.trust, trust, "{registry} {realm}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_trusted_has_a_public_name_or_the_registrys(
+            text in "(https://|http://|HTTPS://)?([a-z0-9.:@/?#%\\\\\\[\\]_-]|registry\\.example|127|0x7f|::1|\\.example){0,12}",
+        ) {
+            match of(&text) {
+                Ok(realm) => {
+                    let (host, port) = split_port(&realm.place.host);
+                    let public = port.is_none() && host.contains('.') && host.parse::<std::net::IpAddr>().is_err();
+                    prop_assert!(host == "registry.example" || public, "{}", text);
+                    // What is asked is what was looked at.
+                    let uri = regcred_https::place(&BTreeMap::new(), &Scheme::HTTPS, &realm.place.host, &realm.path(None, None));
+                    if let Some(uri) = uri {
+                        prop_assert_eq!(uri.authority().unwrap().as_str(), &realm.place.host);
+                    }
+                }
+                Err(untrusted) => {
+                    let name = untrusted.name.unwrap_or_default();
+                    prop_assert!(name.len() <= 100 && !name.contains(['@', '/', '%', '\\']), "{}", text);
+                }
+            }
+        }
+    }
+}

@@ -296,7 +296,7 @@ impl Network for MadeUp {
     }
 }
 
-/// Settings without anything of the environment.
+/// Settings without anything of the environment, and without the machine's authorities, which take a while to read.
 pub fn settings() -> Settings {
     Settings { endpoints: BTreeMap::new(), allowed_realms: Vec::new(), environment: Arc::new(|_| None) }
 }
