@@ -51,7 +51,7 @@ impl Programs {
             containerd: runtime("containerd", "usr/bin")?,
             ctr: runtime("ctr", "usr/bin")?,
             runc: runtime("runc", "usr/sbin")?,
-            registry: runtime("docker-registry", "usr/bin")?,
+            registry: registry()?,
             libraries: cache_folder()?
                 .join(DEBIAN)
                 .join("usr/lib")
@@ -60,6 +60,11 @@ impl Programs {
             app: app()?,
         })
     }
+}
+
+/// docker-registry alone, for tests without a node.
+pub fn registry() -> Result<PathBuf> {
+    runtime("docker-registry", "usr/bin")
 }
 
 fn plugins() -> Result<PathBuf> {

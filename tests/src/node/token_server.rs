@@ -43,14 +43,28 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    /// Starts one that gives tokens to these.
+    /// Starts one that gives tokens to these, and 401 to everybody else.
     pub async fn start(logins: Vec<Login>) -> Result<Self> {
+        Self::with(Rules { logins, lenient: false }).await
+    }
+
+    /// The same, but who asks for a scope with a wrong login gets a token that opens nothing, as Harbor does it.
+    pub async fn start_lenient(logins: Vec<Login>) -> Result<Self> {
+        Self::with(Rules { logins, lenient: true }).await
+    }
+
+    async fn with(rules: Rules) -> Result<Self> {
         let authority = Authority::new()?;
         let signer = Arc::new(Signer::new(&authority.client(ISSUER, &[])?)?);
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen for token requests")?;
         let address = listener.local_addr().context("listen for token requests")?;
-        let task = tokio::spawn(serve(listener, Arc::new(logins), signer.clone()));
+        let task = tokio::spawn(serve(listener, Arc::new(rules), signer.clone()));
         Ok(Self { address, authority, signer, task })
+    }
+
+    /// Where it listens, on loopback and without TLS.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What `Authorization` says for somebody who may push to a repository.
@@ -76,11 +90,27 @@ impl Drop for TokenServer {
     }
 }
 
-async fn serve(listener: TcpListener, logins: Arc<Vec<Login>>, signer: Arc<Signer>) {
+/// Who gets what.
+struct Rules {
+    logins: Vec<Login>,
+    /// Whether a wrong login gets a token, too, if it asks for a scope.
+    lenient: bool,
+}
+
+impl Rules {
+    /// What somebody may do, as a token says it; `None` for who gets no token.
+    fn access(&self, shown: Option<&str>, query: &str) -> Option<Value> {
+        let login = self.logins.iter().find(|login| shown == Some(&basic(login)));
+        let nothing = || (self.lenient && query.contains("scope=")).then(|| json!([]));
+        login.map(|login| granted(query, &login.repositories)).or_else(nothing)
+    }
+}
+
+async fn serve(listener: TcpListener, rules: Arc<Rules>, signer: Arc<Signer>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (logins, signer) = (logins.clone(), signer.clone());
+        let (rules, signer) = (rules.clone(), signer.clone());
         let service = hyper::service::service_fn(move |request| {
-            let reply = reply(&request, &logins, &signer);
+            let reply = reply(&request, &rules, &signer);
             async { Ok::<_, Infallible>(reply) }
         });
         tokio::spawn(
@@ -89,11 +119,10 @@ async fn serve(listener: TcpListener, logins: Arc<Vec<Login>>, signer: Arc<Signe
     }
 }
 
-fn reply(request: &Request<Incoming>, logins: &[Login], signer: &Signer) -> Response<Full<Bytes>> {
+fn reply(request: &Request<Incoming>, rules: &Rules, signer: &Signer) -> Response<Full<Bytes>> {
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let login = logins.iter().find(|login| shown == Some(&basic(login)));
-    let token = login
-        .map(|login| signer.token(&granted(request.uri().query().unwrap_or_default(), &login.repositories)));
+    let access = rules.access(shown, request.uri().query().unwrap_or_default());
+    let token = access.map(|access| signer.token(&access));
     let (status, body) = match token {
         Some(Ok(token)) => (StatusCode::OK, json!({ "token": token, "expires_in": LIFETIME_SECONDS })),
         Some(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, json!({ "details": error.to_string() })),
