@@ -119,10 +119,14 @@ impl Memory {
     }
 
     fn forget_older_half(&mut self) {
-        let mut times: Vec<_> = self.fights.values().map(|fight| fight.last).collect();
-        let (_, median, _) = times.select_nth_unstable(MAX_FIGHTS / 2);
-        let median = *median;
-        self.fights.retain(|_, fight| fight.last > median);
+        // Many may be of one moment, and then the names decide, so that equal worlds are remembered alike.
+        let mut keys: Vec<_> =
+            self.fights.iter().map(|(subject, fight)| (fight.last, subject.clone())).collect();
+        let middle = keys.len() / 2;
+        let (older, ..) = keys.select_nth_unstable(middle);
+        for (_, subject) in older {
+            self.fights.remove(subject);
+        }
     }
 
     fn failed(&mut self, namespace: &str, step: &Step, error: StepError, now: Timestamp) {
@@ -222,6 +226,20 @@ mod tests {
         let steps: Vec<_> = names.map(|name| removal(&name)).collect();
         let results = vec![Ok(()); steps.len()];
         memory.record(&Plan { steps, ..Plan::default() }, &results, now);
+    }
+
+    #[test]
+    fn of_too_many_writes_of_one_moment_half_are_remembered() {
+        let now = Timestamp::from_second(0).unwrap();
+        let remembered = || {
+            let mut memory = Memory::default();
+            record(&mut memory, (0..=MAX_FIGHTS).map(|number| number.to_string()), now);
+            let mut subjects: Vec<_> = memory.fights.into_keys().map(|it| it.target().to_string()).collect();
+            subjects.sort();
+            subjects
+        };
+        assert_eq!(remembered().len(), MAX_FIGHTS / 2 + 1);
+        assert_eq!(remembered(), remembered(), "equal worlds are remembered alike");
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(crate) struct Deed {
 }
 
 /// What somebody else may undo changes of: the key of fights.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Subject {
     /// A Secret of this name.
     Secret(Arc<str>),

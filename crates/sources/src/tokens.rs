@@ -126,9 +126,15 @@ impl Tokens {
 fn forget_older_half(slots: &mut HashMap<TokenRequest, Kept>) {
     let mut times: Vec<_> = slots.values().map(|kept| kept.used).collect();
     let middle = times.len() / 2;
-    let (_, median, _) = times.select_nth_unstable(middle);
+    let (older, median, _) = times.select_nth_unstable(middle);
     let median = *median;
-    slots.retain(|_, kept| kept.used > median);
+    // Many may be of one moment: as many of those go as are missing to the half.
+    let mut of_median = older.iter().filter(|time| **time == median).count();
+    slots.retain(|_, kept| {
+        let goes = kept.used == median && of_median > 0;
+        of_median -= usize::from(goes);
+        kept.used >= median && !goes
+    });
 }
 
 impl Slot {
@@ -365,6 +371,26 @@ mod tests {
         }
         assert_eq!(double.asked.load(Ordering::SeqCst), 3);
         assert_eq!(tokens.slots.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn of_too_many_requests_of_one_moment_half_are_remembered() {
+        let (_, tokens) = tokens([]);
+        let request = |number: usize| TokenRequest {
+            identity: Identity::ServiceAccount(format!("account-{number}")),
+            ..request()
+        };
+        for number in 0..=MAX_SLOTS {
+            tokens.slot(&request(number), at(0));
+        }
+        assert_eq!(tokens.slots.lock().len(), MAX_SLOTS / 2 + 1);
+        let mut slots = HashMap::new();
+        for number in 0..4 {
+            let used = at(i64::from(number > 0));
+            slots.insert(request(number), Kept { slot: Arc::default(), used });
+        }
+        forget_older_half(&mut slots);
+        assert_eq!((slots.len(), slots.contains_key(&request(0))), (2, false), "the oldest goes first");
     }
 
     #[tokio::test]
