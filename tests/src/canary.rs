@@ -12,7 +12,7 @@ use base64::{
 pub const CANARY: &str = "p:/+=%# q7ZkW3xVt9LmCanaryHf52Rd @?~";
 
 /// The part no encoder of text changes, so that finding it covers JSON, URL and shell quoting at once.
-pub(crate) const CORE: &str = "q7ZkW3xVt9LmCanaryHf52Rd";
+pub const CORE: &str = "q7ZkW3xVt9LmCanaryHf52Rd";
 
 /// Panics if the canary is in any of the named texts, in any form.
 ///

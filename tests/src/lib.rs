@@ -6,6 +6,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | [`pull`] | one RegistryCredential in one namespace: what a test changes about it, and what it expects there |
+//! | [`token_scene`] | a scene with clouds, and an operator that asks them for tokens |
 //! | [`scene`] | what a test holds: namespaces, source Secrets, operators, and a look at the result |
 //! | [`node`] | containerd, runc, the kubelet and private registries beside a control plane, in namespaces of their own |
 //! | [`operator`] | the operator as a child process: start, kill, pause, ready, metrics, logs |
@@ -15,6 +16,7 @@
 //! | [`proxy`] | sits between an operator and the API server and breaks things on purpose |
 //! | [`clouds`] | Amazon, Google, Azure, Quay, JFrog and Cloudsmith, as far as they give tokens |
 //! | [`registry`] | a registry that says which logins it knows, and counts who asked |
+//! | [`keyring`] | the kubelet's own code is asked what it finds for an image |
 //! | [`hostile`] | objects of the largest size that a tenant may make |
 //! | [`webhook`] | an admission webhook that refuses, or never answers |
 //! | [`control_plane`] | etcd, kube-apiserver and kube-controller-manager: start, restart, users, compaction |
@@ -42,6 +44,7 @@ pub mod hostile;
 pub mod identity;
 pub mod image;
 pub mod install;
+pub mod keyring;
 pub mod node;
 pub mod operator;
 pub mod pki;
@@ -53,6 +56,7 @@ pub mod registry;
 pub mod scene;
 pub mod site;
 pub mod stolen_token;
+pub mod token_scene;
 pub mod wait;
 pub mod webhook;
 
@@ -63,6 +67,7 @@ pub use operator::{Operator, OperatorOptions};
 pub use proxy::Proxy;
 pub use pull::Pull;
 pub use scene::Scene;
+pub use token_scene::TokenScene;
 pub use wait::eventually;
 pub use webhook::Webhook;
 

@@ -1,21 +1,18 @@
-//! Sources that give tokens, from the manifest to what the kubelet finds: the operator with the chart's rights against the
-//! doubles of the clouds. Tokens roll, end, come back, and are shown nowhere.
+//! Sources that give tokens: the operator with the chart's rights against the doubles of the clouds. Tokens roll, end, come
+//! back, and are shown nowhere. What the kubelet finds for each kind: `registries/found.rs`.
 
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Event, ServiceAccount};
+use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use regcred_dockerconfig::{Keyring, SecretBytes, repository_of};
-use regcred_tests::audit::Mark;
-use regcred_tests::clouds::{
-    ACCOUNT, CLIENT_ID, CLIENT_SECRET, Clouds, GivenLogin, Misbehaviour, STATIC_KEYS, TENANT_ID, key_file,
-};
+use regcred_tests::clouds::{GivenLogin, Misbehaviour, STATIC_KEYS};
 use regcred_tests::install::OPERATOR_NAMESPACE;
 use regcred_tests::wait::throughout;
-use regcred_tests::{Operator, OperatorOptions, SECRET_KEY, SECRET_TYPE, Scene, chart, eventually};
+use regcred_tests::{OperatorOptions, SECRET_KEY, SECRET_TYPE, Scene, TokenScene, eventually};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -25,75 +22,28 @@ const ECR: &str = "api.ecr.eu-west-1.amazonaws.com";
 const ECR_SERVER: &str = "*.dkr.ecr.eu-west-1.amazonaws.com";
 const ECR_IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1";
 const ROLE: &str = "arn:aws:iam::123456789012:role/puller";
-const PROVIDER: &str = "projects/123/locations/global/workloadIdentityPools/p/providers/x";
 /// The ServiceAccount that the chart's value lists.
 const PULLER: &str = "puller";
 /// Where the API server keeps events of objects without a namespace.
 const EVENTS: &str = "default";
 
-/// A scene with an operator that may ask tokens for [`PULLER`], and with clouds.
-struct Stage {
-    scene: Scene,
-    clouds: Clouds,
-    operator: Operator,
-    begin: Mark,
+/// A scene with an operator that may ask tokens for [`PULLER`].
+async fn stage() -> TokenScene {
+    let stage = TokenScene::new("{puller,unannotated,absent}").await;
+    stage.account(PULLER, &json!({ "eks.amazonaws.com/role-arn": ROLE })).await;
+    stage
 }
 
-impl Stage {
-    async fn set() -> Self {
-        let scene = Scene::new().await;
-        allow(&scene, "{puller,unannotated,absent}").await;
-        account(&scene, PULLER, &json!({ "eks.amazonaws.com/role-arn": ROLE })).await;
-        let clouds = Clouds::start().await.unwrap();
-        let begin = scene.control_plane().audit().mark();
-        let options = OperatorOptions { arguments: clouds.arguments(), ..OperatorOptions::default() };
-        let operator = scene.operator(options).await;
-        Self { scene, clouds, operator, begin }
-    }
-
-    /// Nothing of what was given, and no token of a ServiceAccount, is shown anywhere.
-    async fn clear(self) {
-        assert_eq!(self.clouds.complaints(), Vec::<String>::new(), "every request is as the cloud wants it");
-        self.scene.keep_secret(self.clouds.shown());
-        let metrics = self.operator.metrics().await.unwrap();
-        regcred_tests::canary::assert_no_canary([("the metrics", &*metrics)]);
-        assert!(self.clouds.shown().iter().all(|token| !metrics.contains(token)));
-        self.scene.finish().await;
-    }
-
-    /// How many tokens of ServiceAccounts the operator asked for.
-    fn token_requests(&self) -> usize {
-        let asked = self.scene.control_plane().audit().since(self.begin).by(self.operator.user());
-        asked.counts().of("create", "serviceaccounts/token")
-    }
-
-    /// The time in which the copy of a credential changes its content.
-    async fn rolled(&self, namespace: &str, name: &str, former: &GivenLogin) -> GivenLogin {
-        eventually("another token in the copy", LATER, async || {
-            match found(&self.scene, namespace, name, ECR_IMAGE).await {
-                Some((_, password)) if password != former.password => Ok(()),
-                other => Err(format!("another: {}", other.is_some())),
-            }
-        })
-        .await;
-        self.clouds.logins().last().unwrap().clone()
-    }
-}
-
-/// What the chart gives where its value lists these ServiceAccounts.
-async fn allow(scene: &Scene, names: &str) {
-    let listed = format!("tokens.serviceAccounts={names}");
-    chart::apply(scene.control_plane(), &["attachAtBirth.enabled=false", &listed]).await.unwrap();
-}
-
-/// A ServiceAccount of the operator's namespace.
-async fn account(scene: &Scene, name: &str, annotations: &Value) {
-    let account = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": { "name": name, "namespace": OPERATOR_NAMESPACE, "annotations": annotations },
-    });
-    let accounts: Api<ServiceAccount> = scene.service_accounts(OPERATOR_NAMESPACE);
-    accounts.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&account)).await.unwrap();
+/// Waits until the copy of a credential changes its content.
+async fn rolled(stage: &TokenScene, namespace: &str, name: &str, former: &GivenLogin) -> GivenLogin {
+    eventually("another token in the copy", LATER, async || {
+        match found(&stage.scene, namespace, name, ECR_IMAGE).await {
+            Some((_, password)) if password != former.password => Ok(()),
+            other => Err(format!("another: {}", other.is_some())),
+        }
+    })
+    .await;
+    stage.clouds.logins().last().unwrap().clone()
 }
 
 fn spec(registries: &Value, label: &str) -> Value {
@@ -145,160 +95,10 @@ fn written(server: &str, user: &str) -> String {
     json!({ "auths": { server: { "username": user, "password": "written" } } }).to_string()
 }
 
-/// A source, an image that it is for, and the login that the kubelet should find for it: of whom, and which user.
-struct Example {
-    kind: &'static str,
-    server: &'static str,
-    source: Value,
-    image: &'static str,
-    giver: &'static str,
-    user: &'static str,
-}
-
-/// Amazon by the listed ServiceAccount, by keys, by a role on top, and as the node.
-fn amazon(keys: &str) -> Vec<Example> {
-    let (virginia, image) =
-        ("123456789012.dkr.ecr.us-east-1.amazonaws.com", "123456789012.dkr.ecr.us-east-1.amazonaws.com/a");
-    let role = "arn:aws:iam::123456789012:role/external";
-    let kind = |server, image, giver, source: Value| {
-        let source = json!({ "ecr": source });
-        Example { kind: "ECR", server, source, image, giver, user: "AWS" }
-    };
-    vec![
-        kind(ECR_SERVER, ECR_IMAGE, ECR, json!({ "auth": puller() })),
-        kind(ECR_SERVER, ECR_IMAGE, ECR, json!({ "auth": { "secretRef": { "name": keys } } })),
-        kind(ECR_SERVER, ECR_IMAGE, ECR, json!({ "auth": puller(), "roleARN": role, "externalID": "acme" })),
-        kind(virginia, image, "api.ecr.us-east-1.amazonaws.com", json!({})),
-    ]
-}
-
-/// Google by a key file, by a provider and a service account on top, and as the node.
-fn google(keys: &str) -> Vec<Example> {
-    let kind = |server, image, giver, source: Value| {
-        let source = json!({ "gcp": source });
-        Example { kind: "GCP", server, source, image, giver, user: "oauth2accesstoken" }
-    };
-    let federated =
-        json!({ "auth": puller(), "workloadIdentityProvider": PROVIDER, "serviceAccount": ACCOUNT });
-    vec![
-        kind(
-            "europe-west1-docker.pkg.dev",
-            "europe-west1-docker.pkg.dev/p/r/app",
-            "oauth2.googleapis.com",
-            json!({ "auth": { "secretRef": { "name": keys } } }),
-        ),
-        kind(
-            "us-docker.pkg.dev/acme",
-            "us-docker.pkg.dev/acme/r/app",
-            "iamcredentials.googleapis.com",
-            federated,
-        ),
-        kind("gcr.io", "gcr.io/acme/app", "169.254.169.254", json!({})),
-    ]
-}
-
-/// Azure by the listed ServiceAccount, and by a client secret for a part of the registry.
-fn azure(keys: &str) -> Vec<Example> {
-    let kind = |server, image, source: Value| {
-        let (source, user) = (json!({ "acr": source }), "00000000-0000-0000-0000-000000000000");
-        Example { kind: "ACR", server, source, image, giver: "contoso.azurecr.io", user }
-    };
-    let federated = json!({ "auth": puller(), "tenantID": TENANT_ID, "clientID": CLIENT_ID });
-    let secret = json!({ "auth": { "secretRef": { "name": keys } } });
-    vec![
-        kind("contoso.azurecr.io", "contoso.azurecr.io/app", federated),
-        kind("contoso.azurecr.io/team", "contoso.azurecr.io/team/app", secret),
-    ]
-}
-
-/// Registries that take the token of a ServiceAccount themselves.
-fn exchanges() -> Vec<Example> {
-    let kind =
-        |kind, server, source, image, (giver, user)| Example { kind, server, source, image, giver, user };
-    vec![
-        kind(
-            "Quay",
-            "quay.io/acme",
-            json!({ "quay": { "robot": "acme+puller", "auth": puller() } }),
-            "quay.io/acme/app",
-            ("quay.io", "acme+puller"),
-        ),
-        kind(
-            "JFrog",
-            "acme.jfrog.io",
-            json!({ "jfrog": { "provider": "my-cluster", "auth": puller() } }),
-            "acme.jfrog.io/docker/app",
-            ("acme.jfrog.io", "puller"),
-        ),
-        kind(
-            "Cloudsmith",
-            "docker.cloudsmith.io",
-            json!({ "cloudsmith": { "organization": "acme", "service": "puller", "auth": puller() } }),
-            "docker.cloudsmith.io/acme/r/app",
-            ("api.cloudsmith.io", "token"),
-        ),
-    ]
-}
-
-/// Docker Hub and Harbor, with what somebody wrote.
-fn secrets(hub: &str, harbor: &str) -> Vec<Example> {
-    let kind = |server, name: &str, image, user| {
-        let source = json!({ "secretRef": { "name": name } });
-        Example { kind: "Secret", server, source, image, giver: "nobody", user }
-    };
-    vec![
-        kind("docker.io", hub, "acme/app", "acme"),
-        kind("harbor.example.com/team", harbor, "harbor.example.com/team/app", "robot$team+puller"),
-    ]
-}
-
-/// One of each, with the Secrets that they name.
-async fn every_kind(scene: &Scene) -> Vec<Example> {
-    let aws = [("AWS_ACCESS_KEY_ID", STATIC_KEYS.0), ("AWS_SECRET_ACCESS_KEY", STATIC_KEYS.1)];
-    let file = key_file("https://oauth2.googleapis.com/token");
-    let entra = [
-        ("AZURE_TENANT_ID", TENANT_ID),
-        ("AZURE_CLIENT_ID", CLIENT_ID),
-        ("AZURE_CLIENT_SECRET", CLIENT_SECRET),
-    ];
-    let hub = written("https://index.docker.io/v1/", "acme");
-    let hub = scene.source("hub", SECRET_TYPE, &[(SECRET_KEY, &hub)]).await;
-    let harbor = [("username", "robot$team+puller"), ("password", "written")];
-    let harbor = scene.source("harbor", "kubernetes.io/basic-auth", &harbor).await;
-    let mut kinds = amazon(&scene.identity("aws", &aws).await);
-    kinds.extend(google(&scene.identity("google", &[("GOOGLE_CREDENTIALS", &file)]).await));
-    kinds.extend(azure(&scene.identity("azure", &entra).await));
-    kinds.extend(exchanges().into_iter().chain(secrets(&hub, &harbor)));
-    kinds
-}
-
-#[tokio::test]
-async fn the_kubelet_finds_what_each_kind_of_source_gave() {
-    let stage = Stage::set().await;
-    let Stage { scene, clouds, .. } = &stage;
-    let namespace = scene.settled_namespace("n", &[("pull", "kinds")]).await;
-    for (number, Example { kind, server, source, image, giver, user }) in
-        every_kind(scene).await.into_iter().enumerate()
-    {
-        let registries = json!([{ "server": server, "source": source }]);
-        let name = scene.credential(&format!("kind{number}"), spec(&registries, "kinds")).await;
-        scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
-        let given = clouds.logins().into_iter().rev().find(|login| login.host == giver);
-        let password = given.map_or_else(|| "written".to_owned(), |login| login.password);
-        let (found_user, found_password) = found(scene, &namespace, &name, image).await.expect(image);
-        assert!((&*found_user, found_password) == (user, password), "{server} by {source}: {found_user}");
-        let status = scene.status(&name).await;
-        assert_eq!(status["registries"][0]["source"], kind, "{status}");
-        assert_eq!(status["summary"]["nextExpiry"], status["registries"][0]["expiresAt"], "{status}");
-        assert_eq!(status["registries"][0]["nextRefreshAt"].is_string(), kind != "Secret", "{status}");
-    }
-    stage.clear().await;
-}
-
 #[tokio::test]
 async fn a_hundred_credentials_of_one_identity_share_one_token_and_rest() {
-    let stage = Stage::set().await;
-    let Stage { scene, clouds, operator, .. } = &stage;
+    let stage = stage().await;
+    let TokenScene { scene, clouds, operator, .. } = &stage;
     let namespace = scene.settled_namespace("n", &[("pull", "many")]).await;
     let mut names = Vec::new();
     for number in 0..100 {
@@ -333,8 +133,8 @@ async fn a_hundred_credentials_of_one_identity_share_one_token_and_rest() {
 
 #[tokio::test]
 async fn copies_roll_in_place_and_status_says_until_when() {
-    let stage = Stage::set().await;
-    let Stage { scene, clouds, operator, .. } = &stage;
+    let stage = stage().await;
+    let TokenScene { scene, clouds, operator, .. } = &stage;
     clouds.set_life(20);
     let mut namespaces = Vec::new();
     for number in 0..3 {
@@ -352,7 +152,7 @@ async fn copies_roll_in_place_and_status_says_until_when() {
     let (before, mark) = (uids().await, scene.control_plane().audit().mark());
     let mut login = clouds.logins().last().unwrap().clone();
     for _ in 0..2 {
-        login = stage.rolled(&namespaces[0], &name, &login).await;
+        login = rolled(&stage, &namespaces[0], &name, &login).await;
         for namespace in &namespaces {
             eventually("the token in every copy", SOON, async || {
                 let (_, password) = found(scene, namespace, &name, ECR_IMAGE).await.unwrap();
@@ -400,8 +200,8 @@ async fn agrees(scene: &Scene, namespaces: &[String], name: &str) {
 
 #[tokio::test]
 async fn while_an_issuer_refuses_copies_keep_the_token_until_its_end_and_other_servers_after_it() {
-    let stage = Stage::set().await;
-    let Stage { scene, clouds, .. } = &stage;
+    let stage = stage().await;
+    let TokenScene { scene, clouds, .. } = &stage;
     clouds.set_life(25);
     let namespace = scene.settled_namespace("n", &[("pull", "refused")]).await;
     let bot = scene.basic_auth_source("bot", "bot").await;
@@ -441,8 +241,8 @@ async fn while_an_issuer_refuses_copies_keep_the_token_until_its_end_and_other_s
 
 #[tokio::test]
 async fn an_issuer_that_is_asked_too_often_is_left_alone_for_as_long_as_it_says() {
-    let stage = Stage::set().await;
-    let Stage { scene, clouds, .. } = &stage;
+    let stage = stage().await;
+    let TokenScene { scene, clouds, .. } = &stage;
     clouds.misbehave(ECR, Some(Misbehaviour::Throttle(15)));
     scene.settled_namespace("n", &[("pull", "throttled")]).await;
     let name = scene.credential("pull", spec(&json!([ecr()]), "throttled")).await;
@@ -466,8 +266,8 @@ async fn an_issuer_that_is_asked_too_often_is_left_alone_for_as_long_as_it_says(
 
 #[tokio::test]
 async fn other_keys_of_an_identity_and_a_request_bring_another_token() {
-    let stage = Stage::set().await;
-    let Stage { scene, clouds, .. } = &stage;
+    let stage = stage().await;
+    let TokenScene { scene, clouds, .. } = &stage;
     let namespace = scene.settled_namespace("n", &[("pull", "keys")]).await;
     let (id, secret) = STATIC_KEYS;
     let keys = |end: &str| {
@@ -486,7 +286,7 @@ async fn other_keys_of_an_identity_and_a_request_bring_another_token() {
     let first = clouds.logins()[0].clone();
     // The same keys with a line break are another version of the Secret.
     put("\n").await;
-    let second = stage.rolled(&namespace, &name, &first).await;
+    let second = rolled(&stage, &namespace, &name, &first).await;
     assert_eq!(clouds.mints(), 2);
     // Many may ask at once, so a token that is younger than half a minute is new enough.
     let mut number = 0;
@@ -499,17 +299,17 @@ async fn other_keys_of_an_identity_and_a_request_bring_another_token() {
         if clouds.mints() == 3 { Ok(()) } else { Err(format!("{} tokens", clouds.mints())) }
     })
     .await;
-    stage.rolled(&namespace, &name, &second).await;
+    rolled(&stage, &namespace, &name, &second).await;
     scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
     stage.clear().await;
 }
 
 #[tokio::test]
 async fn an_identity_that_cannot_be_used_is_told_with_what_to_do() {
-    let stage = Stage::set().await;
-    let Stage { scene, .. } = &stage;
-    account(scene, "unlisted", &json!({ "eks.amazonaws.com/role-arn": ROLE })).await;
-    account(scene, "unannotated", &json!({})).await;
+    let stage = stage().await;
+    let TokenScene { scene, .. } = &stage;
+    stage.account("unlisted", &json!({ "eks.amazonaws.com/role-arn": ROLE })).await;
+    stage.account("unannotated", &json!({})).await;
     let keys = [("AWS_ACCESS_KEY_ID", STATIC_KEYS.0), ("AWS_SECRET_ACCESS_KEY", STATIC_KEYS.1)];
     let identity = scene.identity("identity", &keys).await;
     let half = scene.identity("half", &keys[..1]).await;
@@ -549,7 +349,7 @@ async fn an_identity_that_cannot_be_used_is_told_with_what_to_do() {
         let told = scene.wait_condition(&name, "SourceReady", "False", reason).await;
         assert!(told.message.contains(says), "{says} in {}", told.message);
     }
-    allow(scene, "{puller,unlisted}").await;
+    stage.allow("{puller,unlisted}").await;
     let healed = scene.name("bad0");
     eventually("it heals once the chart lists it", LATER, async || {
         match scene.condition(&healed, "SourceReady").await {
@@ -563,8 +363,8 @@ async fn an_identity_that_cannot_be_used_is_told_with_what_to_do() {
 
 #[tokio::test]
 async fn without_the_keys_of_an_identity_the_last_token_stays_until_its_end_and_no_longer() {
-    let stage = Stage::set().await;
-    let Stage { scene, clouds, .. } = &stage;
+    let stage = stage().await;
+    let TokenScene { scene, clouds, .. } = &stage;
     clouds.set_life(20);
     let namespace = scene.settled_namespace("n", &[("pull", "gone")]).await;
     let keys = [("AWS_ACCESS_KEY_ID", STATIC_KEYS.0), ("AWS_SECRET_ACCESS_KEY", STATIC_KEYS.1)];

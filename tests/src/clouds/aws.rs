@@ -16,6 +16,9 @@ use super::{
 pub const STATIC_KEYS: (&str, &str) = ("AKIASTATIC", "q7ZkW3xVt9LmCanaryHf52Rdstatic/key+");
 /// How far clocks may be apart (docs.aws.amazon.com, "Troubleshoot Signature Version 4").
 const SKEW: i64 = 300;
+const OWN_ACCOUNT: &str = "123456789012";
+/// All of its roles ask for an external ID, as do the roles of the own account whose names begin with `external`.
+const OTHER_ACCOUNT: &str = "210987654321";
 const NODE_ROLE: &str = "node-role";
 const ROLE_PATH: &str = "/latest/meta-data/iam/security-credentials/";
 
@@ -68,7 +71,11 @@ pub(super) fn sts(received: &Received, state: &State) -> Result<Reply, String> {
     let form = received.form()?;
     is(&form, "Version", "2011-06-15")?;
     let role = field(&form, "RoleArn")?;
-    let name = role.strip_prefix("arn:aws:iam::123456789012:role/").ok_or("no ARN of a role")?;
+    let known = role.strip_prefix("arn:aws:iam::").and_then(|role| role.split_once(":role/"));
+    let (account, name) = known.ok_or("no ARN of a role")?;
+    if ![OWN_ACCOUNT, OTHER_ACCOUNT].contains(&account) {
+        return Err(format!("nobody knows the account {account}"));
+    }
     if field(&form, "RoleSessionName")?.len() < 2 {
         return Err("a session name has two characters at least".to_owned());
     }
@@ -82,8 +89,7 @@ pub(super) fn sts(received: &Received, state: &State) -> Result<Reply, String> {
         "AssumeRole" => {
             let region = received.host.split('.').nth(1).unwrap_or_default();
             check_signature(received, state, (region, "sts"))?;
-            // The roles whose name begins so ask for an external ID.
-            if name.starts_with("external") {
+            if account == OTHER_ACCOUNT || name.starts_with("external") {
                 is(&form, "ExternalId", "acme")?;
             }
         }
@@ -166,8 +172,10 @@ fn check_signature(
             return Err(format!("{name} is not signed"));
         }
     }
-    let to_sign =
-        format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hash(canonical(received, names)?.as_bytes()));
+    let to_sign = format!(
+        "AWS4-HMAC-SHA256\n{time}\n{scope}\n{}",
+        hash(canonical(received, names, &state.address)?.as_bytes())
+    );
     let mut key = format!("AWS4{secret}").into_bytes();
     for part in [day, region, service, "aws4_request", &to_sign] {
         key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), part.as_bytes()).as_ref().to_vec();
@@ -175,8 +183,8 @@ fn check_signature(
     if part("Signature")? == hex(&key) { Ok(()) } else { Err("the signature does not match".to_owned()) }
 }
 
-fn canonical(received: &Received, names: &str) -> Result<String, String> {
-    if received.headers.get("host").is_none_or(|host| !host.starts_with("127.0.0.1:")) {
+fn canonical(received: &Received, names: &str, address: &str) -> Result<String, String> {
+    if received.header("host")? != address {
         return Err("the host is not the one that was connected to".to_owned());
     }
     let mut text = format!("{}\n{}\n{}\n", received.method, received.sent_path, received.query);

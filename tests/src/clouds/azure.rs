@@ -8,9 +8,9 @@ use super::{
 };
 
 /// The tenant of everybody.
-pub const TENANT_ID: &str = "72f988bf-0000-4000-8000-000000000001";
+pub const TENANT_ID: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 /// The application that may pull.
-pub const CLIENT_ID: &str = "1b461f1c-0000-4000-8000-000000000002";
+pub const CLIENT_ID: &str = "1b461305-28be-5271-beda-bd9fd2e24251";
 /// Its secret.
 pub const CLIENT_SECRET: &str = "q7ZkW3xVt9LmCanaryHf52Rd~client.secret+&=";
 const ACCESS: &str = "entra token";

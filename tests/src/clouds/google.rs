@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A Google service account that everybody may act as.
-pub const ACCOUNT: &str = "puller@project-1.iam.gserviceaccount.com";
+pub const ACCOUNT: &str = "puller@acme.iam.gserviceaccount.com";
 /// A key that was made for these tests, and opens nothing.
 const KEY: &str = include_str!("google.pem");
 const USER: &str = "oauth2accesstoken";
@@ -23,8 +23,8 @@ const POOL: &str = "project-1.svc.id.goog";
 const CLUSTER: &str =
     "https://container.googleapis.com/v1/projects/project-1/locations/europe-west1/clusters/blue";
 /// A provider of a pool that trusts a cluster outside of Google.
-const PROVIDER: &str =
-    "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/p/providers/x";
+pub const PROVIDER: &str =
+    "projects/123456789012/locations/global/workloadIdentityPools/clusters/providers/prod";
 const ACCESS: &str = "access token";
 
 /// The key file of a service account.
@@ -60,8 +60,9 @@ pub(super) fn sts(received: &Received, state: &State) -> Result<Reply, String> {
     is(&form, "subject_token_type", "urn:ietf:params:oauth:token-type:jwt")?;
     is(&form, "scope", EVERYTHING)?;
     let gke = format!("identitynamespace:{POOL}:{CLUSTER}");
+    let provider = format!("//iam.googleapis.com/{PROVIDER}");
     let audience = match field(&form, "audience")? {
-        PROVIDER => PROVIDER,
+        audience if audience == provider => audience,
         audience if audience == gke => POOL,
         other => return Err(format!("nobody is {other}")),
     };

@@ -17,8 +17,8 @@
 //!
 //! | cloud | who may pull |
 //! |---|---|
-//! | Amazon | [`STATIC_KEYS`]; any ServiceAccount for any role of account 123456789012; roles named `external…` ask for the external ID `acme` |
-//! | Google | the cluster `blue` in GKE, the provider `x` of the pool `p` of project 123, and [`key_file`]; all may act as [`ACCOUNT`] |
+//! | Amazon | [`STATIC_KEYS`]; any ServiceAccount for any role of the accounts 123456789012 and 210987654321; those of the latter, and those named `external…`, ask for the external ID `acme` |
+//! | Google | the cluster `blue` in GKE, [`PROVIDER`], and [`key_file`]; all may act as [`ACCOUNT`] |
 //! | Azure | [`CLIENT_ID`] of [`TENANT_ID`], by [`CLIENT_SECRET`] or for any ServiceAccount |
 //! | Quay, JFrog, Cloudsmith | any ServiceAccount, as robot `acme+puller`, by provider `my-cluster`, as `puller` of `acme` |
 
@@ -37,7 +37,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -47,7 +50,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use aws::STATIC_KEYS;
 pub use azure::{CLIENT_ID, CLIENT_SECRET, TENANT_ID};
-pub use google::{ACCOUNT, key_file};
+pub use google::{ACCOUNT, PROVIDER, key_file};
 pub use trap::Trap;
 
 use crate::{
@@ -59,9 +62,11 @@ use received::Received;
 /// What registries' tokens live, as the clouds' own do.
 const LIFE: i64 = 3600;
 /// The hosts that [`Clouds::arguments`] names.
-const HOSTS: [&str; 13] = [
+const HOSTS: [&str; 18] = [
+    "api.ecr.eu-central-1.amazonaws.com",
     "api.ecr.eu-west-1.amazonaws.com",
     "api.ecr.us-east-1.amazonaws.com",
+    "api.ecr-public.us-east-1.amazonaws.com",
     "sts.eu-west-1.amazonaws.com",
     "sts.us-east-1.amazonaws.com",
     "169.254.169.254",
@@ -69,7 +74,10 @@ const HOSTS: [&str; 13] = [
     "iamcredentials.googleapis.com",
     "oauth2.googleapis.com",
     "login.microsoftonline.com",
+    "login.partner.microsoftonline.cn",
     "contoso.azurecr.io",
+    "fabrikam.azurecr.io",
+    "tailwind.azurecr.cn",
     "acme.jfrog.io",
     "quay.io",
     "api.cloudsmith.io",
@@ -120,6 +128,16 @@ pub struct GivenLogin {
     pub user: String,
     /// The password.
     pub password: String,
+    /// When it ends, in seconds since 1970 by the giver's clock.
+    pub ends: i64,
+}
+
+impl GivenLogin {
+    /// Whether this is what `Authorization` says of it (RFC 7617).
+    pub fn is(&self, authorization: &str) -> bool {
+        let pair = STANDARD.encode(format!("{}:{}", self.user, self.password));
+        authorization.strip_prefix("Basic ").is_some_and(|sent| sent == pair)
+    }
 }
 
 /// The running doubles; dropping them ends them.
@@ -130,11 +148,16 @@ pub struct Clouds {
 }
 
 impl Clouds {
-    /// Starts them.
+    /// Starts them on loopback.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("listen as the clouds")?;
+        Self::start_at("127.0.0.1").await
+    }
+
+    /// Starts them at another address of this machine.
+    pub async fn start_at(ip: &str) -> Result<Self> {
+        let listener = TcpListener::bind((ip, 0)).await.context("listen as the clouds")?;
         let address = listener.local_addr().context("listen as the clouds")?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { address: address.to_string(), ..State::default() });
         let task = tokio::spawn(serve(listener, state.clone()));
         Ok(Self { address, state, task })
     }
@@ -154,6 +177,17 @@ impl Clouds {
         self.state.log().logins.clone()
     }
 
+    /// What a registry asks them: is this `Authorization` that of a token which was given for it, and is still good?
+    pub fn taker(&self) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+        let state = self.state.clone();
+        move |authorization| {
+            let log = state.log();
+            let login = log.logins.iter().find(|login| login.is(authorization)).cloned();
+            drop(log);
+            login.is_some_and(|login| login.ends > state.now())
+        }
+    }
+
     /// All requests, in order.
     pub fn seen(&self) -> Vec<Seen> {
         self.state.log().seen.clone()
@@ -169,10 +203,14 @@ impl Clouds {
         self.state.log().shown.clone()
     }
 
+    /// The address of every host that an operator asks in tests, as `HOST=URL`.
+    pub fn endpoints(&self) -> Vec<String> {
+        HOSTS.iter().map(|host| format!("{host}={}", self.endpoint(host))).collect()
+    }
+
     /// What sends an operator's requests for every host here.
     pub fn arguments(&self) -> Vec<String> {
-        let endpoint = |host: &&str| format!("--token-endpoint={host}={}", self.endpoint(host));
-        HOSTS.iter().map(endpoint).collect()
+        self.endpoints().iter().map(|endpoint| format!("--token-endpoint={endpoint}")).collect()
     }
 
     /// Makes a host misbehave, or behave again.
@@ -214,6 +252,8 @@ pub fn service_account_token(name: &str, audience: &str) -> String {
 /// What the doubles remember, and how they are told to behave.
 #[derive(Default)]
 struct State {
+    /// Where the doubles listen.
+    address: String,
     log: Mutex<Log>,
     settings: Mutex<Settings>,
 }
@@ -298,7 +338,8 @@ impl State {
 
     fn gave(&self, host: &str, user: &str, password: &str) {
         let (host, user, password) = (host.to_owned(), user.to_owned(), password.to_owned());
-        self.log().logins.push(GivenLogin { host, user, password });
+        let ends = self.now() + self.life();
+        self.log().logins.push(GivenLogin { host, user, password, ends });
     }
 }
 

@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use regcred_dockerconfig::{
     ConfigError, DOCKER_HUB_ALIASES, DOCKER_HUB_HOSTS, DockerConfig, Keyring, Server, WrittenConfig,
 };
+use regcred_tests::keyring::{Answer, Case, Kubelet, Login};
 use serde_json::{Map, Value, json};
 
-use crate::generate::{self, Case, has_equal_keys, member_names};
-use crate::kubelet::{Answer, Kubelet, Login};
+use crate::generate::{self, has_equal_keys, member_names};
 
 /// The content of a copy, or why there is none.
 type Copied = Result<String, ConfigError>;

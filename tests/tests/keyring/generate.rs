@@ -4,15 +4,8 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use proptest::prelude::*;
 use proptest::sample::select;
-use serde::{Deserialize, Serialize};
+use regcred_tests::keyring::Case;
 use serde_json::json;
-
-/// A question: the pull Secrets of a Pod, and an image.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Case {
-    pub(crate) secrets: Vec<String>,
-    pub(crate) image: String,
-}
 
 /// Whether two keys of a configuration may mean the same to the kubelet.
 pub(crate) fn has_equal_keys(config: &str) -> bool {

@@ -3,15 +3,13 @@
 
 mod copies;
 mod generate;
-mod kubelet;
 
 use std::fmt::Debug;
 
-use generate::Case;
-use kubelet::Kubelet;
 use proptest::strategy::{Strategy, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use regcred_dockerconfig::{DockerConfig, Keyring, Login, SecretBytes, Server, repository_of};
+use regcred_tests::keyring::{self as kubelet, Case, Kubelet};
 
 /// How many generated cases each test compares: a few seconds' worth, or what `REGCRED_KEYRING_CASES` says.
 fn cases() -> usize {

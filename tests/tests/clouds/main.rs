@@ -13,8 +13,8 @@ use regcred_sources::{
 };
 use regcred_tests::canary::assert_no_canary;
 use regcred_tests::clouds::{
-    self as doubles, ACCOUNT, CLIENT_ID, CLIENT_SECRET, Misbehaviour, STATIC_KEYS, TENANT_ID, Trap, key_file,
-    service_account_token,
+    self as doubles, ACCOUNT, CLIENT_ID, CLIENT_SECRET, Misbehaviour, PROVIDER, STATIC_KEYS, TENANT_ID, Trap,
+    key_file, service_account_token,
 };
 use regcred_tests::install_crypto_provider;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -58,7 +58,6 @@ const HOSTS: [&str; 21] = [
     "metadata.example",
 ];
 const ROLE: &str = "arn:aws:iam::123456789012:role/puller";
-const PROVIDER: &str = "projects/123/locations/global/workloadIdentityPools/p/providers/x";
 
 /// A cluster whose ServiceAccounts and Secrets a test lays down.
 #[derive(Default)]

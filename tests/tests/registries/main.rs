@@ -1,5 +1,7 @@
-//! The page about registries, on a real API server: each of its examples is taken, and each wrong spelling is refused with
-//! words that help.
+//! The page about registries, on a real API server: each of its examples is taken and gives the kubelet its login, and each
+//! wrong spelling is refused with words that help.
+
+mod found;
 
 use kube::api::{Patch, PatchParams, ValidationDirective};
 use kube::core::DynamicObject;
