@@ -191,16 +191,16 @@ fn missing_go(name: &str, error: &std::io::Error) -> Error {
     Error::Missing { program: name.to_owned(), remedy }
 }
 
-fn report_progress(name: &str, mut child: Child) -> Result<ExitStatus> {
+pub(crate) fn report_progress(name: &str, mut child: Child) -> Result<ExitStatus> {
     let start = Instant::now();
     let mut next = PROGRESS_INTERVAL;
     loop {
-        if let Some(status) = child.try_wait().context(format!("wait for the build of {name}"))? {
+        if let Some(status) = child.try_wait().context(format!("wait for {name}"))? {
             say(&format!("{name}: {status} after {} s", start.elapsed().as_secs()));
             return Ok(status);
         }
         if start.elapsed() >= next {
-            say(&format!("still building {name}: {} s", start.elapsed().as_secs()));
+            say(&format!("still making {name}: {} s", start.elapsed().as_secs()));
             next += PROGRESS_INTERVAL;
         }
         std::thread::sleep(Duration::from_millis(100));

@@ -17,6 +17,7 @@
 //! | [`clouds`] | Amazon, Google, Azure, Quay, JFrog and Cloudsmith, as far as they give tokens |
 //! | [`registry`] | a registry that says which logins it knows, and counts who asked |
 //! | [`keyring`] | the kubelet's own code is asked what it finds for an image |
+//! | [`moto`] | AWS as others play it |
 //! | [`hostile`] | objects of the largest size that a tenant may make |
 //! | [`webhook`] | an admission webhook that refuses, or never answers |
 //! | [`control_plane`] | etcd, kube-apiserver and kube-controller-manager: start, restart, users, compaction |
@@ -45,6 +46,7 @@ pub mod identity;
 pub mod image;
 pub mod install;
 pub mod keyring;
+pub mod moto;
 pub mod node;
 pub mod operator;
 pub mod pki;
@@ -63,6 +65,7 @@ pub mod webhook;
 pub use control_plane::{ControlPlane, Options};
 pub use error::{Error, Result};
 pub use identity::Identity;
+pub use moto::Moto;
 pub use operator::{Operator, OperatorOptions};
 pub use proxy::Proxy;
 pub use pull::Pull;

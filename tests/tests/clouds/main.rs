@@ -1,6 +1,8 @@
 //! The protocols of the token sources, straight against the doubles: what is sent for each identity, what an answer gives,
 //! and that nothing of an answer is repeated. No Kubernetes here.
 
+mod second_opinion;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
