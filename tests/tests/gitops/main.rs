@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mlua::{Lua, LuaOptions, StdLib, Table, Value as LuaValue};
 use regcred_api::RegistryCredential;
+use regcred_dockerconfig::{Keyring, repository_of};
 use regcred_tests::install::repository;
 use serde::Deserialize;
 use serde_json::Value;
@@ -99,6 +100,60 @@ fn every_document_of_deploy_gitops_can_be_read() {
         found += 1;
     }
     assert!(found > 0, "no RegistryCredential among {} documents", documents.len());
+}
+
+#[test]
+fn each_external_secret_makes_a_source_that_regcred_reads() {
+    let documents = documents();
+    let of_kind = |kind: &'static str| documents.iter().filter(move |(_, document)| document["kind"] == kind);
+    let mut generated = 0;
+    for (place, external) in of_kind("ExternalSecret") {
+        let target = &external["spec"]["target"];
+        let users = of_kind("RegistryCredential").filter(|(its, _)| its == place);
+        let registries: Vec<Value> =
+            users.flat_map(|(_, user)| user["spec"]["registries"].as_array().unwrap().clone()).collect();
+        let named = registries.iter().find(|it| it["source"]["secretRef"]["name"] == target["name"]);
+        let server = named.unwrap_or_else(|| panic!("{place}: nobody names {}", target["name"]));
+        assert_eq!(external["metadata"]["namespace"], "regcred-system", "{place}");
+        rendered(place, &target["template"], server["server"].as_str().unwrap());
+        for generator in external["spec"]["dataFrom"].as_array().into_iter().flatten() {
+            let wanted = &generator["sourceRef"]["generatorRef"];
+            let is_meant = |(its, document): &&(String, Value)| {
+                its == place
+                    && document["apiVersion"] == wanted["apiVersion"]
+                    && document["kind"] == wanted["kind"]
+                    && document["metadata"]["name"] == wanted["name"]
+                    && document["metadata"]["namespace"] == external["metadata"]["namespace"]
+            };
+            assert!(documents.iter().any(|document| is_meant(&document)), "{place}: no generator {wanted}");
+            generated += 1;
+        }
+    }
+    assert!(generated > 0, "no recipe has a generator");
+}
+
+/// Fills a template in as External Secrets does with one-word values, and reads what the Secret would then give.
+fn rendered(place: &str, template: &Value, server: &str) {
+    let data = template["data"].as_object().unwrap_or_else(|| panic!("{place}: no template"));
+    if template["type"] == "kubernetes.io/basic-auth" {
+        assert!(data.contains_key("username") && data.contains_key("password"), "{place}: {template}");
+        return;
+    }
+    assert_eq!(template["type"], "kubernetes.io/dockerconfigjson", "{place}");
+    let text = data[".dockerconfigjson"].as_str().unwrap();
+    let filled = text.split("{{").enumerate().map(|(number, part)| match part.split_once("}}") {
+        Some((value, rest)) => {
+            assert!(value.contains("| toJson"), "{place}: {value} may hold quotation marks");
+            format!("\"value\"{rest}")
+        }
+        None if number == 0 => part.to_owned(),
+        None => panic!("{place}: {part} has no end"),
+    });
+    let filled: String = filled.collect();
+    let keyring =
+        Keyring::new([filled.as_bytes()]).unwrap_or_else(|error| panic!("{place}: {error}: {filled}"));
+    let image = repository_of(&format!("{server}/app")).unwrap();
+    assert_eq!(keyring.lookup(&image).len(), 1, "{place}: no entry for {server} in {filled}");
 }
 
 /// Every YAML document of `deploy/gitops`, with its place: the files, and what is between ```` ```yaml ```` and
