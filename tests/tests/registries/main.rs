@@ -259,20 +259,71 @@ const ECR_SERVERS: [(&str, bool); 24] = [
     ("ghcr.io/x.eu-west-1.amazonaws.com", false),
 ];
 
+/// Regions of every partition of AWS, and some that begin almost as those do.
+const REGIONS: [&str; 11] = [
+    "eu-west-1",
+    "us-gov-east-1",
+    "cn-north-1",
+    "eusc-de-east-1",
+    "us-iso-east-1",
+    "us-isob-east-1",
+    "eu-isoe-west-1",
+    "us-isof-south-1",
+    "us-isog-east-1",
+    "cnx-north-1",
+    "eusc",
+];
+/// Every domain of a partition, and some that no partition has.
+const DOMAINS: [&str; 12] = [
+    "amazonaws.com",
+    "on.aws",
+    "amazonaws.com.cn",
+    "on.amazonwebservices.com.cn",
+    "amazonaws.eu",
+    "on.amazonwebservices.eu",
+    "c2s.ic.gov",
+    "sc2s.sgov.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
+    "aws",
+    "amazonaws.com.evil.example",
+];
+
+/// Every way to put a host of Amazon ECR together.
+fn combinations() -> impl Iterator<Item = String> {
+    let names = ["dkr.ecr", "dkr.ecr-fips", "dkr-ecr", "dkr-ecr-fips"];
+    let regions = names.into_iter().flat_map(|name| REGIONS.map(|region| format!("{name}.{region}")));
+    regions.flat_map(|front| DOMAINS.map(|domain| format!("123456789012.{front}.{domain}")))
+}
+
+/// Whether the API server stores a server with `source.ecr`, and whether the operator asks for its token.
+async fn is_ecr_for_both(scene: &Scene, server: &str) -> (bool, bool) {
+    let registries = json!([{ "server": server, "source": { "ecr": {} } }]);
+    let stored = apply(scene, "ecr", &registries).await.is_ok();
+    let member = SourceMember::Ecr(regcred_api::EcrSource::default());
+    (stored, TokenRequest::new(&Server::parse(server).unwrap(), &member, |_| None).is_ok())
+}
+
 #[tokio::test]
 async fn api_server_and_operator_agree_on_the_hosts_of_amazon() {
     let scene = Scene::new().await;
     let mut wrong = Vec::new();
     for (server, is_ecr) in ECR_SERVERS {
-        let registries = json!([{ "server": server, "source": { "ecr": {} } }]);
-        let stored = apply(&scene, "ecr", &registries).await.is_ok();
-        let member = SourceMember::Ecr(regcred_api::EcrSource::default());
-        let asked = TokenRequest::new(&Server::parse(server).unwrap(), &member, |_| None).is_ok();
-        if (stored, asked) != (is_ecr, is_ecr) {
+        let said = is_ecr_for_both(&scene, server).await;
+        if said != (is_ecr, is_ecr) {
+            wrong.push(format!("{server}: the API server and the operator say {said:?}, not {is_ecr}"));
+        }
+    }
+    let mut taken = 0;
+    for server in combinations() {
+        let (stored, asked) = is_ecr_for_both(&scene, &server).await;
+        taken += usize::from(asked);
+        if stored != asked {
             wrong.push(format!("{server}: the API server says {stored}, the operator {asked}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(taken > 10, "only {taken} are of Amazon");
     scene.finish().await;
 }
 
