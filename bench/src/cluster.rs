@@ -8,7 +8,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use regcred_tests::{ControlPlane, Identity, Options, SECRET_TYPE};
+use regcred_tests::{ControlPlane, Identity, Options, SECRET_TYPE, clouds::Clouds};
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -36,6 +36,8 @@ pub struct Cluster {
     pub client: Client,
     /// Sees what subjects do.
     pub observer: Observer,
+    /// Gives tokens.
+    pub clouds: Clouds,
     foreign: Client,
 }
 
@@ -48,7 +50,8 @@ impl Cluster {
         let foreign: Identity = control_plane.service_account("bench-rig", "foreign-writer").await?;
         let foreign = foreign.client().await?;
         let observer = Observer::start(&client);
-        Ok(Self { control_plane, client, observer, foreign })
+        let clouds = Clouds::start().await?;
+        Ok(Self { control_plane, client, observer, clouds, foreign })
     }
 
     /// The process id of the API server.

@@ -11,7 +11,7 @@
 //! | [`suite`] | which workloads run, on which subjects, in which order |
 //! | [`birth`] | an admission policy that attaches at birth: first Pods, and what it costs |
 //! | [`hostile_memory`] | the operator beside objects of the largest size, and its page |
-//! | [`workload`] | W1 to W11, each on one subject |
+//! | [`workload`], `tokens` | W1 to W12, each on one subject |
 //! | [`subject`] | an operator to measure, from its file, and its process |
 //! | [`cluster`] | the control plane, its namespaces, and the other users in it |
 //! | [`observer`] | sees when each Secret and each entry on a ServiceAccount is in place |
@@ -32,6 +32,7 @@ pub mod plot;
 pub mod record;
 pub mod subject;
 pub mod suite;
+mod tokens;
 pub mod usage;
 pub mod workload;
 

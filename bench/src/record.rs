@@ -102,6 +102,9 @@ pub enum Workload {
     /// The same with an admission policy that attaches at birth.
     #[serde(rename = "W11 with the policy")]
     FirstPodsWithPolicy,
+    /// Many credentials of one identity, whose registry gives tokens.
+    #[serde(rename = "W12")]
+    Tokens,
     /// What making a ServiceAccount takes.
     #[serde(rename = "births without a policy")]
     BirthsWithoutPolicy,
@@ -144,10 +147,16 @@ pub enum Series {
     ForeignSecrets,
     /// Each write of somebody else during the workload.
     ForeignWriteMilliseconds,
+    /// Tokens that an issuer gave.
+    Mints,
     /// New ServiceAccounts.
     RatePerSecond,
+    /// Requests of the subject in a time in which nothing changed, without watches.
+    RequestsAtRest,
     /// From applying each small credential until it is in place.
     SmallCredentialMilliseconds,
+    /// Tokens of ServiceAccounts that the subject asked the API server for.
+    TokenRequests,
 }
 
 /// One measurement of one subject.

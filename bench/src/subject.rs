@@ -34,12 +34,21 @@ use crate::{
 pub const DEADLINE: Duration = Duration::from_mins(20);
 const SOON: Duration = Duration::from_mins(1);
 /// The names that may be in braces in a command, its environment and its address.
-const PLACEHOLDERS: [&str; 8] =
-    ["kubeconfig", "port", "concurrency", "secrets", "regcred", "bareWriter", "leastWrites", "leastApplies"];
+const PLACEHOLDERS: [&str; 9] = [
+    "kubeconfig",
+    "port",
+    "concurrency",
+    "secrets",
+    "regcred",
+    "bareWriter",
+    "leastWrites",
+    "leastApplies",
+    "tokenEndpoints",
+];
 const READINESS_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What a subject's file says. In texts, `{kubeconfig}`, `{port}`, `{concurrency}`, `{secrets}`, `{regcred}`,
-/// `{bareWriter}`, `{leastWrites}` and `{leastApplies}` stand for what they name; in manifests `{name}`, `{label}`, `{server}`,
+/// `{bareWriter}`, `{leastWrites}`, `{leastApplies}` and `{tokenEndpoints}` stand for what they name; in manifests `{name}`, `{label}`, `{server}`,
 /// `{user}` and `{password}` do.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -70,6 +79,8 @@ pub struct Subject {
     /// Files of this repository with an admission policy that attaches at birth; applied for W11 alone.
     #[serde(default)]
     pub at_birth: Vec<String>,
+    /// Credentials whose registry gives tokens, if it knows such; measured in W12 alone.
+    pub tokens: Option<Tokens>,
     /// Makes a subject of each number, as `{concurrency}`.
     #[serde(default)]
     pub concurrency: Vec<usize>,
@@ -88,6 +99,16 @@ pub struct Account {
     pub namespace: String,
     /// Its name.
     pub service_account: String,
+}
+
+/// How a subject is told of a credential whose tokens come from Amazon for one ServiceAccount.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tokens {
+    /// Files of this repository, applied as cluster administrator.
+    pub set_up: Vec<String>,
+    /// A manifest like that of other credentials.
+    pub credential: String,
 }
 
 /// The programs of this repository.
@@ -130,7 +151,8 @@ impl Subject {
                 }
             }
         }
-        for path in self.set_up.iter().chain(&self.at_birth) {
+        let of_tokens = self.tokens.iter().flat_map(|tokens| &tokens.set_up);
+        for path in self.set_up.iter().chain(&self.at_birth).chain(of_tokens) {
             if !repository().join(path).exists() {
                 return Err(format!("{path} is no file or folder of this repository"));
             }
@@ -229,6 +251,7 @@ impl<'a> Session<'a> {
                 .replace("{leastWrites}", &requests.display().to_string())
                 .replace("{leastApplies}", &requests.display().to_string())
                 .replace("{secrets}", &self.secrets.join(","))
+                .replace("{tokenEndpoints}", &self.cluster.clouds.endpoints().join(","))
                 .replace("{port}", &address.port().to_string())
         };
         let words: Vec<String> = self.subject.command.iter().map(fill).collect();
@@ -289,12 +312,22 @@ impl<'a> Session<'a> {
 
     /// Applies credentials, one after the other as every client does.
     pub async fn apply_credentials(&self, names: &[String], label: &str) -> Result<()> {
-        self.apply(&self.credentials(names, label)?).await
+        self.apply_all(&self.subject.credential, names, label).await
+    }
+
+    /// Applies a credential of each name from this manifest.
+    pub(crate) async fn apply_all(&self, template: &str, names: &[String], label: &str) -> Result<()> {
+        self.apply(&self.manifests(template, names, label)?).await
     }
 
     /// Deletes those of these credentials that are there, and waits until they are gone.
     pub async fn remove_credentials(&self, names: &[String]) -> Result<()> {
-        let manifests = self.credentials(names, "")?;
+        self.remove_all(&self.subject.credential, names).await
+    }
+
+    /// The same for credentials of another manifest.
+    pub(crate) async fn remove_all(&self, template: &str, names: &[String]) -> Result<()> {
+        let manifests = self.manifests(template, names, "")?;
         for manifest in &manifests {
             match self.api(manifest)?.delete(&manifest.name_any(), &DeleteParams::default()).await {
                 Ok(_) => {}
@@ -315,8 +348,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn credentials(&self, names: &[String], label: &str) -> Result<Vec<DynamicObject>> {
-        names.iter().map(|name| self.manifest(&self.subject.credential, name, label, "")).collect()
+    fn manifests(&self, template: &str, names: &[String], label: &str) -> Result<Vec<DynamicObject>> {
+        names.iter().map(|name| self.manifest(template, name, label, "")).collect()
     }
 
     fn manifest(&self, template: &str, name: &str, label: &str, password: &str) -> Result<DynamicObject> {

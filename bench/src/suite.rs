@@ -40,6 +40,8 @@ pub struct Parameters {
     pub quiet_accounts: usize,
     /// How often W8 drops all watches.
     pub drops: usize,
+    /// Credentials of one identity in W12.
+    pub tokens: usize,
 }
 
 impl Parameters {
@@ -54,6 +56,7 @@ impl Parameters {
             steady: Duration::from_secs(30),
             quiet_accounts: 200,
             drops: 2,
+            tokens: 500,
         }
     }
 
@@ -68,6 +71,7 @@ impl Parameters {
             steady: Duration::from_secs(10),
             quiet_accounts: 50,
             drops: 2,
+            tokens: 500,
         }
     }
 }
@@ -230,8 +234,9 @@ impl Suite<'_> {
         session.remove_marker().await?;
         session.deletion(&all).await?;
         session.stop().await?;
-        let Parameters { namespaces, quiet_accounts, .. } = self.parameters;
+        let Parameters { namespaces, quiet_accounts, tokens, steady, .. } = self.parameters;
         samples.extend(session.at_birth(namespaces / 20, secret, *quiet_accounts, &BIRTHS_BESIDE).await?);
+        samples.extend(session.tokens(*tokens, SMALL[0], *steady).await?);
         Ok(samples)
     }
 
@@ -337,7 +342,7 @@ fn all_but_first() -> Vec<String> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of objects are far below 2^52")]
-fn count(number: usize) -> f64 {
+pub(crate) fn count(number: usize) -> f64 {
     number as f64
 }
 

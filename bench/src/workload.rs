@@ -98,14 +98,14 @@ pub fn secret_names() -> Vec<String> {
 }
 
 /// What every meter showed before a workload.
-struct Meters {
+pub(crate) struct Meters {
     mark: Mark,
     subject: Usage,
     api_server: Usage,
 }
 
 impl Session<'_> {
-    fn read_meters(&self) -> Result<Meters> {
+    pub(crate) fn read_meters(&self) -> Result<Meters> {
         Ok(Meters {
             mark: self.cluster.control_plane.audit().mark(),
             subject: Usage::of(self.process_id()).unwrap_or_default(),
@@ -114,7 +114,7 @@ impl Session<'_> {
     }
 
     /// Everything that can be counted, once the subject rests.
-    async fn sample(&self, workload: Workload, before: &Meters) -> Result<Sample> {
+    pub(crate) async fn sample(&self, workload: Workload, before: &Meters) -> Result<Sample> {
         let subject = match self.process_id() {
             0 => Usage::default(),
             process => usage::settled(process, REST_DEADLINE).await?,
@@ -236,7 +236,7 @@ impl Session<'_> {
 
     /// Waits until the subject has sent nothing for a while: what it holds back to send it with more is work left
     /// over from before.
-    async fn come_to_rest(&self) {
+    pub(crate) async fn come_to_rest(&self) {
         let end = Instant::now() + REST_DEADLINE;
         loop {
             let mark = self.cluster.control_plane.audit().mark();

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use regcred_bench::{
     Error, Result,
-    record::{Sample, Workload},
+    record::{Sample, Series, Workload},
     subject::{Programs, Subject},
     suite::{self, Parameters},
 };
@@ -15,7 +15,7 @@ use regcred_tests::{binaries::operator_binary, install::repository};
 const WRITES_FOR_A_CREDENTIAL: usize = 4;
 
 /// What the operator must have been measured in.
-const MEASURED: [Workload; 7] = [
+const MEASURED: [Workload; 8] = [
     Workload::Cold,
     Workload::ManyCredentials,
     Workload::Rotation,
@@ -23,6 +23,7 @@ const MEASURED: [Workload; 7] = [
     Workload::AccountBurst,
     Workload::QuietAccounts,
     Workload::Deletion,
+    Workload::Tokens,
 ];
 
 fn subject(file: &str, name: &str) -> Result<Subject> {
@@ -41,6 +42,7 @@ async fn measure(say: &dyn Fn(&str)) -> Result<Vec<Sample>> {
         steady: Duration::from_secs(5),
         quiet_accounts: 10,
         drops: 1,
+        tokens: 500,
     };
     let bare_writer = PathBuf::from(env!("CARGO_BIN_EXE_bare-writer"));
     let regcred = tokio::task::block_in_place(operator_binary)?;
@@ -72,6 +74,11 @@ async fn two_hundred_namespaces_cost_the_least_requests() {
         let sample = samples.iter().find(|s| s.workload == workload && s.subject == "regcred").unwrap();
         let writes = sample.writes_in_namespaces() + sample.other_writes();
         assert_eq!(writes, 0, "P2: nothing changed in {workload}: {:?}", sample.requests);
+    }
+    for sample in samples.iter().filter(|sample| sample.workload == Workload::Tokens) {
+        let of = |series| sample.series(series).to_vec();
+        let asked = [Series::Mints, Series::TokenRequests, Series::RequestsAtRest].map(of);
+        assert_eq!(asked, [[1.0], [1.0], [0.0]], "P16: {} in {:?}", sample.subject, sample.requests);
     }
 }
 
