@@ -28,6 +28,10 @@ simulate *ARGS:
 keyring CASES="100000":
     REGCRED_KEYRING_CASES={{CASES}} cargo test --quiet --package regcred-tests --test keyring -- --nocapture
 
+# Start Pods on a node, one every three seconds, from a registry whose tokens live a minute; needs root: ten minutes
+rolling-node PODS="200":
+    REGCRED_ROLLING_PODS={{PODS}} REGCRED_NODE_TESTS=required cargo test --quiet --package regcred-tests --test node -- no_pull_fails
+
 # Measure against the bare writer: some minutes with --quick, a quarter of an hour without
 bench *ARGS:
     cargo bench-regcred {{ARGS}}

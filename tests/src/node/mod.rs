@@ -53,7 +53,8 @@ const INSIDE: &str = "REGCRED_INSIDE_NODE";
 const IMAGE: &str = "REGCRED_NODE_IMAGE";
 /// Host names need no DNS where the node is called so.
 const NODE: &str = "localhost";
-const ADDRESS: &str = "10.99.0.1";
+/// Where Pods find what listens on the node.
+pub const ADDRESS: &str = "10.99.0.1";
 /// The cluster IP of the service `kubernetes`, and its port.
 const API_SERVICE: &str = "10.0.0.1:443";
 const PAUSE: &str = "regcred.test/pause:1";

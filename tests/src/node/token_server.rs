@@ -34,6 +34,9 @@ const SERVICE: &str = "registry";
 const ISSUER: &str = "regcred-tests";
 const LIFETIME_SECONDS: u64 = 300;
 
+/// For an `Authorization` that is known: what the names of repositories must begin with.
+type Who = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// A running token server, which lets each pull what its login says; dropping it ends it.
 pub struct TokenServer {
     address: SocketAddr,
@@ -45,12 +48,17 @@ pub struct TokenServer {
 impl TokenServer {
     /// Starts one that gives tokens to these, and 401 to everybody else.
     pub async fn start(logins: Vec<Login>) -> Result<Self> {
-        Self::with(Rules { logins, lenient: false }).await
+        Self::with(Rules { who: among(logins), lenient: false }).await
     }
 
     /// The same, but who asks for a scope with a wrong login gets a token that opens nothing, as Harbor does it.
     pub async fn start_lenient(logins: Vec<Login>) -> Result<Self> {
-        Self::with(Rules { logins, lenient: true }).await
+        Self::with(Rules { who: among(logins), lenient: true }).await
+    }
+
+    /// Starts one that asks at each request: for an `Authorization`, what must the names of repositories begin with?
+    pub async fn start_with(who: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Result<Self> {
+        Self::with(Rules { who: Box::new(who), lenient: false }).await
     }
 
     async fn with(rules: Rules) -> Result<Self> {
@@ -92,7 +100,7 @@ impl Drop for TokenServer {
 
 /// Who gets what.
 struct Rules {
-    logins: Vec<Login>,
+    who: Box<Who>,
     /// Whether a wrong login gets a token, too, if it asks for a scope.
     lenient: bool,
 }
@@ -100,10 +108,17 @@ struct Rules {
 impl Rules {
     /// What somebody may do, as a token says it; `None` for who gets no token.
     fn access(&self, shown: Option<&str>, query: &str) -> Option<Value> {
-        let login = self.logins.iter().find(|login| shown == Some(&basic(login)));
+        let repositories = shown.and_then(&self.who);
         let nothing = || (self.lenient && query.contains("scope=")).then(|| json!([]));
-        login.map(|login| granted(query, &login.repositories)).or_else(nothing)
+        repositories.map(|repositories| granted(query, &repositories)).or_else(nothing)
     }
+}
+
+fn among(logins: Vec<Login>) -> Box<Who> {
+    Box::new(move |shown| {
+        let login = logins.iter().find(|login| shown == basic(login));
+        login.map(|login| login.repositories.clone())
+    })
 }
 
 async fn serve(listener: TcpListener, rules: Arc<Rules>, signer: Arc<Signer>) {
