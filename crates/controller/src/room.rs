@@ -3,10 +3,10 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What large copies in flight may hold together, in KiB of their content; each takes about three times as much while it
-/// is written. It is more than one copy can have.
+/// What large writes in flight may hold together, in KiB of the copies that they send and of the objects that answer them;
+/// each takes about three times as much meanwhile. It is more than one write can have.
 const WRITES: u32 = 4 * 1024;
-/// A copy of up to this many KiB needs no room: as many as there are workers take less than one large copy.
+/// A write of up to this many KiB needs no room: as many as there are workers take less than one large one.
 const SMALL: u32 = 32;
 
 /// The room that there is.
@@ -24,7 +24,8 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Waits until a copy of so many bytes may be written; the write gives its room back when this is dropped.
+    /// Waits until a write may be made that holds so many bytes, sent and received; it gives its room back when this is
+    /// dropped.
     pub(crate) async fn to_write(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         let kibibytes = u32::try_from(bytes / 1024).unwrap_or(WRITES).min(WRITES);
         if kibibytes <= SMALL {

@@ -39,6 +39,8 @@ pub struct Unread<T> {
 pub struct Received<T> {
     /// Name, namespace and version.
     identity: ObjectMeta,
+    /// The bytes of its text.
+    bytes: usize,
     body: Result<T, Undecodable>,
 }
 
@@ -76,6 +78,11 @@ impl<T> Received<T> {
         self.identity.resource_version.as_deref().unwrap_or_default()
     }
 
+    /// How many bytes of text it came as: an answer that repeats it takes as many.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether it fits its type.
     pub fn is_readable(&self) -> bool {
         self.body.is_ok()
@@ -97,6 +104,7 @@ impl<T: Body> Unread<T> {
     pub fn read(self) -> Received<T> {
         Received {
             identity: self.identity,
+            bytes: self.text.get().len(),
             body: serde_json::from_str(self.text.get()).map_err(|_| Undecodable),
         }
     }

@@ -37,6 +37,8 @@ struct Item<T> {
     value: T,
     version: Version,
     epoch: u32,
+    /// How many bytes of text it came as.
+    bytes: u32,
 }
 
 /// Reads a `resourceVersion`.
@@ -106,7 +108,7 @@ impl<T> Shelf<T> {
             None => self.epoch.wrapping_sub(1),
         };
         if newer {
-            self.items.insert(key, Item { value, version, epoch });
+            self.items.insert(key, Item { value, version, epoch, bytes: 0 });
         } else if let Some(item) = self.items.get_mut(&key) {
             item.epoch = epoch;
         }
@@ -118,6 +120,19 @@ impl<T> Shelf<T> {
         self.newest = self.newest.max(version);
         let newer = self.items.get(key).is_some_and(|item| version != 0 && item.version > version);
         if newer { None } else { self.items.remove(key).map(|item| item.value) }
+    }
+
+    /// Notes how many bytes of text the object came as, if it is the one on the shelf.
+    pub fn note_size(&mut self, key: &Key, version: Version, bytes: usize) {
+        if let Some(item) = self.items.get_mut(key).filter(|item| item.version == version) {
+            item.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// How many bytes of text the object under this key came as; 0 if there is none.
+    pub fn size(&self, key: &Key) -> usize {
+        // A `u32` fits a `usize` wherever this runs.
+        self.items.get(key).map_or(0, |item| item.bytes as usize)
     }
 
     /// A list begins. It is consistent, so it is newer than anything before it, whatever its versions
@@ -216,6 +231,19 @@ mod tests {
         shelf.apply(key("kept"), 2, "kept", Origin::Watch);
         assert_eq!(shelf.finish(), [(key("old"), "old")]);
         assert_eq!(shelf.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_size_is_that_of_the_version_on_the_shelf() {
+        let mut shelf = Shelf::default();
+        shelf.apply(key("a"), 2, "now", Origin::Watch);
+        shelf.note_size(&key("a"), 2, 70_000);
+        shelf.apply(key("a"), 1, "stale", Origin::Watch);
+        shelf.note_size(&key("a"), 1, 5);
+        assert_eq!((shelf.size(&key("a")), shelf.size(&key("b"))), (70_000, 0));
+        shelf.apply(key("a"), 3, "later", Origin::Watch);
+        shelf.note_size(&key("a"), 3, 9);
+        assert_eq!(shelf.size(&key("a")), 9);
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub(crate) async fn apply(context: &Context, plan: &Plan) -> Vec<Result<(), Step
     results
 }
 
+/// No object is larger, in bytes: etcd takes no larger request.
+const LARGEST_OBJECT: usize = 1_572_864;
+
 struct Writer<'a> {
     context: &'a Context,
     namespace: &'a Arc<str>,
@@ -58,6 +61,8 @@ impl Writer<'_> {
     }
 
     async fn patch_service_account(&self, patch: &ListPatch) -> Result<(), StepError> {
+        let answer_size = self.context.index().size_of_service_account(self.namespace, &patch.name);
+        let _room = self.context.room.to_write(answer_size).await;
         let body = Patch::Merge(list(patch));
         let accounts = self.context.calls.service_accounts(self.namespace);
         let written = answer(accounts.patch(&patch.name, &as_manager(), &body)).await?;
@@ -83,11 +88,15 @@ impl Writer<'_> {
         if version == *over.resource_version { Ok(()) } else { Err(StepError::Undone) }
     }
 
+    /// Room for what is sent and for the answer, which repeats the metadata that others wrote.
     async fn room(&self, copy: &SecretCopy) -> Option<SemaphorePermit<'_>> {
-        self.context.room.to_write(copy.payload.content.expose().len()).await
+        let answer_size = self.context.index().size_of_secret(self.namespace, &copy.name);
+        self.context.room.to_write(copy.payload.content.expose().len() + answer_size).await
     }
 
     async fn release_secret(&self, removal: &Removal) -> Result<(), StepError> {
+        let answer_size = self.context.index().size_of_secret(self.namespace, &removal.name);
+        let _room = self.context.room.to_write(answer_size).await;
         self.patch_secret(&removal.name, &as_manager(), Patch::Strategic(unmark(removal))).await.map(drop)
     }
 
@@ -104,7 +113,11 @@ impl Writer<'_> {
         Ok(version)
     }
 
-    async fn delete_secret(&self, name: &str, over: &Precondition) -> Result<(), StepError> {
+    /// The answer to a deletion is short, but where a finalizer keeps the Secret: then it is all of it, of a size that
+    /// nobody knows.
+    async fn delete_secret(&self, name: &Arc<str>, over: &Precondition) -> Result<(), StepError> {
+        let held = self.context.index().is_secret_held(self.namespace, name);
+        let _room = self.context.room.to_write(if held { LARGEST_OBJECT } else { 0 }).await;
         let preconditions = Preconditions {
             uid: Some(over.uid.to_string()),
             resource_version: Some(over.resource_version.to_string()),
@@ -188,24 +201,29 @@ fn unmark(removal: &Removal) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    use regcred_index::{Event, Origin, SecretScope};
     use regcred_planner::Payload;
 
     use super::*;
     use crate::fake;
 
-    /// A plan that writes a copy of so many bytes.
-    fn plan_of(bytes: usize) -> Plan {
+    fn plan_of(step: Step) -> Plan {
+        Plan { namespace: Arc::from("shop"), steps: vec![step], ..Plan::default() }
+    }
+
+    /// A copy of so many bytes.
+    fn copy_of(bytes: usize) -> Arc<SecretCopy> {
         let payload = Payload {
             content: vec![b'x'; bytes].into(),
             fingerprint: String::new(),
             servers: Arc::from([]),
             expires_at: None,
         };
-        let copy = SecretCopy {
+        Arc::new(SecretCopy {
             name: Arc::from("pull"),
             credential_uid: Arc::from("c1"),
             credential_name: Arc::from("pull"),
@@ -213,21 +231,25 @@ mod tests {
             annotations: BTreeMap::new(),
             owned: false,
             payload,
-        };
-        let step = Step::ApplySecret { copy: Arc::new(copy), over: None };
-        Plan { namespace: Arc::from("shop"), steps: vec![step], ..Plan::default() }
+        })
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_large_copy_waits_for_room_and_a_small_one_needs_none() {
+    /// A context whose API server refuses everything, and how many requests it got.
+    fn refusing() -> (Arc<Context>, Arc<AtomicUsize>) {
         let writes = Arc::new(AtomicUsize::new(0));
         let counted = writes.clone();
         let context = fake::context("a", move |_, _, _| {
             counted.fetch_add(1, Ordering::Relaxed);
             (500, json!({}))
         });
+        (context, writes)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_copy_waits_for_room_and_a_small_one_needs_none() {
+        let (context, writes) = refusing();
         let written = async |bytes: usize| {
-            let plan = plan_of(bytes);
+            let plan = plan_of(Step::ApplySecret { copy: copy_of(bytes), over: None });
             let in_time = tokio::time::timeout(Duration::from_secs(1), apply(&context, &plan)).await;
             (in_time.is_ok(), writes.load(Ordering::Relaxed))
         };
@@ -237,5 +259,65 @@ mod tests {
         drop(all);
         assert_eq!(written(900_000).await, (true, 2));
         assert_eq!(written(900_000).await, (true, 3), "a write that failed gave its room back");
+    }
+
+    /// A ServiceAccount and a Secret as a tenant leaves them, with annotations of so many bytes and a finalizer.
+    fn observe(context: &Context, bytes: usize) {
+        let metadata = json!({
+            "name": "pull", "namespace": "shop", "uid": "u", "resourceVersion": "5", "finalizers": ["a.com/b"],
+            "annotations": {"note": "x".repeat(bytes)},
+        });
+        let text = json!({"metadata": metadata}).to_string();
+        let mut index = context.index();
+        let account = serde_json::from_str(&text).unwrap();
+        index.ingest_service_account(Event::Put(account, Origin::Watch));
+        index.ingest_secret(
+            &SecretScope::all(&[])[0],
+            Event::Put(serde_json::from_str(&text).unwrap(), Origin::Watch),
+        );
+    }
+
+    /// Every write, each of an object with the name `pull`.
+    fn every_step() -> [Step; 6] {
+        let over = Precondition { uid: Arc::from("u"), resource_version: Arc::from("5") };
+        let name: Arc<str> = Arc::from("pull");
+        let (credential, credential_name) = (Arc::from("c1"), name.clone());
+        let removal = Removal { name: name.clone(), over: over.clone(), credential, credential_name };
+        let patch = ListPatch {
+            name,
+            uid: over.uid.clone(),
+            resource_version: over.resource_version.clone(),
+            list: Vec::new(),
+            attach: BTreeSet::new(),
+            detach: BTreeSet::new(),
+            unmark: BTreeSet::new(),
+            marked: BTreeSet::new(),
+        };
+        [
+            Step::PatchServiceAccount(patch),
+            Step::ApplySecret { copy: copy_of(9), over: Some(over.clone()) },
+            Step::VerifySecret { copy: copy_of(9), over: over.clone() },
+            Step::RecreateSecret { copy: copy_of(9), over },
+            Step::DeleteSecret(removal.clone()),
+            Step::ReleaseSecret(removal),
+        ]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_whose_answer_is_large_waits_for_room() {
+        let (context, writes) = refusing();
+        observe(&context, 900_000);
+        let all = context.room.to_write(usize::MAX).await;
+        for step in every_step() {
+            let plan = plan_of(step);
+            let in_time = tokio::time::timeout(Duration::from_secs(1), apply(&context, &plan)).await;
+            assert!(in_time.is_err(), "{:?}", plan.steps[0].object());
+        }
+        assert_eq!(writes.load(Ordering::Relaxed), 0);
+        drop(all);
+        for step in every_step() {
+            apply(&context, &plan_of(step)).await;
+        }
+        assert_eq!(writes.load(Ordering::Relaxed), every_step().len());
     }
 }

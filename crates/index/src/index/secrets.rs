@@ -21,6 +21,7 @@ impl Index {
             }
             Event::Put(received, origin) => {
                 let (key, version) = self.key(&received);
+                let bytes = received.bytes();
                 let Ok(body) = received.into_body() else {
                     self.secrets_mut(scope).touch(&key);
                     return Vec::new();
@@ -31,6 +32,7 @@ impl Index {
                 let shelf = self.secrets_mut(scope);
                 let secret = with_history(secret, shelf, &key, origin);
                 let applied = shelf.apply(key.clone(), version, secret, origin);
+                shelf.note_size(&key, version, bytes);
                 applied.then_some(key.0).into_iter().collect()
             }
             Event::Deleted(received) => {

@@ -19,6 +19,7 @@ impl Index {
             }
             Event::Put(received, origin) => {
                 let (key, version) = self.key(&received);
+                let bytes = received.bytes();
                 let Ok(body) = received.into_body() else {
                     self.service_accounts.touch(&key);
                     return Vec::new();
@@ -29,6 +30,7 @@ impl Index {
                 let same = self.service_accounts.get(&key) == Some(&account);
                 self.interner.note_drop();
                 let applied = self.service_accounts.apply(key.clone(), version, account, origin);
+                self.service_accounts.note_size(&key, version, bytes);
                 (applied && !same).then_some(key.0).into_iter().collect()
             }
             Event::Deleted(received) => {

@@ -93,6 +93,23 @@ impl Index {
         self.namespace(&Arc::from(name)).is_some()
     }
 
+    /// How many bytes of text a ServiceAccount came as: the answer to a write of it takes as many. 0 if there is none.
+    pub fn size_of_service_account(&self, namespace: &Arc<str>, name: &Arc<str>) -> usize {
+        self.service_accounts.size(&(namespace.clone(), name.clone()))
+    }
+
+    /// How many bytes of text the metadata of a Secret came as, likewise.
+    pub fn size_of_secret(&self, namespace: &Arc<str>, name: &Arc<str>) -> usize {
+        let key = (namespace.clone(), name.clone());
+        self.secrets.iter().map(|(_, shelf)| shelf.size(&key)).max().unwrap_or_default()
+    }
+
+    /// Whether a finalizer keeps a Secret, so that the answer to its deletion is all of it, data included.
+    pub fn is_secret_held(&self, namespace: &Arc<str>, name: &Arc<str>) -> bool {
+        let key = (namespace.clone(), name.clone());
+        self.secrets.iter().any(|(_, shelf)| shelf.get(&key).is_some_and(|secret| secret.held_by.is_some()))
+    }
+
     /// The names of all namespaces, in order.
     pub fn namespaces(&self) -> impl Iterator<Item = &Arc<str>> {
         self.namespaces.iter().map(|((_, name), _)| name)
