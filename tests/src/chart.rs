@@ -33,11 +33,16 @@ metadata:
 /// What the chart gives with these values, as one stream of YAML documents. It is rendered for a cluster that serves
 /// `MutatingAdmissionPolicies`.
 pub async fn render(values: &[&str]) -> Result<String> {
-    let mut arguments = vec!["template", RELEASE, CHART, "--namespace", OPERATOR_NAMESPACE];
-    let kubernetes = binaries::kubernetes_version();
-    arguments.extend(["--kube-version", kubernetes]);
-    arguments.extend(["--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"]);
-    arguments.extend(values.iter().flat_map(|value| ["--set", value]));
+    let api = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
+    render_as(RELEASE, values, &["--kube-version", binaries::kubernetes_version(), "--api-versions", api])
+        .await
+}
+
+/// What the chart gives for a release of this name with these values, and further arguments of `helm template`.
+pub async fn render_as(release: &str, values: &[&str], further: &[&str]) -> Result<String> {
+    let arguments = ["template", release, CHART, "--namespace", OPERATOR_NAMESPACE];
+    let values = values.iter().flat_map(|value| ["--set", value]);
+    let arguments: Vec<_> = arguments.into_iter().chain(further.iter().copied()).chain(values).collect();
     helm(None, &arguments).await
 }
 
@@ -75,8 +80,8 @@ pub async fn helm(control_plane: Option<&ControlPlane>, arguments: &[&str]) -> R
 
 /// Every file of `deploy` and `docs` that is made from another here: its path in the repository, and its content.
 pub async fn generated_files() -> Result<Vec<(&'static str, String)>> {
-    let install = render(&["attachAtBirth.enabled=false"]).await?;
-    let policy = render(&["attachAtBirth.enabled=true"]).await?;
+    let install = without_helm(&render(&["attachAtBirth.enabled=false"]).await?);
+    let policy = without_helm(&render(&["attachAtBirth.enabled=true"]).await?);
     let policy = policy.split("---\n").filter(|document| document.contains("MutatingAdmissionPolicy"));
     let head = "# Rendered from deploy/chart by `just generate`; needs Kubernetes 1.36.\n";
     let crd = read("crds/registrycredentials.regcred.dev.yaml")?;
@@ -88,6 +93,15 @@ pub async fn generated_files() -> Result<Vec<(&'static str, String)>> {
         ("docs/stolen-token.md", stolen_token::page()),
         ("README.md", readme()?),
     ])
+}
+
+/// A manifest without the labels that say that Helm has it.
+fn without_helm(manifest: &str) -> String {
+    let is_of_helm = |line: &str| {
+        let line = line.trim();
+        line == "app.kubernetes.io/managed-by: Helm" || line.starts_with("helm.sh/chart: ")
+    };
+    manifest.split_inclusive('\n').filter(|line| !is_of_helm(line)).collect()
 }
 
 /// A manifest with the cage at its beginning. kubectl applies it in its order, and so gives the operator no right before

@@ -52,8 +52,8 @@ async fn wrong_values_are_refused_and_named() {
         ("targetNames=x", "targetNames"),
         ("targetNames={Upper}", "targetNames"),
         ("targetNames={a,a}", "targetNames"),
-        ("replicas=0", "replicas"),
-        ("replicas=two", "replicas"),
+        ("replicaCount=0", "replicaCount"),
+        ("replicaCount=two", "replicaCount"),
         ("concurrency=1000", "concurrency"),
         ("log.level=loud", "level"),
         ("image.digest=abc", "digest"),
@@ -72,6 +72,27 @@ async fn wrong_values_are_refused_and_named() {
         ("tokens.endpoints.quay=quay.example.com", "endpoints"),
         ("tokens.audiences={x}", "audiences"),
         ("serviceAccount.annotation.a=b", "annotation"),
+        ("serviceAccount.create=false", "set serviceAccount.name"),
+        ("fullnameOverride=Upper", "fullnameOverride"),
+        ("namespaceOverride=a.b", "namespaceOverride"),
+        ("commonLabels.a=1", "commonLabels"),
+        ("commonAnnotations=x", "commonAnnotations"),
+        ("global.imageRegistry=1", "imageRegistry"),
+        ("imagePullSecrets={a}", "imagePullSecrets"),
+        ("rbac.aggregateToClusterReader=maybe", "aggregateToClusterReader"),
+        ("crds.keep=maybe", "keep"),
+        ("serviceMonitor.enabled=maybe", "enabled"),
+        ("serviceMonitor.scrapeTimeout=soon", "scrapeTimeout"),
+        ("serviceMonitor.relabelings={a}", "relabelings"),
+        ("topologySpreadConstraints={a}", "topologySpreadConstraints"),
+        ("extraObjects=x", "extraObjects"),
+        ("deploymentAnnotations.a=1", "deploymentAnnotations"),
+        // Former names.
+        ("replicas=2", "replicaCount"),
+        ("crd.install=false", "crds.enabled"),
+        ("viewRole=false", "rbac.viewRole"),
+        ("sourceNamespaceRole=false", "rbac.sourceNamespaceRole"),
+        ("image.pullSecrets[0].name=a", "imagePullSecrets"),
     ] {
         let refusal = chart::render(&[value]).await.expect_err(value).to_string();
         assert!(refusal.contains(named), "{value}: {refusal}");
@@ -79,100 +100,323 @@ async fn wrong_values_are_refused_and_named() {
 }
 
 /// Values, what they bring, and what they take away.
+type Row = (&'static [&'static str], &'static [&'static str], &'static [&'static str]);
+
+const ROWS: &[Row] = &[
+    (
+        &[],
+        &["kind: CustomResourceDefinition", "replicas: 2", "regcred-cage-secrets", "kubernetes.io/os: linux"],
+        &[
+            "--target-name",
+            "ServiceMonitor",
+            "NetworkPolicy",
+            "resources: [serviceaccounts/token]\n",
+            "--token-endpoint",
+            "169.254.0.0/16",
+        ],
+    ),
+    (
+        &["targetNames={a,b}"],
+        &[
+            "--target-name=a",
+            "--target-name=b",
+            r#"resourceNames: ["a","b"]"#,
+            "params.spec.?target.?name.orValue(params.metadata.name) in ['a', 'b']",
+        ],
+        &[],
+    ),
+    (&["serviceAccountNames={default}"], &[r#"resourceNames: ["default"]"#], &[]),
+    (&["crds.enabled=false"], &["kind: Deployment"], &["CustomResourceDefinition"]),
+    (&["cage.enabled=false"], &["kind: Deployment"], &["ValidatingAdmissionPolicy"]),
+    (&["attachAtBirth.enabled=false"], &["kind: Deployment"], &["MutatingAdmissionPolicy"]),
+    (&["attachAtBirth.hold=false"], &["operations: [CREATE]"], &["operations: [CREATE, UPDATE]\n"]),
+    (
+        &["attachAtBirth.selector.matchLabels.birth=yes"],
+        &[r#"paramRef: {selector: {"matchLabels":{"birth":"yes"}}"#],
+        &[],
+    ),
+    (
+        &["attachAtBirth.namespaceSelector.matchLabels.pull=private"],
+        &[r#"matchResources: {namespaceSelector: {"matchLabels":{"pull":"private"}}}"#],
+        &[],
+    ),
+    (
+        &[
+            "networkPolicy.enabled=true",
+            "networkPolicy.ingress.from[0].namespaceSelector.matchLabels.team=monitoring",
+        ],
+        &["    from:\n    - namespaceSelector:\n        matchLabels:\n          team: monitoring\n"],
+        &[],
+    ),
+    (&["cage.metadataKeys={team,example.com/*}"], &["k.matches('^(team|example[.]com/[^/]*)$')"], &[]),
+    (&["replicaCount=1"], &["replicas: 1"], &["PodDisruptionBudget"]),
+    (&["networkPolicy.enabled=true"], &["kind: NetworkPolicy", "port: 6443}", "port: 53}"], &[]),
+    (
+        &[
+            "networkPolicy.enabled=true,networkPolicy.apiServerPorts=null,networkPolicy.egress[0].ports[0].port=9443",
+        ],
+        &["  egress:\n  - ports:\n    - port: 9443\n"],
+        &["port: 6443}", "port: 53}"],
+    ),
+    (&["serviceMonitor.enabled=true"], &["kind: ServiceMonitor", "kind: Service\n"], &["scrapeTimeout"]),
+    (&["serviceMonitor.enabled=auto"], &["kind: Deployment"], &["ServiceMonitor"]),
+    (
+        &[
+            "serviceMonitor.enabled=true",
+            "serviceMonitor.namespace=monitoring",
+            "serviceMonitor.scrapeTimeout=5s",
+            "serviceMonitor.labels.release=prometheus",
+            "serviceMonitor.annotations.note=x",
+            "serviceMonitor.relabelings[0].targetLabel=cluster",
+            "serviceMonitor.metricRelabelings[0].action=drop",
+        ],
+        &[
+            "  namespace: monitoring\n",
+            "matchNames: [regcred-system]",
+            "scrapeTimeout: 5s",
+            "    release: prometheus\n",
+            "    note: x\n",
+            "    relabelings:\n    - targetLabel: cluster\n",
+            "    metricRelabelings:\n    - action: drop\n",
+        ],
+        &[],
+    ),
+    (
+        &["nameOverride=other"],
+        &[
+            "name: regcred-other-cage-secrets",
+            "system:serviceaccount:regcred-system:regcred-other'",
+            "app.kubernetes.io/name: other",
+        ],
+        &["name: regcred\n  namespace", "app.kubernetes.io/name: regcred"],
+    ),
+    (
+        &["fullnameOverride=other"],
+        &["name: other-cage-secrets", "system:serviceaccount:regcred-system:other'"],
+        &[
+            "name: regcred\n  namespace: regcred-system\n  labels:\n    app.kubernetes.io/instance: regcred\n    helm",
+        ],
+    ),
+    (
+        &["namespaceOverride=platform"],
+        &["--source-namespace=platform", "system:serviceaccount:platform:regcred'", "namespace: platform"],
+        &["regcred-system"],
+    ),
+    (
+        &["commonLabels.team=a", "commonAnnotations.note=x"],
+        &["        team: a\n      annotations:\n        note: x\n"],
+        &[],
+    ),
+    (
+        &["global.imageRegistry=mirror.example.com", "image.repository=quay.io/acme/regcred"],
+        &["image: \"mirror.example.com/acme/regcred:0.1.0\""],
+        &["quay.io/acme"],
+    ),
+    (
+        &["global.imagePullSecrets={a}", "global.imagePullSecrets[1].name=b", "imagePullSecrets[0].name=c"],
+        &["      imagePullSecrets:\n        - name: a\n        - name: b\n        - name: c\n"],
+        &[],
+    ),
+    (
+        &["serviceAccount.create=false", "serviceAccount.name=own"],
+        &["serviceAccountName: own\n", "system:serviceaccount:regcred-system:own'", "  name: own\n"],
+        &["kind: ServiceAccount\nmetadata"],
+    ),
+    (
+        &["serviceAccount.name=own"],
+        &["kind: ServiceAccount\nmetadata:\n  name: own\n", "serviceAccountName: own\n"],
+        &[],
+    ),
+    (
+        &["rbac.create=false"],
+        &["kind: Deployment", "regcred-cage-secrets"],
+        &["kind: Role", "kind: ClusterRole"],
+    ),
+    (&["rbac.viewRole=false"], &["kind: ClusterRole\n"], &["name: regcred-view"]),
+    (&["rbac.aggregateToClusterReader=true"], &["aggregate-to-cluster-reader: \"true\""], &[]),
+    (&["crds.keep=false"], &["kind: CustomResourceDefinition"], &["helm.sh/resource-policy"]),
+    (
+        &["extraEnv[0].name=A", "extraEnv[0].value=b"],
+        &["        env:\n        - name: A\n          value: b\n"],
+        &[],
+    ),
+    (
+        &["extraVolumes[0].name=v", "extraVolumeMounts[0].name=v", "extraVolumeMounts[0].mountPath=/v"],
+        &[
+            "      volumes:\n      - name: v\n",
+            "        volumeMounts:\n        - mountPath: /v\n          name: v\n",
+        ],
+        &[],
+    ),
+    (
+        &["extraObjects[0].kind=ConfigMap", "extraObjects[0].metadata.name=x-{{ .Release.Name }}"],
+        &["kind: ConfigMap\nmetadata:\n  name: x-regcred\n"],
+        &[],
+    ),
+    (&["nodeSelector.disk=ssd"], &["        disk: ssd\n        kubernetes.io/os: linux\n"], &[]),
+    (
+        &["topologySpreadConstraints[0].topologyKey=zone"],
+        &["      topologySpreadConstraints:\n      - topologyKey: zone\n"],
+        &["kubernetes.io/hostname"],
+    ),
+    (
+        &["deploymentAnnotations.reload=yes"],
+        &["  annotations:\n    reload: \"yes\"\nspec:\n  replicas: 2"],
+        &[],
+    ),
+    (&["image.repository=r/regcred,image.tag=v9"], &["image: \"r/regcred:v9\""], &[]),
+    (&["extraArgs={--no-lease}"], &["\"--no-lease\""], &[]),
+    (&["priorityClassName=system-cluster-critical"], &["priorityClassName: system-cluster-critical"], &[]),
+    (
+        &["tokens.serviceAccounts={a,b}"],
+        &[
+            "resources: [serviceaccounts]\n  resourceNames: [\"a\",\"b\"]\n  verbs: [get]",
+            "resources: [serviceaccounts/token]\n  resourceNames: [\"a\",\"b\"]\n  verbs: [create]",
+        ],
+        &[],
+    ),
+    (
+        &["tokens.metadataServers=true", "networkPolicy.enabled=true"],
+        &["cidr: 169.254.0.0/16", "cidr: \"fd00:ec2::/64\"", "port: 80}", "port: 988}"],
+        &[],
+    ),
+    (
+        &[r"tokens.endpoints.sts\.amazonaws\.com=https://vpce-1.example.com/x"],
+        &[r#"- "--token-endpoint=sts.amazonaws.com=https://vpce-1.example.com/x""#],
+        &[],
+    ),
+    (
+        &[r"serviceAccount.annotations.eks\.amazonaws\.com/role-arn=arn:aws:iam::1:role/x"],
+        &["  annotations:\n    eks.amazonaws.com/role-arn: arn:aws:iam::1:role/x\n"],
+        &[],
+    ),
+    (&["rbac.sourceNamespaceRole=false"], &["regcred-events"], &["regcred-fingerprint-key]"]),
+];
+
 #[tokio::test]
 async fn each_value_does_what_it_says() {
-    for (values, there, absent) in [
-        (
-            &[][..],
-            &["kind: CustomResourceDefinition", "replicas: 2", "regcred-cage-secrets", "kind: NetworkPolicy"]
-                [..],
-            &[
-                "--target-name",
-                "ServiceMonitor",
-                "resources: [serviceaccounts/token]\n",
-                "--token-endpoint",
-                "169.254.0.0/16",
-            ][..],
-        ),
-        (
-            &["targetNames={a,b}"],
-            &[
-                "--target-name=a",
-                "--target-name=b",
-                r#"resourceNames: ["a","b"]"#,
-                "params.spec.?target.?name.orValue(params.metadata.name) in ['a', 'b']",
-            ],
-            &[],
-        ),
-        (&["serviceAccountNames={default}"], &[r#"resourceNames: ["default"]"#], &[]),
-        (&["crd.install=false"], &["kind: Deployment"], &["CustomResourceDefinition"]),
-        (&["cage.enabled=false"], &["kind: Deployment"], &["ValidatingAdmissionPolicy"]),
-        (&["attachAtBirth.enabled=false"], &["kind: Deployment"], &["MutatingAdmissionPolicy"]),
-        (&["attachAtBirth.hold=false"], &["operations: [CREATE]"], &["operations: [CREATE, UPDATE]\n"]),
-        (
-            &["attachAtBirth.selector.matchLabels.birth=yes"],
-            &[r#"paramRef: {selector: {"matchLabels":{"birth":"yes"}}"#],
-            &[],
-        ),
-        (
-            &["attachAtBirth.namespaceSelector.matchLabels.pull=private"],
-            &[r#"matchResources: {namespaceSelector: {"matchLabels":{"pull":"private"}}}"#],
-            &[],
-        ),
-        (
-            &["networkPolicy.ingress.from[0].namespaceSelector.matchLabels.team=monitoring"],
-            &["    from:\n    - namespaceSelector:\n        matchLabels:\n          team: monitoring\n"],
-            &[],
-        ),
-        (&["cage.metadataKeys={team,example.com/*}"], &["k.matches('^(team|example[.]com/[^/]*)$')"], &[]),
-        (&["replicas=1"], &["replicas: 1"], &["PodDisruptionBudget"]),
-        (&["networkPolicy.enabled=false"], &[], &["NetworkPolicy"]),
-        (&["serviceMonitor.enabled=true"], &["kind: ServiceMonitor", "kind: Service\n"], &[]),
-        (
-            &["nameOverride=other"],
-            &["name: other-cage-secrets", "system:serviceaccount:regcred-system:other'"],
-            &["name: regcred\n  namespace"],
-        ),
-        (&["image.repository=r/regcred,image.tag=v9"], &["image: \"r/regcred:v9\""], &[]),
-        (&["extraArgs={--no-lease}"], &["\"--no-lease\""], &[]),
-        (
-            &["priorityClassName=system-cluster-critical"],
-            &["priorityClassName: system-cluster-critical"],
-            &[],
-        ),
-        (
-            &["tokens.serviceAccounts={a,b}"],
-            &[
-                "resources: [serviceaccounts]\n  resourceNames: [\"a\",\"b\"]\n  verbs: [get]",
-                "resources: [serviceaccounts/token]\n  resourceNames: [\"a\",\"b\"]\n  verbs: [create]",
-            ],
-            &[],
-        ),
-        (
-            &["tokens.metadataServers=true"],
-            &["cidr: 169.254.0.0/16", "cidr: \"fd00:ec2::/64\"", "port: 80}", "port: 988}"],
-            &[],
-        ),
-        (
-            &[r"tokens.endpoints.sts\.amazonaws\.com=https://vpce-1.example.com/x"],
-            &[r#"- "--token-endpoint=sts.amazonaws.com=https://vpce-1.example.com/x""#],
-            &[],
-        ),
-        (
-            &[r"serviceAccount.annotations.eks\.amazonaws\.com/role-arn=arn:aws:iam::1:role/x"],
-            &["  annotations:\n    eks.amazonaws.com/role-arn: arn:aws:iam::1:role/x\n"],
-            &[],
-        ),
-        (&["sourceNamespaceRole=false"], &["regcred-events"], &["regcred-fingerprint-key]"]),
-    ] {
+    for (values, there, absent) in ROWS {
         let text = chart::render(values).await.unwrap();
-        for part in there {
+        for part in *there {
             assert!(text.contains(part), "{values:?}: {part} is missing in\n{text}");
         }
-        for part in absent {
+        for part in *absent {
             assert!(!text.contains(part), "{values:?}: {part} is in\n{text}");
         }
     }
+}
+
+#[tokio::test]
+async fn objects_are_named_after_the_release_as_helm_users_expect() {
+    for (release, values, name) in [
+        ("regcred", &[][..], "regcred"),
+        ("prod", &[], "prod-regcred"),
+        ("regcred-prod", &[], "regcred-prod"),
+        ("prod", &["nameOverride=pull"], "prod-pull"),
+        ("prod", &["fullnameOverride=pull"], "pull"),
+    ] {
+        let text = chart::render_as(release, values, &[]).await.unwrap();
+        for part in [format!("kind: Deployment\nmetadata:\n  name: {name}\n"), format!(":{name}'")] {
+            assert!(text.contains(&part), "{release} {values:?}: {part} is missing in\n{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_object_has_the_labels_of_helm_and_those_that_are_common() {
+    let values = [
+        "commonLabels.team=a",
+        "commonAnnotations.note=x",
+        "networkPolicy.enabled=true",
+        "serviceMonitor.enabled=true",
+    ];
+    let text = chart::render(&values).await.unwrap();
+    let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let objects: Vec<_> = objects.into_iter().filter(|object| !object.is_null()).collect();
+    assert!(objects.len() > 20, "{}", objects.len());
+    for object in objects {
+        let metadata = &object["metadata"];
+        for (member, key, value) in [
+            ("labels", "team", "a"),
+            ("labels", "helm.sh/chart", "regcred-0.1.0"),
+            ("labels", "app.kubernetes.io/managed-by", "Helm"),
+            ("labels", "app.kubernetes.io/instance", RELEASE),
+            ("annotations", "note", "x"),
+        ] {
+            assert_eq!(metadata[member][key], value, "{} {}", object["kind"], metadata["name"]);
+        }
+    }
+}
+
+/// `helm template` knows no cluster, so it goes by the version, and says so where it leaves the policy out.
+#[tokio::test]
+async fn without_a_cluster_the_policy_at_birth_is_not_left_out_in_silence() {
+    for (values, further, there) in [
+        (&[][..], &["--kube-version", "1.36.0"][..], true),
+        (&[], &["--kube-version", "1.30.14"], false),
+        // As a GitOps tool says which kinds a cluster serves that emulates an older one.
+        (&[], &["--kube-version", "1.36.0", "--api-versions", "apps/v1/Deployment"], false),
+        (&["attachAtBirth.enabled=true"], &["--kube-version", "1.30.14"], true),
+        (&["attachAtBirth.enabled=false"], &["--kube-version", "1.36.0"], false),
+    ] {
+        let text = chart::render_as(RELEASE, values, further).await.unwrap();
+        assert_eq!(text.contains("kind: MutatingAdmissionPolicy\n"), there, "{values:?} {further:?}");
+        let said = text.contains("render again with attachAtBirth.enabled=true");
+        assert_eq!(said, values.is_empty() && !there, "{values:?} {further:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_monitor_on_auto_is_made_where_the_cluster_serves_that_kind() {
+    for (further, there) in
+        [(&[][..], false), (&["--api-versions", "monitoring.coreos.com/v1/ServiceMonitor"], true)]
+    {
+        let text = chart::render_as(RELEASE, &["serviceMonitor.enabled=auto"], further).await.unwrap();
+        assert_eq!(text.contains("kind: ServiceMonitor\n"), there, "{further:?}");
+    }
+}
+
+/// Names, namespace and rights of an installation that shares nothing with the usual one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cage_is_about_the_service_account_that_the_values_name() {
+    let control_plane = ControlPlane::start(Options::default()).await.unwrap();
+    kubectl(&control_plane, &["create", "namespace", "platform"], "").await;
+    let values = [
+        "fullnameOverride=pull",
+        "namespaceOverride=platform",
+        "serviceAccount.name=own",
+        "rbac.aggregateToClusterReader=true",
+        "networkPolicy.enabled=true",
+        "commonLabels.team=a",
+        "commonAnnotations.note=x",
+        "imagePullSecrets[0].name=mirror",
+        "deploymentAnnotations.reload=yes",
+        "topologySpreadConstraints[0].topologyKey=zone,topologySpreadConstraints[0].maxSkew=1",
+        "topologySpreadConstraints[0].whenUnsatisfiable=ScheduleAnyway",
+        "extraObjects[0].apiVersion=v1,extraObjects[0].kind=ConfigMap,extraObjects[0].metadata.name=extra",
+        "crds.keep=false",
+    ];
+    chart::install(&control_plane, &values).await.unwrap();
+    kubectl(
+        &control_plane,
+        &["get", "deployment/pull", "serviceaccount/own", "lease/regcred", "-n", "platform"],
+        "",
+    )
+    .await;
+    let as_operator =
+        ["create", "secret", "generic", "x", "-n", "default", "--as=system:serviceaccount:platform:own"];
+    let admin = control_plane.admin_identity();
+    // A policy is in force a moment after it was made.
+    eventually("the cage refuses a Secret of its own", SOON, async || {
+        let dry_run = [&as_operator[..], &["--dry-run=server"]].concat();
+        let output = control_plane.kubectl(admin, &dry_run, "").await.unwrap();
+        let refused = output.stderr.contains("pull-cage-secrets");
+        if refused { Ok(()) } else { Err(format!("{output:?}")) }
+    })
+    .await;
+    helm(Some(&control_plane), &["uninstall", RELEASE, "-n", OPERATOR_NAMESPACE]).await.unwrap();
+    let left = kubectl(&control_plane, &["get", "crd", "-o", "name"], "").await;
+    assert!(!left.contains("regcred"), "crds.keep=false: {left}");
 }
 
 /// What a cluster makes of the values about tokens.
@@ -182,6 +426,7 @@ async fn the_values_of_tokens_apply() {
     let values = [
         "tokens.serviceAccounts={ecr-puller,acr-puller}",
         "tokens.metadataServers=true",
+        "networkPolicy.enabled=true",
         r"tokens.endpoints.sts\.amazonaws\.com=https://vpce-1.example.com",
         r"serviceAccount.annotations.eks\.amazonaws\.com/role-arn=arn:aws:iam::123456789012:role/regcred",
     ];
@@ -273,7 +518,7 @@ async fn an_upgrade_with_a_new_operator_writes_no_copy_again() {
     let copies = serve(&control_plane).await;
     let before = copies.get_metadata("my-registry").await.unwrap();
     old.terminate(SOON).await.unwrap();
-    let upgrade = ["upgrade", RELEASE, "deploy/chart", "-n", OPERATOR_NAMESPACE, "--set", "replicas=3"];
+    let upgrade = ["upgrade", RELEASE, "deploy/chart", "-n", OPERATOR_NAMESPACE, "--set", "replicaCount=3"];
     helm(Some(&control_plane), &upgrade).await.unwrap();
     let mark = control_plane.audit().mark();
     let new = operator(&control_plane).await;

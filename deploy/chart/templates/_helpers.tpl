@@ -1,26 +1,95 @@
+{{/* What it is called, as a part of other names. */}}
+{{- define "regcred.chartName" -}}
+{{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Name of every object: that of the release, with the chart's behind it unless it has it already. */}}
 {{- define "regcred.name" -}}
-{{ .Values.nameOverride | default .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- $name := include "regcred.chartName" . }}
+{{- .Values.fullnameOverride | default (contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name)) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "regcred.namespace" -}}
+{{ .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
+{{- define "regcred.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "regcred.name" .) }}
+{{- else }}
+{{- required "serviceAccount.create is false: set serviceAccount.name to the ServiceAccount that regcred is to have" .Values.serviceAccount.name }}
+{{- end }}
 {{- end }}
 
 {{- define "regcred.selector" -}}
-app.kubernetes.io/name: regcred
+app.kubernetes.io/name: {{ include "regcred.chartName" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Labels of the Pods, without those that change with each version of the chart. */}}
+{{- define "regcred.podLabels" -}}
+{{- $own := merge (include "regcred.selector" . | fromYaml) (dict "app.kubernetes.io/version" .Chart.AppVersion) }}
+{{- toYaml (merge $own .Values.podLabels .Values.commonLabels) }}
+{{- end }}
+
 {{- define "regcred.labels" -}}
-{{ include "regcred.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- $chart := printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- $own := merge (include "regcred.selector" . | fromYaml) (dict "app.kubernetes.io/version" .Chart.AppVersion "app.kubernetes.io/managed-by" .Release.Service "helm.sh/chart" $chart) }}
+{{- toYaml (merge $own .Values.commonLabels) }}
+{{- end }}
+
+{{/* Labels and annotations of an object. Call with `root`, and `labels` and `annotations` if it has some of its own. */}}
+{{- define "regcred.metadata" -}}
+{{- $labels := merge (include "regcred.labels" .root | fromYaml) (.labels | default dict) }}
+{{- $annotations := merge (dict) (.annotations | default dict) .root.Values.commonAnnotations -}}
+labels: {{- toYaml $labels | nindent 2 }}
+{{- with $annotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A repository of the chart's own image with the registry of `global`, in place of the one that it names. */}}
+{{- define "regcred.repository" -}}
+{{- $registry := (.Values.global | default dict).imageRegistry }}
+{{- $parts := splitList "/" .Values.image.repository }}
+{{- $named := and (gt (len $parts) 1) (or (contains "." (first $parts)) (contains ":" (first $parts)) (eq (first $parts) "localhost")) }}
+{{- if $registry }}{{ $registry }}/{{ join "/" (ternary (rest $parts) $parts $named) }}{{ else }}{{ .Values.image.repository }}{{ end }}
 {{- end }}
 
 {{- define "regcred.image" -}}
+{{- $repository := include "regcred.repository" . }}
 {{- with .Values.image -}}
-{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{ $repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end }}
+{{- end }}
+
+{{/* Secrets for regcred's own image, each a map with its name: `global` may list names alone. */}}
+{{- define "regcred.imagePullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat ((.Values.global | default dict).imagePullSecrets | default list) .Values.imagePullSecrets }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with $secrets | uniq }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/* Whether an optional kind is wanted. Call with `root`, `enabled` (true, false or auto) and `api`. */}}
+{{- define "regcred.wants" -}}
+{{- if or (eq (toString .enabled) "true") (and (eq (toString .enabled) "auto") (.root.Capabilities.APIVersions.Has .api)) }}yes{{ end }}
+{{- end }}
+
+{{/*
+Whether the policy that attaches at birth is made. `helm template` knows the kinds of no cluster, and there the version decides; in a
+cluster it does not, as an API server may emulate an older one.
+*/}}
+{{- define "regcred.attachesAtBirth" -}}
+{{- $kindsKnown := .Capabilities.APIVersions.Has "apps/v1/Deployment" }}
+{{- $served := or (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") (and (not $kindsKnown) (semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version)) }}
+{{- if or (eq (toString .Values.attachAtBirth.enabled) "true") (and (eq (toString .Values.attachAtBirth.enabled) "auto") $served) }}yes{{ end }}
 {{- end }}
 
 {{/* The name of the operator in the API server. */}}
 {{- define "regcred.username" -}}
-system:serviceaccount:{{ .Release.Namespace }}:{{ include "regcred.name" . }}
+system:serviceaccount:{{ include "regcred.namespace" . }}:{{ include "regcred.serviceAccountName" . }}
 {{- end }}
 
 {{/* A list of strings in CEL. */}}
