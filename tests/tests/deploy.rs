@@ -71,6 +71,8 @@ async fn wrong_values_are_refused_and_named() {
         ("tokens.metadataServers=maybe", "metadataServers"),
         ("tokens.endpoints.quay=quay.example.com", "endpoints"),
         ("tokens.audiences={x}", "audiences"),
+        ("verify.endpoints.quay=quay.example.com", "endpoints"),
+        ("verify.allowRealms=auth.internal", "allowRealms"),
         ("serviceAccount.annotation.a=b", "annotation"),
         ("serviceAccount.create=false", "set serviceAccount.name"),
         ("fullnameOverride=Upper", "fullnameOverride"),
@@ -112,6 +114,8 @@ const ROWS: &[Row] = &[
             "NetworkPolicy",
             "resources: [serviceaccounts/token]\n",
             "--token-endpoint",
+            "--registry-endpoint",
+            "--verify-allow-realm",
             "169.254.0.0/16",
         ],
     ),
@@ -283,6 +287,18 @@ const ROWS: &[Row] = &[
     (
         &[r"tokens.endpoints.sts\.amazonaws\.com=https://vpce-1.example.com/x"],
         &[r#"- "--token-endpoint=sts.amazonaws.com=https://vpce-1.example.com/x""#],
+        &[],
+    ),
+    (
+        &[
+            r"verify.endpoints.r\.internal=http://10.0.0.5:5000",
+            "verify.allowRealms={auth.internal,*.corp:8443}",
+        ],
+        &[
+            r#"- "--registry-endpoint=r.internal=http://10.0.0.5:5000""#,
+            r#"- "--verify-allow-realm=auth.internal""#,
+            r#"- "--verify-allow-realm=*.corp:8443""#,
+        ],
         &[],
     ),
     (

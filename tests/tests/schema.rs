@@ -146,7 +146,38 @@ fn registry(draw: &mut Draw) -> Value {
     } else {
         json!({"secretRef": secret_ref(draw)})
     };
-    json!({"server": server(draw), "source": source})
+    let mut registry = draw.object(&[("verify", verify)], 30);
+    registry["server"] = server(draw);
+    registry["source"] = source;
+    registry
+}
+
+fn verify(draw: &mut Draw) -> Value {
+    draw.object(
+        &[
+            ("mode", |draw| draw.text(&["None", "Login", "Pull"], &["login", "Always", ""])),
+            ("repository", |draw| {
+                let good = ["acme/app", "library/alpine", "team/a__b-c.d", "a"];
+                draw.text(&good, &["Acme/app", "acme/app:1", "/app", "a//b", "ghcr.io/a b", ""])
+            }),
+            ("reference", |draw| {
+                let good = [
+                    "latest",
+                    "v1.2_3",
+                    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                ];
+                draw.text(&good, &[".hidden", "a b", "sha256:", ""])
+            }),
+            ("interval", |draw| {
+                draw.text(
+                    &["12h", "15m", "900s", "24h", "14m60s"],
+                    &["14m", "899s", "1d", "-1h", "9999999999h", ""],
+                )
+            }),
+            ("onRejected", |draw| draw.text(&["Report", "Hold"], &["hold", "Delete"])),
+        ],
+        60,
+    )
 }
 
 fn config_secret(draw: &mut Draw) -> Value {
@@ -283,6 +314,7 @@ fn spec(random: &mut fastrand::Rng) -> Value {
             ("target", target),
             ("deletionPolicy", |draw| draw.text(&["Delete", "Retain", "Retain"], &["Keep"])),
             ("refreshInterval", interval),
+            ("verify", verify),
         ],
         50,
     );

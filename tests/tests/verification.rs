@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
+use regcred_tests::install::repository;
 use regcred_tests::registry::{HIDDEN, REPOSITORY, Registry};
 use regcred_tests::wait::throughout;
 use regcred_tests::{Operator, OperatorOptions, Scene, canary, eventually};
@@ -94,6 +95,53 @@ async fn events(scene: &Scene, name: &str, reason: &str) -> usize {
     let events: Api<Event> = Api::namespaced(scene.client.clone(), EVENTS);
     let filter = ListParams::default().fields(&format!("involvedObject.name={name},reason={reason}"));
     events.list(&filter).await.unwrap().items.len()
+}
+
+/// Where the first example of a page begins and ends.
+fn example(page: &str) -> Value {
+    let text = std::fs::read_to_string(repository().join(page)).unwrap();
+    let yaml = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    serde_saphyr::from_str(yaml.expect("an example")).expect("an example is YAML")
+}
+
+#[tokio::test]
+async fn the_example_of_the_page_is_taken_and_wrong_spellings_are_told_what_to_write() {
+    let scene = Scene::new().await;
+    let example = example("docs/verification.md")["spec"].clone();
+    scene.try_credential(&scene.name("page"), example.clone()).await.unwrap();
+    let (general, own) = ("/verify", "/registries/0/verify");
+    for (place, verify, told) in [
+        (general, json!({"mode": "Pull"}), "verify.mode: Pull needs verify.repository"),
+        (own, json!({"mode": "Pull"}), "registries[].verify.mode: Pull needs a repository"),
+        (own, json!({"mode": "login"}), "Unsupported value: \"login\""),
+        (own, json!({"mode": "Login", "interval": "5m"}), "verify.interval must be at least 15m"),
+        (own, json!({"mode": "Login", "interval": "1d"}), "write verify.interval in h, m, s and ms"),
+        (own, json!({"mode": "Pull", "repository": "ghcr.io/acme/app:1"}), "as in acme/app"),
+        (own, json!({"mode": "Pull", "repository": "a", "reference": "@1"}), "as a tag or a digest"),
+        (own, json!({"mode": "Login", "onRejected": "Delete"}), "Unsupported value: \"Delete\""),
+        (own, json!({"mode": "Login", "realm": "x"}), "field not declared in schema"),
+    ] {
+        let mut spec = example.clone();
+        *spec.pointer_mut(place).expect("a place") = verify.clone();
+        let refused = scene.try_credential(&scene.name("odd"), spec).await.expect_err("a wrong spelling");
+        assert!(refused.to_string().contains(told), "{verify}: {refused}");
+    }
+    for (server, verify, told) in [
+        ("*.dkr.ecr.eu-west-1.amazonaws.com", json!({"mode": "Login"}), "verify needs a host to ask"),
+        (
+            "ghcr.io/acme",
+            json!({"mode": "Pull", "repository": "team/app"}),
+            "must begin with the server's path",
+        ),
+    ] {
+        let mut spec = example.clone();
+        let source =
+            if server.starts_with('*') { json!({"ecr": {}}) } else { json!({"secretRef": {"name": "s"}}) };
+        spec["registries"] = json!([{"server": server, "source": source, "verify": verify}]);
+        let refused = scene.try_credential(&scene.name("odd"), spec).await.expect_err("a wrong spelling");
+        assert!(refused.to_string().contains(told), "{server}: {refused}");
+    }
+    scene.finish().await;
 }
 
 #[tokio::test]

@@ -111,10 +111,9 @@ async fn a_registry_with_passwords() {
 async fn a_registry_behind_a_token_server() {
     for lenient in [false, true] {
         let logins = vec![known()];
-        let server = match lenient {
-            false => TokenServer::start(logins).await.unwrap(),
-            true => TokenServer::start_lenient(logins).await.unwrap(),
-        };
+        let server =
+            if lenient { TokenServer::start_lenient(logins).await } else { TokenServer::start(logins).await };
+        let server = server.unwrap();
         let stage = Stage::open(&Authentication::Tokens(&server)).await;
         for repository in [OWN, FOREIGN] {
             stage.push(repository, &server.pusher(repository).unwrap()).await;

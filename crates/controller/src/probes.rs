@@ -251,3 +251,139 @@ fn earlier(probe: &Probe, told: &[RegistryStatus]) -> Option<Answer> {
     let verdict = Verdict::of(reason, told.message.clone())?;
     same.then_some(Answer { verdict, checked_at: told.checked_at.0, next_at: told.next_check_at.0 })
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use regcred_api::{Reason, VerificationStatus};
+    use regcred_planner::Proof;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn name(text: &str) -> Arc<str> {
+        Arc::from(text)
+    }
+
+    fn probe(question: &str, hold: bool) -> Probe {
+        Probe {
+            server: Server::parse("a.example").unwrap(),
+            login: Login::new(b"u", question.as_bytes()).unwrap(),
+            expires_at: None,
+            fingerprint: question.to_owned(),
+            question: Arc::from(question),
+            verification: Verification { proof: Proof::Login, interval: Duration::from_hours(1), hold },
+        }
+    }
+
+    fn verdict(reason: Reason) -> Verdict {
+        Verdict::of(reason, String::new()).unwrap()
+    }
+
+    /// Asks what is due for a name.
+    fn ask(probes: &Probes, of: &str, reason: Reason, now: i64) -> Option<Vec<(Arc<str>, bool)>> {
+        let asking = probes.begin(&name(of), at(now))?;
+        Some(probes.end(&asking, verdict(reason), Duration::ZERO, at(now)))
+    }
+
+    fn told(fingerprint: &str, reason: &str, next: i64) -> RegistryStatus {
+        let time = |second| Time(at(second));
+        RegistryStatus {
+            server: "a.example".to_owned(),
+            source: "Secret".to_owned(),
+            fingerprint: fingerprint.to_owned(),
+            refreshed_at: time(1),
+            expires_at: None,
+            next_refresh_at: None,
+            verification: Some(VerificationStatus {
+                reason: reason.to_owned(),
+                message: "m".to_owned(),
+                fingerprint: fingerprint.to_owned(),
+                checked_at: time(10),
+                next_check_at: time(next),
+            }),
+        }
+    }
+
+    #[test]
+    fn one_question_is_asked_once_for_everybody_who_has_it() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("q", false)], &[]);
+        probes.want(&name("b"), vec![probe("q", true)], &[]);
+        let asking = probes.begin(&name("a"), at(0)).expect("it is due");
+        assert!(probes.begin(&name("b"), at(0)).is_none(), "somebody asks it");
+        assert_eq!(probes.next_at(&name("b")), None);
+        let having = probes.end(&asking, verdict(Reason::LoginVerified), Duration::ZERO, at(0));
+        assert_eq!(having, [(name("a"), false), (name("b"), true)]);
+        drop(asking);
+        assert!(probes.begin(&name("b"), at(3599)).is_none());
+        assert!(probes.begin(&name("b"), at(4000)).is_some());
+    }
+
+    #[test]
+    fn a_question_that_was_cut_off_is_asked_again() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("q", false)], &[]);
+        drop(probes.begin(&name("a"), at(0)).expect("it is due"));
+        assert!(probes.begin(&name("a"), at(0)).is_some());
+    }
+
+    #[test]
+    fn an_answer_of_status_counts_for_the_same_credential_until_its_time() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("q", true)], &[told("q", "Rejected", 100)]);
+        assert!(matches!(probes.standing(&name("a"), &probe("q", true).server), Standing::Rejected { .. }));
+        assert!(probes.begin(&name("a"), at(99)).is_none());
+        assert!(probes.begin(&name("a"), at(100)).is_some());
+        for odd in [told("other", "Rejected", 100), told("q", "Synced", 100), told("q", "Rejected", 10)] {
+            let probes = Probes::default();
+            probes.want(&name("a"), vec![probe("q", true)], &[odd]);
+            assert!(matches!(probes.standing(&name("a"), &probe("q", true).server), Standing::Awaited));
+        }
+    }
+
+    #[test]
+    fn what_was_accepted_last_stays_known_while_another_is_rejected() {
+        let probes = Probes::default();
+        let server = probe("q", true).server;
+        probes.want(&name("a"), vec![probe("old", true)], &[]);
+        ask(&probes, "a", Reason::LoginVerified, 0).expect("it is due");
+        probes.want(&name("a"), vec![probe("new", true)], &[]);
+        assert!(matches!(probes.standing(&name("a"), &server), Standing::Awaited));
+        ask(&probes, "a", Reason::Rejected, 0).expect("it is due");
+        let Standing::Rejected { accepted: Some((login, _)), .. } = probes.standing(&name("a"), &server)
+        else {
+            panic!("nothing is known")
+        };
+        assert_eq!(login.password().expose(), b"old");
+        probes.want(&name("a"), Vec::new(), &[]);
+        assert!(matches!(probes.standing(&name("a"), &server), Standing::Accepted), "nobody asks");
+    }
+
+    #[test]
+    fn a_rejection_is_tried_again_at_once_where_somebody_asks_and_a_good_answer_is_not() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("q", false)], &[]);
+        ask(&probes, "a", Reason::Rejected, 0).expect("it is due");
+        assert!(ask(&probes, "a", Reason::Rejected, 1).is_none());
+        probes.force(&name("a"));
+        assert!(probes.is_forced(&name("a")));
+        ask(&probes, "a", Reason::LoginVerified, 1).expect("somebody asked");
+        assert!(!probes.is_forced(&name("a")));
+        probes.force(&name("a"));
+        assert!(!probes.is_forced(&name("a")) && ask(&probes, "a", Reason::Rejected, 2).is_none());
+    }
+
+    #[test]
+    fn answers_to_questions_that_nobody_has_are_forgotten() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("q", false)], &[]);
+        ask(&probes, "a", Reason::LoginVerified, 0).expect("it is due");
+        probes.forget(&name("a"));
+        assert!(probes.0.lock().answers.is_empty());
+        assert!(probes.verified(&name("a")).is_none());
+    }
+}

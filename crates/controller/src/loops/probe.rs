@@ -25,9 +25,8 @@ pub(crate) async fn work(context: Arc<Context>) {
 }
 
 async fn visit(context: &Context, name: &Arc<str>) {
-    let is_wanted = context.index().credential(name).is_some_and(|entry| entry.wanted_sources().is_some());
-    if !is_wanted {
-        return context.probes.forget(name);
+    if is_forgotten(context, name) {
+        return;
     }
     if let Some(asking) = context.probes.begin(name, context.now()) {
         ask(context, asking).await;
@@ -36,6 +35,17 @@ async fn visit(context: &Context, name: &Arc<str>) {
         let wait = Duration::try_from(at.duration_since(context.now())).unwrap_or_default();
         context.queues.probes.push_at(name.clone(), Instant::now() + wait);
     }
+}
+
+/// Forgets the questions of a RegistryCredential that is gone or idle. The index is locked meanwhile: a look at its sources
+/// that follows asks them anew.
+fn is_forgotten(context: &Context, name: &Arc<str>) -> bool {
+    let index = context.index();
+    let is_wanted = index.credential(name).is_some_and(|entry| entry.wanted_sources().is_some());
+    if !is_wanted {
+        context.probes.forget(name);
+    }
+    !is_wanted
 }
 
 /// Asks, and tells everybody who has this question.

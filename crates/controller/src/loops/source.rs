@@ -138,7 +138,7 @@ async fn resolve_in_time(context: &Context, spec: &Validated, before: &Before) -
 fn want_probes(
     context: &Context,
     key: &FingerprintKey,
-    (name, uid, spec): (&Arc<str>, &Uid, &Validated),
+    (name, uid, spec): (&Arc<str>, &Uid, &Arc<Validated>),
     resolved: &Resolved,
 ) {
     let probe = |opened: &Opened| {
@@ -157,13 +157,14 @@ fn want_probes(
         })
     };
     let probes = resolved.opened.iter().take(MAX_REGISTRIES).filter_map(probe).collect();
-    let told = {
-        let index = context.index();
-        // What an earlier spec asked may have been something else.
-        let entry = index.credential(name).filter(|entry| entry.has_present_status());
-        entry.and_then(|entry| entry.object.status.as_ref()).map(|status| status.registries.clone())
-    };
-    context.probes.want(name, probes, &told.unwrap_or_default());
+    let index = context.index();
+    let entry = index.credential(name);
+    let is_present =
+        |entry: &&CredentialEntry| entry.wanted_sources().is_some_and(|own| Arc::ptr_eq(own, spec));
+    let Some(entry) = entry.filter(is_present) else { return };
+    // What an earlier spec asked may have been something else.
+    let status = entry.object.status.as_ref().filter(|_| entry.has_present_status());
+    context.probes.want(name, probes, status.map_or(&[], |status| &status.registries));
 }
 
 /// Keeps from copies what its registry rejects, where the spec says so. `None` while a registry is yet to be asked.
