@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kube::api::{Patch, PatchParams};
 use regcred_api::names;
-use regcred_dockerconfig::SecretBytes;
+use regcred_dockerconfig::{Login, SecretBytes};
 use regcred_planner::{Proof, StepError, Uid};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -69,6 +69,13 @@ impl FingerprintKey {
         // Neither JSON nor a name has this byte outside a text.
         let whole = SecretBytes::from([content.expose(), &[0], asked.as_bytes()].concat());
         Arc::from(self.fingerprint(&Arc::from(""), &whole))
+    }
+
+    /// What stands for a login at a host, whatever it should be good for. It is shown to nobody.
+    pub(crate) fn account(&self, host: &str, login: &Login) -> Arc<str> {
+        let parts = [host.as_bytes(), &[0], login.username().expose(), &[0], login.password().expose()];
+        // Neither a host nor a user name has this byte.
+        Arc::from(self.fingerprint(&Arc::from("account"), &SecretBytes::from(parts.concat())))
     }
 
     /// The first 32 bits, for status.

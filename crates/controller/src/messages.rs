@@ -341,7 +341,7 @@ impl State {
         let (checked_at, next_at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         let answer = verdict.map(|verdict| Answer { verdict, checked_at, next_at });
         let server = "ghcr.io".to_owned();
-        let verified = Verified { server, fingerprint: "1".to_owned(), hold: true, answer };
+        let verified = Verified { server, kind: "Secret", fingerprint: "1".to_owned(), hold: true, answer };
         Self { verified: Some(vec![verified]), ..Self::in_place() }
     }
 

@@ -5,17 +5,26 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use regcred_api::{ConditionStatus, RegistryStatus};
+use regcred_api::{ConditionStatus, Reason, RegistryStatus, SourceMember};
 use regcred_dockerconfig::{Login, Server};
-use regcred_planner::{Answer, Verdict, Verification, Verified, next_check};
-
-/// A login, and when it ends.
-type Ending = (Login, Option<Timestamp>);
+use regcred_planner::{Answer, Uid, Verdict, Verification, Verified, next_check};
 
 /// A question to a registry: the keyed digest of the credential and of what it should be good for.
 pub(crate) type Question = Arc<str>;
+
+/// The keyed digest of a credential and of the host that is asked about it.
+pub(crate) type Account = Arc<str>;
+
+/// The kind of source of a server that came with a whole configuration.
+pub(crate) const OF_CONFIGURATION: &str = "Secret";
+/// How many rejected logins are remembered though nobody asks about them.
+const MAX_REJECTED: usize = 4096;
+/// How long copies wait for a first answer.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+/// The shortest time between two tries of one login, whoever asks for them.
+const SHORTEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 /// A credential whose registry is to be asked.
 #[derive(Clone)]
@@ -28,10 +37,42 @@ pub(crate) struct Probe {
     pub(crate) expires_at: Option<Timestamp>,
     /// Its fingerprint in status.
     pub(crate) fingerprint: String,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
     /// What is asked.
     pub(crate) question: Question,
+    /// Whose login is at stake.
+    pub(crate) account: Account,
     /// How, and how often.
     pub(crate) verification: Verification,
+}
+
+/// Where the credential of a server comes from. What was accepted of one origin is put in the place of no other.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Origin {
+    /// UID of the RegistryCredential.
+    pub(crate) credential: Uid,
+    /// The source that names the server.
+    pub(crate) source: Option<SourceMember>,
+    /// The Secrets with whole configurations, where none does.
+    pub(crate) configurations: Vec<String>,
+}
+
+impl Origin {
+    /// The kind of the source, as in status.
+    fn kind(&self) -> &'static str {
+        self.source.as_ref().map_or(OF_CONFIGURATION, SourceMember::kind)
+    }
+}
+
+/// A login that was accepted.
+#[derive(Clone)]
+pub(crate) struct Accepted {
+    origin: Origin,
+    /// The login.
+    pub(crate) login: Login,
+    /// When it ends, where that is known.
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 /// What is known of a credential that copies are to hold.
@@ -45,7 +86,7 @@ pub(crate) enum Standing {
         /// What the registry said.
         verdict: Verdict,
         /// What it accepted last.
-        accepted: Option<Ending>,
+        accepted: Option<Box<Accepted>>,
     },
 }
 
@@ -61,6 +102,11 @@ struct State {
     asking: HashSet<Question>,
     /// Questions that are asked before their time, as somebody wants to know now.
     forced: HashSet<Question>,
+    /// Since when copies wait for an answer.
+    awaited: HashMap<Question, Timestamp>,
+    /// What registries said of logins that they do not know. It outlives whoever asked, so that no edit of a spec has a wrong
+    /// password tried once more.
+    rejected: HashMap<Account, Answer>,
 }
 
 /// What is asked for one RegistryCredential.
@@ -68,18 +114,21 @@ struct State {
 struct Wanted {
     probes: Vec<Probe>,
     /// What each registry accepted last.
-    accepted: BTreeMap<Server, Ending>,
+    accepted: BTreeMap<Server, Accepted>,
 }
 
 /// A question that is being asked. Dropped without an answer, it may be asked again.
 pub(crate) struct Asking<'a> {
     probes: &'a Probes,
     pub(crate) probe: Probe,
+    ended: bool,
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.probes.0.lock().asking.remove(&self.probe.question);
+        if !self.ended {
+            self.probes.0.lock().asking.remove(&self.probe.question);
+        }
     }
 }
 
@@ -89,16 +138,24 @@ impl Probes {
     pub(crate) fn want(&self, name: &Arc<str>, probes: Vec<Probe>, told: &[RegistryStatus]) {
         let mut state = self.0.lock();
         for probe in &probes {
-            if !state.answers.contains_key(&probe.question)
-                && let Some(answer) = earlier(probe, told)
-            {
-                state.answers.insert(probe.question.clone(), answer);
-            }
+            state.recall(probe, told);
         }
         let wanted = state.wanted.entry(name.clone()).or_default();
-        wanted.accepted.retain(|server, _| probes.iter().any(|probe| probe.server == *server));
+        let is_of = |server: &Server, origin: &Origin| {
+            probes.iter().any(|probe| probe.server == *server && probe.origin == *origin)
+        };
+        wanted.accepted.retain(|server, accepted| is_of(server, &accepted.origin));
         wanted.probes = probes;
         state.note_accepted(name);
+        state.forget_unasked();
+    }
+
+    /// Of what is asked for a RegistryCredential only this goes on.
+    pub(crate) fn keep(&self, name: &Arc<str>, goes_on: impl Fn(&Probe) -> bool) {
+        let mut state = self.0.lock();
+        if let Some(wanted) = state.wanted.get_mut(name) {
+            wanted.probes.retain(goes_on);
+        }
         state.forget_unasked();
     }
 
@@ -115,6 +172,7 @@ impl Probes {
         state.wanted.clear();
         state.answers.clear();
         state.forced.clear();
+        state.awaited.clear();
     }
 
     /// Somebody wants to know now whether what was rejected is accepted by now.
@@ -133,18 +191,23 @@ impl Probes {
         state.questions(name).any(|question| state.forced.contains(question))
     }
 
-    /// What is known of the credential that a source gives for a server.
-    pub(crate) fn standing(&self, name: &Arc<str>, server: &Server) -> Standing {
-        let state = self.0.lock();
+    /// What is known of the credential that a source gives for a server. A registry that is not asked in time holds nothing up.
+    pub(crate) fn standing(&self, name: &Arc<str>, server: &Server, now: Timestamp) -> Standing {
+        let state = &mut *self.0.lock();
         let Some(wanted) = state.wanted.get(name) else { return Standing::Accepted };
         let mut probes = wanted.probes.iter();
         let held = probes.find(|probe| probe.server == *server && probe.verification.hold);
         let Some(probe) = held else { return Standing::Accepted };
-        let Some(answer) = state.answers.get(&probe.question) else { return Standing::Awaited };
+        let Some(answer) = state.answers.get(&probe.question) else {
+            let since = *state.awaited.entry(probe.question.clone()).or_insert(now);
+            let is_late = now.duration_since(since) >= PATIENCE;
+            return if is_late { Standing::Accepted } else { Standing::Awaited };
+        };
         if answer.verdict.status != ConditionStatus::False {
             return Standing::Accepted;
         }
-        Standing::Rejected { verdict: answer.verdict.clone(), accepted: wanted.accepted.get(server).cloned() }
+        let accepted = wanted.accepted.get(server).cloned().map(Box::new);
+        Standing::Rejected { verdict: answer.verdict.clone(), accepted }
     }
 
     /// What status says of each server; `None` before the sources were looked at.
@@ -152,6 +215,7 @@ impl Probes {
         let state = self.0.lock();
         let verified = |probe: &Probe| Verified {
             server: probe.server.to_string(),
+            kind: probe.origin.kind(),
             fingerprint: probe.fingerprint.clone(),
             hold: probe.verification.hold,
             answer: state.answers.get(&probe.question).cloned(),
@@ -167,33 +231,36 @@ impl Probes {
         };
         let probe = state.wanted.get(name)?.probes.iter().find(is_open)?.clone();
         state.asking.insert(probe.question.clone());
-        Some(Asking { probes: self, probe })
+        Some(Asking { probes: self, probe, ended: false })
     }
 
-    /// Takes an answer. Returns the RegistryCredentials that have this question, and whether their copies wait for it.
+    /// Takes an answer. Returns the RegistryCredentials that it concerns, and whether their copies wait for it.
     pub(crate) fn end(
         &self,
-        asking: &Asking<'_>,
+        asking: &mut Asking<'_>,
         verdict: Verdict,
         retry_after: Duration,
         now: Timestamp,
     ) -> Vec<(Arc<str>, bool)> {
         let mut state = self.0.lock();
-        let question = &asking.probe.question;
-        let of: Vec<_> =
-            state.wanting(question).map(|(name, probe)| (name.clone(), probe.verification.clone())).collect();
-        let interval =
-            of.iter().map(|(_, own)| own.interval).min().unwrap_or(asking.probe.verification.interval);
-        let before = state.answers.get(question);
-        let pause = next_check(question, &verdict, before, interval, retry_after);
-        let next_at = now.checked_add(pause).unwrap_or(Timestamp::MAX);
-        state.answers.insert(question.clone(), Answer { verdict, checked_at: now, next_at });
+        asking.ended = true;
+        let Probe { question, account, .. } = &asking.probe;
+        let answer = state.answered(&asking.probe, verdict, retry_after, now);
+        state.asking.remove(question);
         state.forced.remove(question);
-        for (name, _) in &of {
+        state.answers.insert(question.clone(), answer.clone());
+        match answer.verdict.reason {
+            // The login is wrong for whatever it is asked.
+            Reason::Rejected | Reason::Expired => state.reject(account, &answer, now),
+            _ if answer.verdict.status == ConditionStatus::True => drop(state.rejected.remove(account)),
+            _ => {}
+        }
+        let concerned = state.concerned(question, account);
+        for (name, _) in &concerned {
             state.note_accepted(name);
         }
         state.forget_unasked();
-        of.into_iter().map(|(name, verification)| (name, verification.hold)).collect()
+        concerned
     }
 
     /// When a question of a RegistryCredential is due; `None` if it has none but those that are being asked.
@@ -210,16 +277,74 @@ impl State {
         self.wanted.get(name).into_iter().flat_map(|wanted| &wanted.probes).map(|probe| &probe.question)
     }
 
-    fn wanting(&self, question: &Question) -> impl Iterator<Item = (&Arc<str>, &Probe)> {
-        let probes =
-            self.wanted.iter().flat_map(|(name, wanted)| wanted.probes.iter().map(move |own| (name, own)));
-        probes.filter(move |(_, probe)| probe.question == *question)
+    fn probes(&self) -> impl Iterator<Item = (&Arc<str>, &Probe)> {
+        self.wanted.iter().flat_map(|(name, wanted)| wanted.probes.iter().map(move |own| (name, own)))
+    }
+
+    /// The RegistryCredentials with this question or login, and whether their copies wait for answers.
+    fn concerned(&self, question: &Question, account: &Account) -> Vec<(Arc<str>, bool)> {
+        let is_concerned = |probe: &Probe| probe.question == *question || probe.account == *account;
+        let concerned = self.probes().filter(|(_, probe)| is_concerned(probe));
+        let holds: BTreeMap<_, _> = concerned.fold(BTreeMap::new(), |mut holds, (name, probe)| {
+            *holds.entry(name.clone()).or_default() |= probe.verification.hold;
+            holds
+        });
+        holds.into_iter().collect()
+    }
+
+    /// What an answer says, and until when. One that says nothing of a credential leaves a rejection as it is, whose next
+    /// try comes later for it.
+    fn answered(&self, probe: &Probe, verdict: Verdict, retry_after: Duration, now: Timestamp) -> Answer {
+        let before = self.answers.get(&probe.question);
+        let is_no = |answer: &&Answer| answer.verdict.status == ConditionStatus::False;
+        let verdict = match before.filter(is_no) {
+            Some(no) if verdict.status == ConditionStatus::Unknown => no.verdict.clone(),
+            _ => verdict,
+        };
+        let having = self.probes().filter(|(_, own)| own.question == probe.question);
+        let intervals = having.map(|(_, own)| own.verification.interval);
+        let interval = intervals.min().unwrap_or(probe.verification.interval);
+        let pause = next_check(&probe.question, &verdict, before, interval, retry_after);
+        Answer { verdict, checked_at: now, next_at: now.checked_add(pause).unwrap_or(Timestamp::MAX) }
+    }
+
+    /// Remembers that a login is not known to its registry, for every question about it.
+    fn reject(&mut self, account: &Account, answer: &Answer, now: Timestamp) {
+        let same = self.probes().filter(|(_, probe)| probe.account == *account);
+        let questions: Vec<_> = same.map(|(_, probe)| probe.question.clone()).collect();
+        for question in questions {
+            self.forced.remove(&question);
+            self.answers.insert(question, answer.clone());
+        }
+        if self.rejected.len() >= MAX_REJECTED {
+            self.rejected.retain(|_, answer| answer.next_at > now);
+        }
+        if self.rejected.len() < MAX_REJECTED {
+            self.rejected.insert(account.clone(), answer.clone());
+        }
+    }
+
+    /// Takes what is known of a login, or of this very question, as the answer to it. One that was good counts no longer than the
+    /// present interval says.
+    fn recall(&mut self, probe: &Probe, told: &[RegistryStatus]) {
+        if let Some(answer) = self.answers.get_mut(&probe.question) {
+            let until = answer.checked_at.checked_add(probe.verification.interval).unwrap_or(Timestamp::MAX);
+            if answer.verdict.status == ConditionStatus::True {
+                answer.next_at = answer.next_at.min(until);
+            }
+        } else if let Some(answer) =
+            self.rejected.get(&probe.account).cloned().or_else(|| earlier(probe, told))
+        {
+            self.answers.insert(probe.question.clone(), answer);
+        }
     }
 
     /// When a question is due; `None` for now.
     fn due(&self, probe: &Probe) -> Option<Timestamp> {
-        let answer = self.answers.get(&probe.question).filter(|_| !self.forced.contains(&probe.question));
-        answer.map(|answer| answer.next_at)
+        let answer = self.answers.get(&probe.question)?;
+        let soon = answer.checked_at.checked_add(SHORTEST_PAUSE).unwrap_or(Timestamp::MAX);
+        let is_forced = self.forced.contains(&probe.question);
+        Some(if is_forced { soon.min(answer.next_at) } else { answer.next_at })
     }
 
     /// Keeps what registries accept by now.
@@ -228,17 +353,19 @@ impl State {
         for probe in &wanted.probes {
             let answer = self.answers.get(&probe.question);
             if answer.is_some_and(|answer| answer.verdict.status == ConditionStatus::True) {
-                wanted.accepted.insert(probe.server.clone(), (probe.login.clone(), probe.expires_at));
+                let (origin, login) = (probe.origin.clone(), probe.login.clone());
+                let accepted = Accepted { origin, login, expires_at: probe.expires_at };
+                wanted.accepted.insert(probe.server.clone(), accepted);
             }
         }
     }
 
     /// Forgets answers to questions that nobody has.
     fn forget_unasked(&mut self) {
-        let questions = self.wanted.values().flat_map(|wanted| &wanted.probes).map(|probe| &probe.question);
-        let questions: HashSet<_> = questions.collect();
+        let questions: HashSet<_> = self.probes().map(|(_, probe)| probe.question.clone()).collect();
         self.answers.retain(|question, _| questions.contains(question));
         self.forced.retain(|question| questions.contains(question));
+        self.awaited.retain(|question, _| questions.contains(question));
     }
 }
 
@@ -274,7 +401,13 @@ mod tests {
             login: Login::new(b"u", question.as_bytes()).unwrap(),
             expires_at: None,
             fingerprint: question.to_owned(),
+            origin: Origin {
+                credential: Arc::from("c1"),
+                source: None,
+                configurations: vec!["s".to_owned()],
+            },
             question: Arc::from(question),
+            account: Arc::from(format!("account of {question}")),
             verification: Verification { proof: Proof::Login, interval: Duration::from_hours(1), hold },
         }
     }
@@ -285,8 +418,8 @@ mod tests {
 
     /// Asks what is due for a name.
     fn ask(probes: &Probes, of: &str, reason: Reason, now: i64) -> Option<Vec<(Arc<str>, bool)>> {
-        let asking = probes.begin(&name(of), at(now))?;
-        Some(probes.end(&asking, verdict(reason), Duration::ZERO, at(now)))
+        let mut asking = probes.begin(&name(of), at(now))?;
+        Some(probes.end(&mut asking, verdict(reason), Duration::ZERO, at(now)))
     }
 
     fn told(fingerprint: &str, reason: &str, next: i64) -> RegistryStatus {
@@ -313,10 +446,10 @@ mod tests {
         let probes = Probes::default();
         probes.want(&name("a"), vec![probe("q", false)], &[]);
         probes.want(&name("b"), vec![probe("q", true)], &[]);
-        let asking = probes.begin(&name("a"), at(0)).expect("it is due");
+        let mut asking = probes.begin(&name("a"), at(0)).expect("it is due");
         assert!(probes.begin(&name("b"), at(0)).is_none(), "somebody asks it");
         assert_eq!(probes.next_at(&name("b")), None);
-        let having = probes.end(&asking, verdict(Reason::LoginVerified), Duration::ZERO, at(0));
+        let having = probes.end(&mut asking, verdict(Reason::LoginVerified), Duration::ZERO, at(0));
         assert_eq!(having, [(name("a"), false), (name("b"), true)]);
         drop(asking);
         assert!(probes.begin(&name("b"), at(3599)).is_none());
@@ -335,13 +468,19 @@ mod tests {
     fn an_answer_of_status_counts_for_the_same_credential_until_its_time() {
         let probes = Probes::default();
         probes.want(&name("a"), vec![probe("q", true)], &[told("q", "Rejected", 100)]);
-        assert!(matches!(probes.standing(&name("a"), &probe("q", true).server), Standing::Rejected { .. }));
+        assert!(matches!(
+            probes.standing(&name("a"), &probe("q", true).server, at(0)),
+            Standing::Rejected { .. }
+        ));
         assert!(probes.begin(&name("a"), at(99)).is_none());
         assert!(probes.begin(&name("a"), at(100)).is_some());
         for odd in [told("other", "Rejected", 100), told("q", "Synced", 100), told("q", "Rejected", 10)] {
             let probes = Probes::default();
             probes.want(&name("a"), vec![probe("q", true)], &[odd]);
-            assert!(matches!(probes.standing(&name("a"), &probe("q", true).server), Standing::Awaited));
+            assert!(matches!(
+                probes.standing(&name("a"), &probe("q", true).server, at(0)),
+                Standing::Awaited
+            ));
         }
     }
 
@@ -352,15 +491,15 @@ mod tests {
         probes.want(&name("a"), vec![probe("old", true)], &[]);
         ask(&probes, "a", Reason::LoginVerified, 0).expect("it is due");
         probes.want(&name("a"), vec![probe("new", true)], &[]);
-        assert!(matches!(probes.standing(&name("a"), &server), Standing::Awaited));
+        assert!(matches!(probes.standing(&name("a"), &server, at(0)), Standing::Awaited));
         ask(&probes, "a", Reason::Rejected, 0).expect("it is due");
-        let Standing::Rejected { accepted: Some((login, _)), .. } = probes.standing(&name("a"), &server)
+        let Standing::Rejected { accepted: Some(accepted), .. } = probes.standing(&name("a"), &server, at(0))
         else {
             panic!("nothing is known")
         };
-        assert_eq!(login.password().expose(), b"old");
+        assert_eq!(accepted.login.password().expose(), b"old");
         probes.want(&name("a"), Vec::new(), &[]);
-        assert!(matches!(probes.standing(&name("a"), &server), Standing::Accepted), "nobody asks");
+        assert!(matches!(probes.standing(&name("a"), &server, at(0)), Standing::Accepted), "nobody asks");
     }
 
     #[test]
@@ -368,13 +507,17 @@ mod tests {
         let probes = Probes::default();
         probes.want(&name("a"), vec![probe("q", false)], &[]);
         ask(&probes, "a", Reason::Rejected, 0).expect("it is due");
-        assert!(ask(&probes, "a", Reason::Rejected, 1).is_none());
+        assert!(ask(&probes, "a", Reason::Rejected, 10).is_none());
         probes.force(&name("a"));
         assert!(probes.is_forced(&name("a")));
-        ask(&probes, "a", Reason::LoginVerified, 1).expect("somebody asked");
+        assert!(
+            ask(&probes, "a", Reason::LoginVerified, 9).is_none(),
+            "one login is tried every ten seconds at most"
+        );
+        ask(&probes, "a", Reason::LoginVerified, 10).expect("somebody asked");
         assert!(!probes.is_forced(&name("a")));
         probes.force(&name("a"));
-        assert!(!probes.is_forced(&name("a")) && ask(&probes, "a", Reason::Rejected, 2).is_none());
+        assert!(!probes.is_forced(&name("a")) && ask(&probes, "a", Reason::Rejected, 20).is_none());
     }
 
     #[test]
@@ -385,5 +528,67 @@ mod tests {
         probes.forget(&name("a"));
         assert!(probes.0.lock().answers.is_empty());
         assert!(probes.verified(&name("a")).is_none());
+    }
+
+    #[test]
+    fn a_registry_that_falls_silent_leaves_a_rejection_as_it_is_and_is_asked_ever_less_often() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("q", true)], &[]);
+        ask(&probes, "a", Reason::Rejected, 0).expect("it is due");
+        ask(&probes, "a", Reason::RateLimited, 4000).expect("it is due");
+        let standing = probes.standing(&name("a"), &probe("q", true).server, at(4000));
+        assert!(matches!(standing, Standing::Rejected { .. }));
+        assert!(probes.begin(&name("a"), at(4000 + 7000)).is_none(), "twice the hour");
+        assert!(probes.begin(&name("a"), at(4000 + 8000)).is_some());
+    }
+
+    #[test]
+    fn a_login_that_is_not_known_is_tried_once_whatever_it_is_asked_for_and_whoever_asks_again() {
+        let probes = Probes::default();
+        let of = |question: &str| Probe { account: Arc::from("robot"), ..probe(question, false) };
+        probes.want(&name("a"), vec![of("app")], &[]);
+        probes.want(&name("b"), vec![of("other")], &[]);
+        assert_eq!(ask(&probes, "a", Reason::Rejected, 0).expect("it is due").len(), 2);
+        assert!(ask(&probes, "b", Reason::Rejected, 1).is_none());
+        probes.forget(&name("a"));
+        probes.forget(&name("b"));
+        probes.want(&name("c"), vec![of("third")], &[]);
+        assert!(ask(&probes, "c", Reason::Rejected, 1).is_none());
+        assert!(ask(&probes, "c", Reason::LoginVerified, 4000).is_some());
+        assert!(probes.0.lock().rejected.is_empty());
+    }
+
+    #[test]
+    fn copies_wait_two_minutes_for_a_first_answer_and_no_longer() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("q", true)], &[]);
+        let standing = |now| probes.standing(&name("a"), &probe("q", true).server, at(now));
+        assert!(matches!(standing(0), Standing::Awaited));
+        assert!(matches!(standing(119), Standing::Awaited));
+        assert!(matches!(standing(120), Standing::Accepted));
+    }
+
+    #[test]
+    fn what_was_accepted_of_one_source_is_put_in_the_place_of_no_other() {
+        let probes = Probes::default();
+        let server = probe("q", true).server;
+        probes.want(&name("a"), vec![probe("old", true)], &[]);
+        ask(&probes, "a", Reason::LoginVerified, 0).expect("it is due");
+        let origin = Origin { credential: Arc::from("c2"), ..probe("q", true).origin };
+        probes.want(&name("a"), vec![Probe { origin, ..probe("new", true) }], &[]);
+        ask(&probes, "a", Reason::Rejected, 0).expect("it is due");
+        let standing = probes.standing(&name("a"), &server, at(0));
+        assert!(matches!(standing, Standing::Rejected { accepted: None, .. }));
+    }
+
+    #[test]
+    fn a_shorter_interval_counts_at_once() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("q", false)], &[]);
+        ask(&probes, "a", Reason::LoginVerified, 0).expect("it is due");
+        let mut sooner = probe("q", false);
+        sooner.verification.interval = Duration::from_mins(15);
+        probes.want(&name("a"), vec![sooner], &[]);
+        assert!(probes.begin(&name("a"), at(900)).is_some());
     }
 }

@@ -53,6 +53,11 @@ impl DockerConfig {
         }
     }
 
+    /// Takes the entry of a server out.
+    pub fn remove(&mut self, server: &Server) {
+        self.entries.remove(server);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

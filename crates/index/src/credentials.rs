@@ -25,6 +25,10 @@ pub struct CredentialEntry {
     pub source: Option<SourceState>,
     /// The request for a refresh that was last acted on.
     pub handled_request: Option<String>,
+    /// The request for a refresh for which a registry is being asked.
+    asked_request: Option<String>,
+    /// Whether the last look came to nothing because a registry is yet to be asked.
+    pub(crate) awaits_registry: bool,
     /// How many looks in a row failed in a way that the next may not.
     pub failed_looks: u32,
     /// What it asks of other objects.
@@ -98,7 +102,16 @@ impl CredentialEntry {
         };
         let handled_request = object.status.as_ref().and_then(|status| status.last_handled_request.clone());
         let asked = Asked::by(&planned);
-        Self { object, planned: Arc::new(planned), source: None, handled_request, failed_looks: 0, asked }
+        Self {
+            object,
+            planned: Arc::new(planned),
+            source: None,
+            handled_request,
+            asked_request: None,
+            awaits_registry: false,
+            failed_looks: 0,
+            asked,
+        }
     }
 
     /// The spec by which its sources are looked at; `None` while they are not: invalid, suspended, being deleted.
@@ -157,6 +170,11 @@ impl CredentialEntry {
         self.object.requested_at.is_some() && self.object.requested_at != self.handled_request
     }
 
+    /// Whether somebody asked for a refresh for which nothing was done yet.
+    pub fn is_refresh_new(&self) -> bool {
+        self.is_refresh_asked() && self.object.requested_at != self.asked_request
+    }
+
     /// Keeps what is known of the object's earlier version. What its sources last gave outlives a change of the
     /// spec that names the same sources.
     fn inherit(&mut self, old: &Self) {
@@ -164,8 +182,10 @@ impl CredentialEntry {
             return;
         }
         self.handled_request.clone_from(&old.handled_request);
+        self.asked_request.clone_from(&old.asked_request);
         if old.object.generation == self.object.generation {
             self.source.clone_from(&old.source);
+            self.awaits_registry = old.awaits_registry;
             self.failed_looks = old.failed_looks;
             let Credential { scope, spec, copy, .. } = (*old.planned).clone();
             self.planned = Arc::new(Credential { scope, spec, copy, ..(*self.planned).clone() });
@@ -326,10 +346,23 @@ impl Credentials {
         }
         entry.source = Some(look.state);
         entry.handled_request = look.request;
+        entry.awaits_registry = false;
         entry.failed_looks = if look.retrying { entry.failed_looks.saturating_add(1) } else { 0 };
         let after = changed.then(|| entry.planned.clone());
         self.renew();
         after
+    }
+
+    /// Notes that a look came to nothing yet, because a registry is to be asked first.
+    pub(crate) fn note_awaited(&mut self, name: &Arc<str>, spec: &Arc<Validated>, request: Option<String>) {
+        let entry = self.shelf.get_mut(&cluster_key(name));
+        let is_of = |entry: &&mut CredentialEntry| {
+            entry.planned.spec.as_ref().is_ok_and(|own| Arc::ptr_eq(own, spec))
+        };
+        if let Some(entry) = entry.filter(is_of) {
+            entry.awaits_registry = true;
+            entry.asked_request = request;
+        }
     }
 
     /// A copy that holds the same as this payload.
@@ -343,6 +376,7 @@ impl Credentials {
         let mut wanted = Vec::new();
         for ((_, name), entry) in self.shelf.iter_mut() {
             entry.source = None;
+            entry.awaits_registry = false;
             entry.planned = Arc::new(Credential { copy: None, ..(*entry.planned).clone() });
             if entry.wanted_sources().is_some() {
                 wanted.push(name.clone());

@@ -92,7 +92,7 @@ pub(crate) enum LogFormat {
 }
 
 fn endpoint(text: &str) -> Result<(String, http::Uri), String> {
-    let help = "write HOST=URL, as in sts.amazonaws.com=https://vpce-1.example.com";
+    let help = "write HOST=URL, as in host.example.com=https://10.0.0.5:8443";
     let (host, url) = text.split_once('=').filter(|(host, _)| !host.is_empty()).ok_or(help)?;
     let url: http::Uri = url.parse().map_err(|_| help)?;
     let is_whole = matches!(url.scheme_str(), Some("https" | "http")) && url.authority().is_some();

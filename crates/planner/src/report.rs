@@ -521,13 +521,33 @@ fn registries(
         ) => registries.iter().map(|resolved| registry(old, resolved, now)).collect(),
         _ => old.registries.clone(),
     };
-    if let Some(verified) = observed.verified {
-        for registry in &mut registries {
-            let own = verified.iter().find(|own| own.server == registry.server);
-            registry.verification = own.and_then(|own| verification(own).or(registry.verification.take()));
-        }
+    let Some(verified) = observed.verified else { return registries };
+    for registry in &mut registries {
+        let own = verified.iter().find(|own| own.server == registry.server);
+        registry.verification = own.and_then(|own| verification(own).or(registry.verification.take()));
     }
+    let is_missing = |own: &&Verified| !registries.iter().any(|registry| registry.server == own.server);
+    let held_back: Vec<_> =
+        verified.iter().filter(is_missing).filter_map(|own| held_back(own, now)).collect();
+    registries.extend(held_back);
     registries
+}
+
+/// A server of which copies have no entry, as its credential is rejected. The answer is kept for whoever starts anew.
+fn held_back(verified: &Verified, now: Timestamp) -> Option<RegistryStatus> {
+    let verification = verification(verified).filter(|_| verified.is_rejected())?;
+    Some(RegistryStatus {
+        server: verified.server.clone(),
+        source: verified.kind.to_owned(),
+        fingerprint: verified.fingerprint.clone(),
+        refreshed_at: verified
+            .answer
+            .as_ref()
+            .map_or(whole_second(now), |answer| whole_second(answer.checked_at)),
+        expires_at: None,
+        next_refresh_at: None,
+        verification: Some(verification),
+    })
 }
 
 fn registry(old: &RegistryCredentialStatus, resolved: &ResolvedRegistry, now: Timestamp) -> RegistryStatus {

@@ -10,6 +10,8 @@ use crate::words::listed_by;
 pub struct Verified {
     /// The server, as in status.
     pub server: String,
+    /// The kind of its source.
+    pub kind: &'static str,
     /// 8 hexadecimal digits of a keyed digest of the credential that its source gives.
     pub fingerprint: String,
     /// Whether copies keep another credential for the time that this one is rejected.
@@ -74,16 +76,22 @@ impl Verified {
         self.answer.as_ref().map(|answer| answer.verdict.status)
     }
 
+    /// Whether its registry rejects it.
+    pub(crate) fn is_rejected(&self) -> bool {
+        self.status() == Some(ConditionStatus::False)
+    }
+
     fn reason(&self) -> Option<Reason> {
         self.answer.as_ref().map(|answer| answer.verdict.reason)
     }
 
-    /// What the registry said, and what copies hold meanwhile. The server stands before what does not name its host.
+    /// What the registry said, and what copies hold meanwhile. The server stands before it where the host alone does not say
+    /// which one is meant.
     fn told(&self) -> String {
         let message = self.answer.as_ref().map_or("", |answer| &*answer.verdict.message);
-        let host = self.server.split('/').next().unwrap_or_default();
-        let server = if message.contains(host) { String::new() } else { format!("{}: ", self.server) };
-        let is_held = self.hold && self.status() == Some(ConditionStatus::False);
+        let server =
+            if message.contains(&self.server) { String::new() } else { format!("{}: ", self.server) };
+        let is_held = self.hold && self.is_rejected();
         let meanwhile = if is_held { "; copies keep what was accepted last" } else { "" };
         format!("{server}{message}{meanwhile}")
     }
@@ -106,7 +114,13 @@ mod tests {
     }
 
     fn verified(server: &str, answer: Option<Answer>) -> Verified {
-        Verified { server: server.to_owned(), fingerprint: "1".to_owned(), hold: false, answer }
+        Verified {
+            server: server.to_owned(),
+            kind: "Secret",
+            fingerprint: "1".to_owned(),
+            hold: false,
+            answer,
+        }
     }
 
     #[test]

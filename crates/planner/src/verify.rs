@@ -84,9 +84,17 @@ impl Verdict {
 }
 
 impl Verifications {
-    /// How the credential of this server is verified; `None` if it is not.
-    pub fn of(&self, server: &Server) -> Option<&Verification> {
-        self.own.get(server).unwrap_or(&self.others).as_ref()
+    /// How the credential of this server is verified; `None` if it is not. A repository outside the server's path says nothing
+    /// of its credential, so only the login is asked about then.
+    pub fn of(&self, server: &Server) -> Option<Verification> {
+        let verification = self.own.get(server).unwrap_or(&self.others).clone()?;
+        let name = server.to_string();
+        let path = name.split_once('/').map_or("", |(_, path)| path);
+        let proof = match verification.proof {
+            Proof::Pull { repository, .. } if !repository.starts_with(path) => Proof::Login,
+            proof => proof,
+        };
+        Some(Verification { proof, ..verification })
     }
 
     /// Those of the servers that `registries` names, and that of all others.
@@ -114,8 +122,9 @@ pub fn next_check(
     let pause = match verdict.status {
         ConditionStatus::True => interval,
         ConditionStatus::False => doubled(interval).min(LONGEST_PAUSE.max(interval)),
-        ConditionStatus::Unknown => doubled(FIRST_RETRY.min(interval)).min(interval).max(retry_after),
+        ConditionStatus::Unknown => doubled(FIRST_RETRY.min(interval)).min(interval),
     };
+    let pause = pause.max(retry_after);
     pause + spread(key, pause / 16)
 }
 

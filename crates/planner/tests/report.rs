@@ -464,7 +464,13 @@ fn what_ends_soon_is_an_event_once_and_ready_stays() {
 fn verified(server: &str, status: ConditionStatus, reason: Reason) -> Verified {
     let verdict = Verdict { status, reason, message: format!("{server} says {reason}") };
     let answer = Answer { verdict, checked_at: at(5), next_at: at(3605) };
-    Verified { server: server.to_owned(), fingerprint: "abc".to_owned(), hold: false, answer: Some(answer) }
+    Verified {
+        server: server.to_owned(),
+        kind: "Secret",
+        fingerprint: "abc".to_owned(),
+        hold: false,
+        answer: Some(answer),
+    }
 }
 
 /// The status of a credential that is in place everywhere, and the reasons of the events on the way there.
@@ -496,6 +502,20 @@ fn a_credential_that_its_registry_rejects_is_not_ready_and_told_once() {
         (&*condition(&status, ConditionType::Ready), events.as_slice()),
         ("True/Succeeded", [Reason::Synced].as_slice())
     );
+}
+
+#[test]
+fn an_answer_about_a_credential_that_no_copy_has_is_kept_in_status_too() {
+    let rejected = [verified("ghcr.io", ConditionStatus::False, Reason::Rejected)];
+    let (credential, tally) = (credential(&json!({})), tally(2, 0, &[]));
+    let message = "ghcr.io says Rejected".to_owned();
+    let source = SourceState::Failed { reason: Reason::Rejected, message, registries: None };
+    let observed = Observed { verified: Some(&rejected), ..observed(&credential, Some(&source), &tally) };
+    let (status, events) = report(None, &observed, at(10));
+    assert_eq!(status.registries[0].verification.as_ref().unwrap().reason, "Rejected");
+    assert_eq!(events.iter().map(|event| event.reason).collect::<Vec<_>>(), [Reason::Rejected]);
+    let (again, _) = report(Some(&status), &observed, at(20));
+    assert_eq!(again, status);
 }
 
 #[test]

@@ -240,6 +240,11 @@ fn is_reference(text: &str) -> bool {
 }
 
 /// The registry of a server; `None` if that is a pattern.
+/// The host that is asked about a server; `None` for a pattern.
+pub fn asked_host(server: &Server) -> Option<String> {
+    registry_of(server).map(|place| place.host)
+}
+
 fn registry_of(server: &Server) -> Option<Place> {
     let name = server.to_string();
     let host = name.split('/').next().unwrap_or_default();

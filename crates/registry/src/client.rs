@@ -13,6 +13,7 @@ use regcred_https::{ANSWER_LIMIT, Failure, Network, Reply, Transport, place};
 use crate::Settings;
 use crate::address::{is_public, is_this_machine, is_written_oddly, may_be_registry};
 use crate::realm::split_port;
+use crate::vendor;
 use crate::verdict::{Trouble, Unknown};
 
 /// Where a request goes.
@@ -56,11 +57,16 @@ pub(crate) struct Client {
     to_public: Transport,
 }
 
+/// Under the hosts that are asked: `docker.io` means that of its registry.
+fn by_host(endpoints: &BTreeMap<String, Uri>) -> BTreeMap<String, Uri> {
+    endpoints.iter().map(|(host, address)| (vendor::host(host), address.clone())).collect()
+}
+
 impl Client {
     pub(crate) fn new(settings: &Settings, network: Arc<dyn Network>) -> Self {
         let anywhere = Transport::new(&settings.environment, network);
         Self {
-            endpoints: settings.endpoints.clone(),
+            endpoints: by_host(&settings.endpoints),
             to_registries: anywhere.reaching(may_be_registry),
             to_public: anywhere.reaching(is_public),
             anywhere,

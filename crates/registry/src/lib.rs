@@ -31,7 +31,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 
-pub use check::{Check, Image, Registries};
+pub use check::{Check, Image, Registries, asked_host};
 pub use regcred_https::Environment;
 pub use verdict::{Hint, Refusal, Trouble, Unknown, Verdict};
 

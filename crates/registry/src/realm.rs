@@ -75,6 +75,11 @@ impl Rules<'_> {
         if is_own || is_pair || self.allowed.iter().any(|allowed| allows(allowed, authority, host, port)) {
             return Ok(Trust::Registry);
         }
+        if self.endpoints.contains_key(authority) {
+            return Err(
+                "is reached at an address of its own; if it belongs to the registry, name it in --verify-allow-realm",
+            );
+        }
         if port.is_some() {
             return Err(
                 "is at a port of another host; if it belongs to the registry, name HOST:PORT in --verify-allow-realm",

@@ -403,6 +403,12 @@ async fn an_endpoint_of_the_settings_makes_nobody_a_token_server() {
     let verdict = scene.check(&settings).await;
     assert!(matches!(why(&verdict), Unknown::UntrustedRealm { .. }), "{verdict:?}");
     assert_eq!(trap.connections(), 0);
+    // An internal registry under a name that looks public is no token server of a stranger's either.
+    let scene = Scene::new("https://registry.corp.example/any/path").await;
+    let endpoints = [("registry.corp.example".to_owned(), trap.endpoint())].into();
+    let verdict = scene.check(&Settings { endpoints, ..scene.settings() }).await;
+    assert!(matches!(why(&verdict), Unknown::UntrustedRealm { .. }), "{verdict:?}");
+    assert_eq!(trap.connections(), 0);
 }
 
 #[tokio::test]

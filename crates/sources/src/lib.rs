@@ -59,4 +59,4 @@ pub use resolve::{
 pub use secret::{Purpose, SourceSecret};
 pub use token::{AssumedRole, Identity, Issuer, Mint, MintError, Token, TokenRequest};
 pub use tokens::{Given, Tokens};
-pub use withhold::Standing;
+pub use withhold::{Instead, Standing};

@@ -5,7 +5,7 @@ use regcred_api::Reason;
 use regcred_dockerconfig::{Login, Server};
 
 use crate::error::SourceError;
-use crate::resolve::{Failed, Resolved};
+use crate::resolve::{Failed, Opened, Resolved};
 
 /// Whether copies may hold what a source gave.
 pub enum Standing {
@@ -19,45 +19,61 @@ pub enum Standing {
         reason: Reason,
         /// What the registry said, with its host.
         message: String,
-        /// What copies hold instead, and when that ends.
-        instead: Option<(Login, Option<Timestamp>)>,
+        /// What copies hold instead.
+        instead: Instead,
     },
+}
+
+/// What copies hold for a server whose credential is rejected.
+pub enum Instead {
+    /// A login, and when it ends.
+    Login(Login, Option<Timestamp>),
+    /// No entry: the token that they held has expired, and an expired entry fails even pulls that need none.
+    Ended,
+    /// Nothing is known to be good.
+    Nothing,
 }
 
 impl Resolved {
     /// Puts what was accepted before in the place of what is rejected. `None` while a registry is yet to be asked. An error
-    /// where nothing was accepted before, as a configuration that lacks a server is never passed off as the whole.
+    /// where nothing is known to be good, as a configuration that lacks a server is never passed off as the whole.
     pub fn withhold(
         mut self,
-        standing: impl Fn(&Server, &Login) -> Standing,
+        standing: impl Fn(&Opened, &Login) -> Standing,
     ) -> Result<Option<Self>, Failed> {
-        let entries: Vec<_> =
-            self.config.entries().map(|(server, login)| (server.clone(), login.clone())).collect();
-        for (server, login) in entries {
-            let (reason, message, instead) = match standing(&server, &login) {
+        for opened in self.opened.clone() {
+            let Some(login) = self.config.login(&opened.server).cloned() else { continue };
+            let (reason, message, instead) = match standing(&opened, &login) {
                 Standing::Free => continue,
                 Standing::Awaited => return Ok(None),
                 Standing::Rejected { reason, message, instead } => (reason, message, instead),
             };
-            let error = || SourceError::Rejected { reason, message };
+            let error = SourceError::Rejected { reason, message };
             match instead {
-                None => return Err(error().into()),
-                // What copies hold was accepted once, and nothing better is known.
-                Some((accepted, _)) if accepted == login => {}
-                Some((accepted, end)) => {
-                    self.failed.push(error().into());
-                    self.replace(&server, accepted, end);
-                }
+                Instead::Nothing => return Err(error.into()),
+                // Copies hold it already, and nothing better is known.
+                Instead::Login(accepted, _) if accepted == login => continue,
+                Instead::Login(accepted, end) => self.replace(&opened.server, accepted, end),
+                Instead::Ended => self.take_out(&opened.server),
             }
+            self.failed.push(error.into());
         }
         Ok(Some(self))
     }
 
+    /// The sources are looked at again when a token that is held ends.
     fn replace(&mut self, server: &Server, login: Login, end: Option<Timestamp>) {
         self.config.replace(server, login);
         for opened in self.opened.iter_mut().filter(|opened| opened.server == *server) {
             opened.expires_at = end;
+            let next = end.filter(|_| opened.renew_at.is_some());
+            self.next = self.next.into_iter().chain(next).min();
         }
+    }
+
+    fn take_out(&mut self, server: &Server) {
+        self.config.remove(server);
+        self.opened.retain(|opened| opened.server != *server);
     }
 }
 
@@ -66,7 +82,6 @@ mod tests {
     use regcred_dockerconfig::{DockerConfig, merge};
 
     use super::*;
-    use crate::resolve::Opened;
 
     fn server(name: &str) -> Server {
         Server::parse(name).unwrap()
@@ -95,26 +110,29 @@ mod tests {
     fn rejects(
         password: &'static str,
         instead: Option<&'static str>,
-    ) -> impl Fn(&Server, &Login) -> Standing {
+    ) -> impl Fn(&Opened, &Login) -> Standing {
         move |_, own| {
             if *own != login(password) {
                 return Standing::Free;
             }
             let end = Some(Timestamp::UNIX_EPOCH);
             let (reason, message) = (Reason::Rejected, "a.example rejects it".to_owned());
-            Standing::Rejected { reason, message, instead: instead.map(|own| (login(own), end)) }
+            let instead = instead.map_or(Instead::Nothing, |own| Instead::Login(login(own), end));
+            Standing::Rejected { reason, message, instead }
         }
     }
 
     #[test]
     fn copies_hold_what_was_accepted_before_and_the_other_servers_are_renewed() {
-        let given = resolved(&[("a.example", "bad"), ("b.example", "new")]);
+        let mut given = resolved(&[("a.example", "bad"), ("b.example", "new")]);
+        given.opened[0].renew_at = Some(Timestamp::MAX);
         let Ok(Some(held)) = given.withhold(rejects("bad", Some("old"))) else { panic!("nothing is held") };
         let has = |name: &str, password: &str| held.config.login(&server(name)) == Some(&login(password));
         assert!(has("a.example", "old") && has("b.example", "new"));
         assert_eq!(held.opened[0].expires_at, Some(Timestamp::UNIX_EPOCH));
         assert_eq!(held.opened[1].expires_at, None);
         assert_eq!(held.failed[0].error.reason(), Reason::Rejected);
+        assert_eq!(held.next, Some(Timestamp::UNIX_EPOCH), "looked at again when it ends");
     }
 
     #[test]
@@ -122,6 +140,22 @@ mod tests {
         let given = resolved(&[("a.example", "bad")]);
         let held = given.withhold(rejects("bad", Some("bad"))).ok().flatten().expect("the same");
         assert!(held.failed.is_empty());
+    }
+
+    #[test]
+    fn a_held_token_that_has_ended_is_taken_out_and_the_other_servers_go_on() {
+        let given = resolved(&[("a.example", "bad"), ("b.example", "new")]);
+        let ended = |opened: &Opened, _: &Login| {
+            if opened.server != server("a.example") {
+                return Standing::Free;
+            }
+            let (reason, message) = (Reason::PullDenied, "a.example denies it".to_owned());
+            Standing::Rejected { reason, message, instead: Instead::Ended }
+        };
+        let Ok(Some(held)) = given.withhold(ended) else { panic!("nothing is held") };
+        assert!(held.config.login(&server("a.example")).is_none());
+        assert!(held.config.login(&server("b.example")) == Some(&login("new")));
+        assert_eq!((held.opened.len(), held.failed.len()), (1, 1));
     }
 
     #[test]

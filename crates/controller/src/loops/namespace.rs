@@ -39,7 +39,7 @@ pub(crate) async fn work(context: Arc<Context>) {
     }
 }
 
-/// Sources that need no network cannot hang. A finalizer can, on somebody's webhook, and is not waited for long.
+/// Sources that need no network cannot hang, and one that waits for a registry counts as looked at. A finalizer can, on somebody's webhook, and is not waited for long.
 async fn first_visits(context: &Context) {
     visited(context, Index::awaits_local_sources).await;
     let finalizers = visited(context, Index::awaits_finalizers);

@@ -48,16 +48,15 @@ fn is_forgotten(context: &Context, name: &Arc<str>) -> bool {
     !is_wanted
 }
 
-/// Asks, and tells everybody who has this question.
-async fn ask(context: &Context, asking: Asking<'_>) {
+/// Asks, and tells everybody whom the answer concerns.
+async fn ask(context: &Context, mut asking: Asking<'_>) {
     let Probe { server, login, verification, .. } = &asking.probe;
     let asked = timeout(LIMIT, context.verifier.verify(server, login, &verification.proof)).await;
     let (verdict, retry_after) = asked.unwrap_or_else(|_| (no_answer(server), Duration::ZERO));
     context.metrics.registry_asked(verdict.reason);
     tracing::info!(%server, reason = %verdict.reason, "a registry was asked about a credential");
-    let having = context.probes.end(&asking, verdict, retry_after, context.now());
-    drop(asking);
-    for (name, copies_wait) in having {
+    let concerned = context.probes.end(&mut asking, verdict, retry_after, context.now());
+    for (name, copies_wait) in concerned {
         if copies_wait {
             context.queues.sources.push(name.clone(), Lane::Urgent);
         }

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use regcred_api::{Class, Reason, names};
-use regcred_dockerconfig::{DockerConfig, Login, SecretBytes, Server, WrittenConfig};
+use regcred_dockerconfig::{DockerConfig, SecretBytes, Server, WrittenConfig};
 use regcred_index::{CredentialEntry, SourceLook};
 use regcred_planner::{
     Look, Payload, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, Verdict, next_look,
 };
+use regcred_registry::asked_host;
 use regcred_sources::{
-    Failed, Former, Means, Opened, Resolved, SecretReader, SourceError, SourceSecret, Sources, Standing,
-    resolve,
+    Failed, Former, Instead, Means, Opened, Resolved, SecretReader, SourceError, SourceSecret, Sources,
+    Standing, resolve,
 };
 use tokio::time::Instant;
 
@@ -24,15 +25,15 @@ use super::next;
 use crate::calls::DEADLINE;
 use crate::context::Context;
 use crate::fingerprint::FingerprintKey;
-use crate::probes::{self, Probe};
+use crate::probes::{self, Accepted, OF_CONFIGURATION, Origin, Probe};
 use crate::queue::Lane;
 
 /// How many servers a message names.
 const NAMED_IN_MESSAGE: usize = 3;
 /// How many servers a status tells of.
 const MAX_REGISTRIES: usize = 64;
-/// The kind of source of a server that came with a whole configuration.
-const OF_CONFIGURATION: &str = "Secret";
+/// When the sources are looked at again although no registry answered: then copies wait no longer.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(121);
 /// How long before its end somebody is told to replace a credential.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -59,44 +60,63 @@ pub(crate) async fn work_remote(context: Arc<Context>, key: Arc<FingerprintKey>)
     }
 }
 
-/// What a RegistryCredential had before a look at its sources.
-struct Before {
+/// What a look at the sources of a RegistryCredential is about.
+struct Subject<'a> {
+    name: &'a Arc<str>,
+    uid: Uid,
+    spec: Arc<Validated>,
     /// Who asked for it.
     request: Option<String>,
     /// Whether that was not acted on yet.
     refresh: bool,
+    /// What was made of the sources before.
     content: Option<SecretBytes>,
     ends: BTreeMap<String, (String, Timestamp)>,
     failed_looks: u32,
 }
 
-/// Looks at the sources, requeues the namespaces if the copy is another, and comes back when it is time.
-async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
-    let wanted = context.index().credential(name).and_then(|entry| {
-        let spec = entry.wanted_sources()?.clone();
-        let before = Before {
+impl<'a> Subject<'a> {
+    /// `None` while its sources are not looked at.
+    fn of(context: &Context, name: &'a Arc<str>) -> Option<Self> {
+        let index = context.index();
+        let entry = index.credential(name)?;
+        Some(Self {
+            name,
+            uid: entry.object.uid.clone(),
+            spec: entry.wanted_sources()?.clone(),
             request: entry.object.requested_at.clone(),
-            refresh: entry.is_refresh_asked(),
+            refresh: entry.is_refresh_new(),
             content: entry.last_content(),
             ends: entry.ends(),
             failed_looks: entry.failed_looks,
-        };
-        Some((spec, entry.object.uid.clone(), before))
-    });
-    let Some((spec, uid, before)) = wanted else { return };
-    let given = resolve_in_time(context, &spec, &before).await;
-    if let Ok(resolved) = &given {
-        want_probes(context, key, (name, &uid, &spec), resolved);
-        if before.refresh {
-            context.probes.force(name);
-        }
-        context.queues.probes.push(name.clone(), Lane::Urgent);
+        })
     }
-    let Some(given) = withhold(context, name, given, &before).transpose() else {
+}
+
+/// Looks at the sources, requeues the namespaces if the copy is another, and comes back when it is time.
+async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
+    let Some(subject) = Subject::of(context, name) else { return };
+    let given = resolve_in_time(context, &subject).await;
+    want_probes(context, key, &subject, given.as_ref().ok());
+    context.queues.status(name.clone());
+    let next = if let Some(given) = withhold(context, &subject, given).transpose() {
+        conclude(context, key, subject, given)
+    } else {
         // The answer of the registry has the sources looked at again.
-        context.queues.status(name.clone());
-        return context.queues.sources.push_at(name.clone(), Instant::now() + spec.refresh_interval);
+        context.index().note_awaited(name, &subject.spec, subject.request);
+        REGISTRY_PATIENCE
     };
+    context.queues.sources.push_at(name.clone(), Instant::now() + next);
+}
+
+/// Takes what the sources gave, or why they gave nothing. Returns when to look again.
+fn conclude(
+    context: &Context,
+    key: &FingerprintKey,
+    subject: Subject<'_>,
+    given: Result<Resolved, Failed>,
+) -> Duration {
+    let Subject { name, uid, spec, request, failed_looks, .. } = subject;
     context.metrics.source_resolved(given.as_ref().is_ok_and(|resolved| resolved.failed.is_empty()));
     let now = context.now();
     let (state, payload, outcome) = match given {
@@ -105,28 +125,28 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
             (state, Some(payload(key, &uid, &resolved)), Look::Resolved { next: next_change(&resolved, now) })
         }
         Err(failed) => {
-            let outcome = failed_look(&failed.error, before.failed_looks + 1);
+            let outcome = failed_look(&failed.error, failed_looks + 1);
             (failed_state(context, name, &spec, &failed), None, outcome)
         }
     };
     let retrying = matches!(outcome, Look::Failed { class: Class::Retry, .. });
     let pause = next_look(name, &outcome, spec.refresh_interval, now);
-    take(context, name, SourceLook { spec, request: before.request, state, payload, retrying });
-    context.queues.sources.push_at(name.clone(), Instant::now() + pause);
-    context.queues.status(name.clone());
+    take(context, name, SourceLook { spec, request, state, payload, retrying });
+    pause
 }
 
 /// A source that does not answer keeps its worker no longer than a token and a call may take.
-async fn resolve_in_time(context: &Context, spec: &Validated, before: &Before) -> Result<Resolved, Failed> {
+async fn resolve_in_time(context: &Context, subject: &Subject<'_>) -> Result<Resolved, Failed> {
+    let spec = &subject.spec;
     let registries: Vec<_> = spec.registries.iter().map(|r| (r.server.clone(), r.source.clone())).collect();
     let sources = Sources { registries: &registries, docker_config_secrets: &spec.docker_config_secrets };
     let (secrets, now) = (IndexedSecrets(context), || context.now());
-    let config = || before.content.as_ref().and_then(parsed);
-    let former = Former { config: &config, ends: &before.ends };
+    let config = || subject.content.as_ref().and_then(parsed);
+    let former = Former { config: &config, ends: &subject.ends };
     let means = Means {
         secrets: &secrets,
         tokens: &context.tokens,
-        refresh: before.refresh,
+        refresh: subject.refresh,
         former: &former,
         now: &now,
     };
@@ -134,60 +154,86 @@ async fn resolve_in_time(context: &Context, spec: &Validated, before: &Before) -
     given.unwrap_or_else(|_| Err(SourceError::Unavailable { retry_after: Duration::ZERO }.into()))
 }
 
-/// Has registries asked about what the sources gave, where the spec says so.
-fn want_probes(
-    context: &Context,
-    key: &FingerprintKey,
-    (name, uid, spec): (&Arc<str>, &Uid, &Arc<Validated>),
-    resolved: &Resolved,
-) {
-    let probe = |opened: &Opened| {
-        let verification = spec.verifications.of(&opened.server)?.clone();
-        let login = resolved.config.login(&opened.server)?.clone();
-        let content = resolved.config.only(&opened.server).render();
-        let question = key.question(&content, &verification.proof);
-        let (server, expires_at) = (opened.server.clone(), opened.expires_at);
-        Some(Probe {
-            server,
-            login,
-            expires_at,
-            fingerprint: key.short(uid, &content),
-            question,
-            verification,
-        })
-    };
-    let probes = resolved.opened.iter().take(MAX_REGISTRIES).filter_map(probe).collect();
+/// Has registries asked about what the sources gave, where the spec says so. Where they gave nothing, only that goes on
+/// which the spec still asks for.
+fn want_probes(context: &Context, key: &FingerprintKey, subject: &Subject<'_>, resolved: Option<&Resolved>) {
+    let Subject { name, spec, .. } = subject;
+    let probes = resolved.map(|resolved| probes_of(key, subject, resolved));
     let index = context.index();
     let entry = index.credential(name);
     let is_present =
         |entry: &&CredentialEntry| entry.wanted_sources().is_some_and(|own| Arc::ptr_eq(own, spec));
     let Some(entry) = entry.filter(is_present) else { return };
+    let goes_on = |probe: &Probe| spec.verifications.of(&probe.server).as_ref() == Some(&probe.verification);
     // What an earlier spec asked may have been something else.
     let status = entry.object.status.as_ref().filter(|_| entry.has_present_status());
-    context.probes.want(name, probes, status.map_or(&[], |status| &status.registries));
+    match probes {
+        Some(probes) => context.probes.want(name, probes, status.map_or(&[], |status| &status.registries)),
+        None => context.probes.keep(name, goes_on),
+    }
+    if subject.refresh {
+        context.probes.force(name);
+    }
+    context.queues.probes.push((*name).clone(), Lane::Urgent);
+}
+
+fn probes_of(key: &FingerprintKey, subject: &Subject<'_>, resolved: &Resolved) -> Vec<Probe> {
+    let Subject { uid, spec, .. } = subject;
+    let probe = |opened: &Opened| {
+        let Opened { server, expires_at, .. } = opened;
+        let verification = spec.verifications.of(server)?;
+        let login = resolved.config.login(server)?.clone();
+        let content = resolved.config.only(server).render();
+        let source = spec.registries.iter().find(|own| own.server == *server);
+        let origin = Origin {
+            credential: uid.clone(),
+            source: source.map(|own| own.source.clone()),
+            configurations: if source.is_none() { spec.docker_config_secrets.clone() } else { Vec::new() },
+        };
+        Some(Probe {
+            server: server.clone(),
+            expires_at: *expires_at,
+            fingerprint: key.short(uid, &content),
+            origin,
+            question: key.question(&content, &verification.proof),
+            account: key.account(&asked_host(server).unwrap_or_default(), &login),
+            login,
+            verification,
+        })
+    };
+    resolved.opened.iter().take(MAX_REGISTRIES).filter_map(probe).collect()
 }
 
 /// Keeps from copies what its registry rejects, where the spec says so. `None` while a registry is yet to be asked.
 fn withhold(
     context: &Context,
-    name: &Arc<str>,
+    subject: &Subject<'_>,
     given: Result<Resolved, Failed>,
-    before: &Before,
 ) -> Result<Option<Resolved>, Failed> {
-    let former = OnceCell::new();
+    let (former, now) = (OnceCell::new(), context.now());
     let in_place = |server: &Server| {
-        let config = former.get_or_init(|| before.content.as_ref().and_then(parsed));
-        let end = before.ends.get(&server.to_string()).map(|(_, end)| *end);
-        Some((config.as_ref()?.login(server)?.clone(), end))
+        let config = former.get_or_init(|| subject.content.as_ref().and_then(parsed));
+        config.as_ref()?.login(server).cloned()
     };
-    let now = context.now();
-    let is_good = |(_, end): &(Login, Option<Timestamp>)| end.is_none_or(|end| end > now);
-    given?.withhold(|server, _| match context.probes.standing(name, server) {
+    let told_end = |server: &Server| subject.ends.get(&server.to_string()).map(|(_, end)| *end);
+    let instead = |opened: &Opened, accepted: Option<Box<Accepted>>| {
+        let (login, end) = match accepted {
+            Some(accepted) => (Some(accepted.login), accepted.expires_at),
+            None => (in_place(&opened.server), told_end(&opened.server)),
+        };
+        // The end that somebody wrote beside a password may be wrong.
+        let is_over = opened.renew_at.is_some() && end.is_some_and(|end| end <= now);
+        match login {
+            _ if is_over => Instead::Ended,
+            Some(login) => Instead::Login(login, end),
+            None => Instead::Nothing,
+        }
+    };
+    given?.withhold(|opened, _| match context.probes.standing(subject.name, &opened.server, now) {
         probes::Standing::Accepted => Standing::Free,
         probes::Standing::Awaited => Standing::Awaited,
         probes::Standing::Rejected { verdict: Verdict { reason, message, .. }, accepted } => {
-            let instead = accepted.or_else(|| in_place(server)).filter(is_good);
-            Standing::Rejected { reason, message, instead }
+            Standing::Rejected { reason, message, instead: instead(opened, accepted) }
         }
     })
 }

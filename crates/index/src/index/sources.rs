@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use regcred_planner::Credential;
+use regcred_planner::{Credential, Validated};
 
 use super::state::Index;
 use crate::credentials::{CredentialEntry, SourceLook};
@@ -44,6 +44,11 @@ impl Index {
         let drawing = |entry: &CredentialEntry| changed.iter().any(|secret| draws_on(&entry.planned, secret));
         let entries = self.credentials.iter().filter(|(_, entry)| drawing(entry));
         entries.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Notes that a look came to nothing yet, because a registry is to be asked first, unless its spec is another by now.
+    pub fn note_awaited(&mut self, name: &Arc<str>, spec: &Arc<Validated>, request: Option<String>) {
+        self.credentials.note_awaited(name, spec, request);
     }
 
     /// Takes what a look at the sources of a RegistryCredential came to, unless its spec is another by now than the

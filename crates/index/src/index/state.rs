@@ -130,10 +130,12 @@ impl Index {
         self.credentials.get(name)
     }
 
-    /// Whether some source that needs no network was not looked at yet for the spec that names it.
+    /// Whether some source that needs no network was not looked at yet for the spec that names it. One that waits for a
+    /// registry was.
     pub fn awaits_local_sources(&self) -> bool {
+        let is_unseen = |entry: &CredentialEntry| entry.source.is_none() && !entry.awaits_registry;
         let mut entries = self.credentials.iter();
-        entries.any(|(_, entry)| entry.source.is_none() && entry.has_local_sources())
+        entries.any(|(_, entry)| is_unseen(entry) && entry.has_local_sources())
     }
 
     /// Whether our finalizer is missing on some RegistryCredential, so that nothing is written for it yet.

@@ -301,10 +301,11 @@ pub fn settings() -> Settings {
     Settings { endpoints: BTreeMap::new(), allowed_realms: Vec::new(), environment: Arc::new(|_| None) }
 }
 
-/// Settings by which requests for these hosts go to doubles.
+/// Settings by which requests for these hosts go to doubles, which each other's registries may name as token servers.
 pub fn endpoints(doubles: &[(&str, &Double)]) -> Settings {
     let endpoints = doubles.iter().map(|(host, double)| ((*host).to_owned(), double.endpoint())).collect();
-    Settings { endpoints, ..settings() }
+    let allowed_realms = doubles.iter().map(|(host, _)| (*host).to_owned()).collect();
+    Settings { endpoints, allowed_realms, ..settings() }
 }
 
 /// Checks the canary's login, and that the verdict shows nothing of it.
