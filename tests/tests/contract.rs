@@ -115,7 +115,15 @@ async fn labels_and_annotations_by_which_other_tools_act_are_refused() {
 }
 
 /// Addresses that the kubelet matches with no image.
-const NO_ADDRESSES: [&str; 4] = ["[fd00::1]", "[fd00::1]/acme", "[fd00::1::]:443", "[fd00:443"];
+const NO_ADDRESSES: [&str; 7] = [
+    "[fd00::1]",
+    "[fd00::1]/acme",
+    "[fd00::1::]:443",
+    "[fd00:443",
+    "[1:2:3:4:5:6:7:8:9]:443",
+    "[1:2:3:4::5:6:7:8]:443",
+    "[12345::]:443",
+];
 
 #[tokio::test]
 async fn every_rule_refuses_with_a_message_that_helps() {
@@ -185,6 +193,10 @@ async fn servers_are_taken_as_people_write_them() {
         "ghcr.io:65535",
         "[fd00::1]:443",
         "[::1]:5000/a/b",
+        "[::]:443",
+        "[1:2:3:4:5:6:7:8]:443",
+        "[1:2:3::6:7:8]:443",
+        "[1::]:443",
     ];
     for (number, name) in names.into_iter().chain(DOCKER_HUB_HOSTS).enumerate() {
         scene.credential(&format!("server-{number}"), with("/registries/0/server", json!(name))).await;

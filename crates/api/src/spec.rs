@@ -159,7 +159,7 @@ pub struct Registry {
         validation = Rule::new("!self.contains('://')").message("write the server without a scheme: ghcr.io, not https://ghcr.io"),
         validation = Rule::new("!self.matches('^(index[.]docker[.]io|hub[.]docker[.]com|registry[.]docker[.]io)(/|$)')").message("write docker.io for Docker Hub"),
         validation = Rule::new("!self.matches('^[^/]*/v[12]$')").message("leave the version of the registry's API out: ghcr.io, not ghcr.io/v2"),
-        validation = Rule::new("!self.startsWith('[') || (self.contains(']:') && isIP(self.substring(1, self.indexOf(']'))))").message("write an IPv6 address in brackets and with its port, as in [fd00::1]:443; the kubelet matches none without a port"),
+        validation = Rule::new("!self.startsWith('[') || self.matches('^[[](([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|([0-9a-f]{1,4}:){1,7}:|([0-9a-f]{1,4}:){1,6}:[0-9a-f]{1,4}|([0-9a-f]{1,4}:){1,5}(:[0-9a-f]{1,4}){1,2}|([0-9a-f]{1,4}:){1,4}(:[0-9a-f]{1,4}){1,3}|([0-9a-f]{1,4}:){1,3}(:[0-9a-f]{1,4}){1,4}|([0-9a-f]{1,4}:){1,2}(:[0-9a-f]{1,4}){1,5}|[0-9a-f]{1,4}:(:[0-9a-f]{1,4}){1,6}|:((:[0-9a-f]{1,4}){1,7}|:))]:')").message("write an IPv6 address in brackets and with its port, as in [fd00::1]:443; the kubelet matches none without a port"),
         validation = Rule::new("self.matches('^(([*]|[a-z0-9]([a-z0-9-]*[a-z0-9])?)([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*|[[][0-9a-f:]+[]])(:([0-9]{1,4}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))))?(/[a-z0-9._-]+)*$')").message("server must be host[:port][/path], in lower case, without user info and without a trailing slash; a port is at most 65535")
     )]
     pub server: String,
