@@ -16,7 +16,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::error::{Context as _, Error, Result};
+use crate::{
+    error::{Context as _, Error, Result},
+    release,
+};
 
 /// The folder of the Go module that declares the programs of a control plane as tools.
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/controlplane");
@@ -36,6 +39,8 @@ pub(crate) struct Tool<'a> {
     pub(crate) package: &'a str,
     /// The folder of the module that declares it.
     pub(crate) module: &'a str,
+    /// The version of Kubernetes beside which it is kept, and which it says it is of.
+    pub(crate) version: &'a str,
 }
 
 /// Where the programs of a control plane are.
@@ -56,8 +61,8 @@ impl Binaries {
     pub fn locate() -> Result<Self> {
         Ok(Self {
             etcd: locate("etcd", "go.etcd.io/etcd/server/v3")?,
-            kube_apiserver: kubernetes("kube-apiserver")?,
-            kube_controller_manager: kubernetes("kube-controller-manager")?,
+            kube_apiserver: release::program("kube-apiserver")?,
+            kube_controller_manager: release::program("kube-controller-manager")?,
             kubectl: kubernetes("kubectl")?,
         })
     }
@@ -67,13 +72,14 @@ impl Binaries {
 /// source has changed.
 pub fn keyring() -> Result<PathBuf> {
     let name = format!("keyring-{:016x}", keyring_fingerprint()?);
-    cached(Tool { name: &name, package: "./keyring", module: MODULE })
+    cached(Tool { name: &name, package: "./keyring", module: MODULE, version: kubernetes_version() })
 }
 
 /// Helm, in the version that its Go module asks for.
 pub fn helm() -> Result<PathBuf> {
     let name = format!("helm-{}", required_version(HELM_GO_MOD, HELM));
-    cached(Tool { name: &name, package: &format!("{HELM}/cmd/helm"), module: HELM_MODULE })
+    let package = format!("{HELM}/cmd/helm");
+    cached(Tool { name: &name, package: &package, module: HELM_MODULE, version: kubernetes_version() })
 }
 
 /// The operator: `REGCRED_BINARY`, or what `cargo build` makes of this checkout (once per process).
@@ -109,13 +115,13 @@ fn locate(name: &str, package: &str) -> Result<PathBuf> {
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join(name));
     match assets {
         Some(path) if path.is_file() => Ok(path),
-        _ => cached(Tool { name, package, module: MODULE }),
+        _ => cached(Tool { name, package, module: MODULE, version: kubernetes_version() }),
     }
 }
 
 /// The program, from the cache or built into it.
 pub(crate) fn cached(tool: Tool<'_>) -> Result<PathBuf> {
-    let folder = cache_folder()?;
+    let folder = folder_of(tool.version)?;
     let path = folder.join(tool.name);
     if path.is_file() {
         return Ok(path);
@@ -128,8 +134,13 @@ pub(crate) fn cached(tool: Tool<'_>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Where programs are kept.
+/// Where programs are kept that go with the usual version.
 pub(crate) fn cache_folder() -> Result<PathBuf> {
+    folder_of(kubernetes_version())
+}
+
+/// Where programs are kept that go with a version of Kubernetes.
+pub(crate) fn folder_of(version: &str) -> Result<PathBuf> {
     let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = home("REGCRED_CACHE")
         .or_else(|| home("XDG_CACHE_HOME").map(|cache| cache.join("regcred")))
@@ -137,7 +148,7 @@ pub(crate) fn cache_folder() -> Result<PathBuf> {
         .ok_or_else(|| {
             Error::Unexpected("set HOME or REGCRED_CACHE: where may programs be cached?".into())
         })?;
-    let folder = cache.join(format!("kubernetes-{}", kubernetes_version()));
+    let folder = cache.join(format!("kubernetes-{version}"));
     std::fs::create_dir_all(&folder).context(format!("create {}", folder.display()))?;
     Ok(folder)
 }
@@ -153,7 +164,7 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
 }
 
 fn build(tool: Tool<'_>, path: &Path) -> Result<()> {
-    let Tool { name, package, module } = tool;
+    let Tool { name, package, module, .. } = tool;
     say(&format!(
         "building {name} ({package}) into {}; once per version. On two cores kube-apiserver, \
          kube-controller-manager and helm take 3 to 8 minutes each, the rest a minute",
@@ -170,7 +181,7 @@ fn build(tool: Tool<'_>, path: &Path) -> Result<()> {
 }
 
 fn go_build(tool: Tool<'_>, output: &Path) -> Command {
-    let version = kubernetes_version();
+    let version = tool.version;
     let (major, minor) = version.split_once('.').unwrap_or((version, ""));
     let minor = minor.split('.').next().unwrap_or_default();
     let stamp = "k8s.io/component-base/version.git";
@@ -178,6 +189,10 @@ fn go_build(tool: Tool<'_>, output: &Path) -> Command {
     let mut command = Command::new("go");
     command.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(output).arg(tool.package);
     command.current_dir(tool.module).env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").stdin(Stdio::null());
+    if version != kubernetes_version() {
+        // Its module was written a moment ago, and names no more than Kubernetes.
+        command.env("GOFLAGS", "-mod=mod");
+    }
     command
 }
 

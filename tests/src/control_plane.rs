@@ -29,6 +29,7 @@ use crate::{
     identity::{Identity, Proof},
     install_crypto_provider, plain_http,
     process::{Launch, Process, Supervisor},
+    release,
     site::Site,
     wait::try_eventually,
 };
@@ -109,8 +110,8 @@ impl ControlPlane {
         if self.api_server.lock().unwrap().as_ref().is_some_and(Process::is_running) {
             return Ok(());
         }
-        let flags = &self.options.api_server_flags;
-        let process = self.supervisor.spawn(&self.site.launch_api_server(&self.binaries, flags))?;
+        let flags = [&self.options.api_server_flags[..], &release::api_server_flags()?].concat();
+        let process = self.supervisor.spawn(&self.site.launch_api_server(&self.binaries, &flags))?;
         *self.api_server.lock().unwrap() = Some(process);
         let client = self.admin().await?;
         let look =

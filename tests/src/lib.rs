@@ -55,6 +55,7 @@ pub mod process;
 pub mod proxy;
 pub mod pull;
 pub mod registry;
+mod release;
 pub mod scene;
 pub mod site;
 pub mod stolen_token;

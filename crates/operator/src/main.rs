@@ -2,6 +2,7 @@
 //! here.
 
 mod args;
+mod kubernetes;
 mod run;
 mod server;
 mod telemetry;

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::RunArgs;
+use crate::kubernetes;
 use crate::server::{self, Pages, router};
 use crate::telemetry;
 
@@ -51,7 +52,9 @@ async fn serve(args: RunArgs) -> Result<(), Error> {
     print(Ok::<_, Error>(format!("listening on {}\n", listener.local_addr()?)))?;
     let server = tokio::spawn(server::serve(listener, router(pages)));
     let signals = tokio::spawn(stop_on_signal(stage.clone()));
+    let version = tokio::spawn(kubernetes::log_version(clients.write.clone()));
     let outcome = regcred_controller::run(clients, options(args), metrics, stage).await;
+    version.abort();
     signals.abort();
     server.abort();
     Ok(outcome?)

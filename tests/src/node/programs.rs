@@ -72,7 +72,12 @@ fn plugins() -> Result<PathBuf> {
     std::fs::create_dir_all(&folder).context(format!("create {}", folder.display()))?;
     for (name, kind) in [("bridge", "main"), ("loopback", "main"), ("host-local", "ipam")] {
         let package = format!("github.com/containernetworking/plugins/plugins/{kind}/{name}");
-        cached(Tool { name: &format!("cni/{name}"), package: &package, module: MODULE })?;
+        cached(Tool {
+            name: &format!("cni/{name}"),
+            package: &package,
+            module: MODULE,
+            version: binaries::kubernetes_version(),
+        })?;
     }
     Ok(folder)
 }
@@ -81,7 +86,12 @@ fn app() -> Result<PathBuf> {
     let source = Path::new(MODULE).join("app/main.go");
     let mut hasher = DefaultHasher::new();
     std::fs::read(&source).context(format!("read {}", source.display()))?.hash(&mut hasher);
-    cached(Tool { name: &format!("app-{:016x}", hasher.finish()), package: "./app", module: MODULE })
+    cached(Tool {
+        name: &format!("app-{:016x}", hasher.finish()),
+        package: "./app",
+        module: MODULE,
+        version: binaries::kubernetes_version(),
+    })
 }
 
 const DEBIAN: &str = "debian";

@@ -120,7 +120,8 @@ impl Attack {
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 if status.message.contains("ValidatingAdmissionPolicy 'regcred-cage-") {
                     Ok(Stop::Cage)
-                } else if status.message.contains(" cannot ") {
+                // Kubernetes 1.30 gives no reason where RBAC refuses that an apply makes an object.
+                } else if status.message.contains(" cannot ") || status.message.ends_with(" is forbidden: ") {
                     Ok(Stop::Rbac)
                 } else {
                     Err(status.message)
