@@ -163,6 +163,28 @@ const ROWS: &[Row] = &[
         &["port: 6443}", "port: 53}"],
     ),
     (&["serviceMonitor.enabled=true"], &["kind: ServiceMonitor", "kind: Service\n"], &["scrapeTimeout"]),
+    (
+        &[
+            "prometheusRule.enabled=true",
+            "prometheusRule.namespace=monitoring",
+            "prometheusRule.labels.release=prometheus",
+            "prometheusRule.annotations.note=x",
+        ],
+        &[
+            "kind: PrometheusRule\n",
+            "  namespace: monitoring\n",
+            "    release: prometheus\n",
+            "    note: x\n",
+            "alert: RegcredUncaged",
+            "The credential for {{ $labels.server }} of",
+        ],
+        &["ServiceMonitor"],
+    ),
+    (
+        &["prometheusRule.enabled=true", "cage.enabled=false"],
+        &["alert: RegcredContested"],
+        &["RegcredUncaged"],
+    ),
     (&["serviceMonitor.enabled=auto"], &["kind: Deployment"], &["ServiceMonitor"]),
     (
         &[
@@ -383,12 +405,29 @@ async fn without_a_cluster_the_policy_at_birth_is_not_left_out_in_silence() {
 }
 
 #[tokio::test]
-async fn a_service_monitor_on_auto_is_made_where_the_cluster_serves_that_kind() {
-    for (further, there) in
-        [(&[][..], false), (&["--api-versions", "monitoring.coreos.com/v1/ServiceMonitor"], true)]
-    {
-        let text = chart::render_as(RELEASE, &["serviceMonitor.enabled=auto"], further).await.unwrap();
-        assert_eq!(text.contains("kind: ServiceMonitor\n"), there, "{further:?}");
+async fn what_monitors_on_auto_is_made_where_the_cluster_serves_that_kind() {
+    for (value, kind) in [("serviceMonitor", "ServiceMonitor"), ("prometheusRule", "PrometheusRule")] {
+        let (value, api) = (format!("{value}.enabled=auto"), format!("monitoring.coreos.com/v1/{kind}"));
+        for (further, there) in [(&[][..], false), (&["--api-versions", &api], true)] {
+            let text = chart::render_as(RELEASE, &[&value], further).await.unwrap();
+            assert_eq!(text.contains(&format!("kind: {kind}\n")), there, "{further:?}");
+        }
+    }
+}
+
+/// An alert about a metric that nobody exports would never be raised. Those that have no value yet are not in `/metrics`.
+#[tokio::test]
+async fn each_alert_is_about_metrics_that_the_operator_registers() {
+    let registered = std::fs::read_to_string(repository().join("crates/controller/src/metrics.rs")).unwrap();
+    let text = chart::render(&["prometheusRule.enabled=true"]).await.unwrap();
+    let expressions = text.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    let words = expressions.flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_'));
+    let metrics: Vec<_> = words.filter_map(|word| word.strip_prefix("regcred_")).collect();
+    assert!(metrics.len() >= 8, "{metrics:?}");
+    for metric in metrics {
+        // A counter is registered without the ending.
+        let family = metric.strip_suffix("_total").unwrap_or(metric);
+        assert!(registered.contains(&format!("registry.register(\"{family}\"")), "{metric}");
     }
 }
 
