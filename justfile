@@ -34,7 +34,7 @@ rolling-node PODS="200":
 
 # Try the chart, the main job, the contract and the cage on another Kubernetes: `just matrix 1.30.14` builds that one's programs once (some minutes), `just matrix 1.33` has the usual one emulate it
 matrix VERSION *ARGS="--test main_job --test contract --test security --test sources --test versions":
-    REGCRED_KUBERNETES={{VERSION}} cargo test --package regcred-tests {{ARGS}}
+    REGCRED_KUBERNETES={{VERSION}} cargo test {{ARGS}}
 
 # Measure against the bare writer: some minutes with --quick, a quarter of an hour without
 bench *ARGS:
