@@ -188,6 +188,16 @@ const ROWS: &[Row] = &[
         &["alert: RegcredContested"],
         &["RegcredUncaged"],
     ),
+    (
+        &["dashboard.enabled=true", "dashboard.namespace=grafana", "dashboard.annotations.folder=x"],
+        &[
+            "  namespace: grafana\n",
+            "    grafana_dashboard: \"1\"\n",
+            "    folder: x\n",
+            "  regcred.json: |\n    {\n",
+        ],
+        &[],
+    ),
     (&["serviceMonitor.enabled=auto"], &["kind: Deployment"], &["ServiceMonitor"]),
     (
         &[
@@ -418,19 +428,34 @@ async fn what_monitors_on_auto_is_made_where_the_cluster_serves_that_kind() {
     }
 }
 
-/// An alert about a metric that nobody exports would never be raised. Those that have no value yet are not in `/metrics`.
+/// The expressions of the alerts and of the dashboard, as the chart gives them.
+async fn expressions() -> Vec<String> {
+    let text = chart::render(&["prometheusRule.enabled=true", "dashboard.enabled=true"]).await.unwrap();
+    let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let of_kind = |kind| objects.iter().find(|object| object["kind"] == kind).unwrap();
+    let rules = of_kind("PrometheusRule")["spec"]["groups"][0]["rules"].as_array().unwrap();
+    let dashboard = of_kind("ConfigMap")["data"]["regcred.json"].as_str().unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap());
+    rules.iter().chain(targets).map(|object| object["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+/// An expression about a metric that nobody exports would never say anything. Those that have no value yet are not in `/metrics`.
 #[tokio::test]
-async fn each_alert_is_about_metrics_that_the_operator_registers() {
+async fn each_alert_and_panel_is_about_metrics_that_the_operator_registers() {
     let registered = std::fs::read_to_string(repository().join("crates/controller/src/metrics.rs")).unwrap();
-    let text = chart::render(&["prometheusRule.enabled=true"]).await.unwrap();
-    let expressions = text.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
-    let words = expressions.flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_'));
-    let metrics: Vec<_> = words.filter_map(|word| word.strip_prefix("regcred_")).collect();
-    assert!(metrics.len() >= 8, "{metrics:?}");
-    for metric in metrics {
-        // A counter is registered without the ending.
-        let family = metric.strip_suffix("_total").unwrap_or(metric);
-        assert!(registered.contains(&format!("registry.register(\"{family}\"")), "{metric}");
+    let expressions = expressions().await;
+    assert!(expressions.len() >= 20, "{expressions:?}");
+    for expression in expressions {
+        let words = expression.split(|char: char| !char.is_alphanumeric() && char != '_');
+        let metrics: Vec<_> = words.filter_map(|word| word.strip_prefix("regcred_")).collect();
+        assert!(!metrics.is_empty(), "{expression}");
+        for metric in metrics {
+            // A counter is registered without the ending.
+            let family = metric.strip_suffix("_total").unwrap_or(metric);
+            assert!(registered.contains(&format!("registry.register(\"{family}\"")), "{expression}");
+        }
     }
 }
 
