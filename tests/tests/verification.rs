@@ -210,6 +210,20 @@ async fn copies_hold_what_was_accepted_while_what_is_new_is_rejected() {
         holds(&stage.scene, namespace, &name, "a.example", "old").await;
     }
 
+    // A registry that falls silent does not end the rejection, whoever asks.
+    stage.registry.break_down(Some(429));
+    request(&stage.scene, &name, "silent").await;
+    eventually("the request to be answered", SOON, async || {
+        match &stage.scene.status(&name).await["lastHandledRequest"] {
+            handled if handled == "silent" => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    stage.registry.break_down(None);
+    stage.scene.wait_condition(&name, VERIFIED, "False", "Rejected").await;
+    holds(&stage.scene, &namespace, &name, "a.example", "old").await;
+
     // A restart neither spreads it nor asks again.
     let asked = stage.registry.shown(&pair("new"));
     stage.restart(&hosts).await;

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use regcred_api::{ConditionStatus, Reason, RegistryStatus, SourceMember};
 use regcred_dockerconfig::{Login, Server};
-use regcred_planner::{Answer, Uid, Verdict, Verification, Verified, next_check};
+use regcred_planner::{Answer, Uid, Verdict, Verification, Verified, latest_check, next_check};
 
 /// A question to a registry: the keyed digest of the credential and of what it should be good for.
 pub(crate) type Question = Arc<str>;
@@ -328,9 +328,11 @@ impl State {
     /// present interval says.
     fn recall(&mut self, probe: &Probe, told: &[RegistryStatus]) {
         if let Some(answer) = self.answers.get_mut(&probe.question) {
-            let until = answer.checked_at.checked_add(probe.verification.interval).unwrap_or(Timestamp::MAX);
-            if answer.verdict.status == ConditionStatus::True {
-                answer.next_at = answer.next_at.min(until);
+            let good = answer.verdict.status == ConditionStatus::True;
+            let latest = latest_check(probe.verification.interval);
+            let until = answer.checked_at.checked_add(latest).unwrap_or(Timestamp::MAX);
+            if good && answer.next_at > until {
+                answer.next_at = until;
             }
         } else if let Some(answer) =
             self.rejected.get(&probe.account).cloned().or_else(|| earlier(probe, told))
@@ -589,6 +591,6 @@ mod tests {
         let mut sooner = probe("q", false);
         sooner.verification.interval = Duration::from_mins(15);
         probes.want(&name("a"), vec![sooner], &[]);
-        assert!(probes.begin(&name("a"), at(900)).is_some());
+        assert!(probes.begin(&name("a"), at(957)).is_some());
     }
 }

@@ -56,6 +56,6 @@ pub use select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
 pub use step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Role, Step};
 pub use validate::{InvalidSpec, Registry, Scope, Settings, Validated, validate};
 pub use verified::Verified;
-pub use verify::{Answer, Proof, Verdict, Verification, Verifications, next_check};
+pub use verify::{Answer, Proof, Verdict, Verification, Verifications, latest_check, next_check};
 pub use words::quoted;
 pub use world::{Credential, World};

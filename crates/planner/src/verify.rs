@@ -11,6 +11,8 @@ use crate::refresh::spread;
 
 /// The longest pause after a rejection.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
+/// By which part of a pause those are spread that were asked together.
+const SPREAD: u32 = 16;
 /// The first pause after an answer that says nothing.
 const FIRST_RETRY: Duration = Duration::from_mins(1);
 
@@ -125,7 +127,12 @@ pub fn next_check(
         ConditionStatus::Unknown => doubled(FIRST_RETRY.min(interval)).min(interval),
     };
     let pause = pause.max(retry_after);
-    pause + spread(key, pause / 16)
+    pause + spread(key, pause / SPREAD)
+}
+
+/// The longest that a good answer counts, as [`next_check`] spreads them.
+pub fn latest_check(interval: Duration) -> Duration {
+    interval + interval / SPREAD
 }
 
 #[cfg(test)]
