@@ -1,7 +1,7 @@
 //! What registries said of credentials, and which of them are asked next. One question is asked once for all
 //! RegistryCredentials that have it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,20 +134,23 @@ impl Drop for Asking<'_> {
 
 impl Probes {
     /// These are to be asked for a RegistryCredential, and no others. What its status says of earlier answers counts where
-    /// this process has none.
-    pub(crate) fn want(&self, name: &Arc<str>, probes: Vec<Probe>, told: &[RegistryStatus]) {
+    /// this process has none. Returns the others whose copies waited for such an answer.
+    pub(crate) fn want(&self, name: &Arc<str>, probes: Vec<Probe>, told: &[RegistryStatus]) -> Vec<Arc<str>> {
         let mut state = self.0.lock();
-        for probe in &probes {
-            state.recall(probe, told);
-        }
+        let recalled: Vec<_> = probes.iter().filter(|probe| state.recall(probe, told)).cloned().collect();
         let wanted = state.wanted.entry(name.clone()).or_default();
         let is_of = |server: &Server, origin: &Origin| {
             probes.iter().any(|probe| probe.server == *server && probe.origin == *origin)
         };
         wanted.accepted.retain(|server, accepted| is_of(server, &accepted.origin));
         wanted.probes = probes;
-        state.note_accepted(name);
+        let concerned = recalled.iter().flat_map(|probe| state.concerned(&probe.question, &probe.account));
+        let waiting: BTreeSet<_> = concerned.filter(|(_, hold)| *hold).map(|(name, _)| name).collect();
+        for name in waiting.iter().chain([name]) {
+            state.note_accepted(name);
+        }
         state.forget_unasked();
+        waiting.into_iter().filter(|own| own != name).collect()
     }
 
     /// Of what is asked for a RegistryCredential only this goes on.
@@ -249,11 +252,10 @@ impl Probes {
         state.asking.remove(question);
         state.forced.remove(question);
         state.answers.insert(question.clone(), answer.clone());
-        match answer.verdict.reason {
-            // The login is wrong for whatever it is asked.
-            Reason::Rejected | Reason::Expired => state.reject(account, &answer, now),
-            _ if answer.verdict.status == ConditionStatus::True => drop(state.rejected.remove(account)),
-            _ => {}
+        if is_wrong_login(&answer) {
+            state.reject(account, &answer, now);
+        } else if answer.verdict.status == ConditionStatus::True {
+            state.rejected.remove(account);
         }
         let concerned = state.concerned(question, account);
         for (name, _) in &concerned {
@@ -324,9 +326,9 @@ impl State {
         }
     }
 
-    /// Takes what is known of a login, or of this very question, as the answer to it. One that was good counts no longer than the
-    /// present interval says.
-    fn recall(&mut self, probe: &Probe, told: &[RegistryStatus]) {
+    /// Takes what is known of a login, or of this very question, as the answer to it. Whether it had none. One that was good
+    /// counts no longer than the present interval says.
+    fn recall(&mut self, probe: &Probe, told: &[RegistryStatus]) -> bool {
         if let Some(answer) = self.answers.get_mut(&probe.question) {
             let good = answer.verdict.status == ConditionStatus::True;
             let latest = latest_check(probe.verification.interval);
@@ -334,11 +336,15 @@ impl State {
             if good && answer.next_at > until {
                 answer.next_at = until;
             }
-        } else if let Some(answer) =
-            self.rejected.get(&probe.account).cloned().or_else(|| earlier(probe, told))
-        {
-            self.answers.insert(probe.question.clone(), answer);
+            return false;
         }
+        let known = self.rejected.get(&probe.account).cloned().or_else(|| earlier(probe, told));
+        let Some(answer) = known else { return false };
+        if is_wrong_login(&answer) {
+            self.reject(&probe.account, &answer, answer.checked_at);
+        }
+        self.answers.insert(probe.question.clone(), answer);
+        true
     }
 
     /// When a question is due; `None` for now.
@@ -369,6 +375,11 @@ impl State {
         self.forced.retain(|question| questions.contains(question));
         self.awaited.retain(|question, _| questions.contains(question));
     }
+}
+
+/// Whether the login is wrong for whatever it is asked.
+fn is_wrong_login(answer: &Answer) -> bool {
+    matches!(answer.verdict.reason, Reason::Rejected | Reason::Expired)
 }
 
 /// The answer that status has about this very credential.
@@ -592,5 +603,15 @@ mod tests {
         sooner.verification.interval = Duration::from_mins(15);
         probes.want(&name("a"), vec![sooner], &[]);
         assert!(probes.begin(&name("a"), at(957)).is_some());
+    }
+
+    #[test]
+    fn who_waits_for_an_answer_that_another_status_has_is_looked_at_again() {
+        let probes = Probes::default();
+        assert!(probes.want(&name("a"), vec![probe("q", true)], &[]).is_empty());
+        let waiting = probes.want(&name("b"), vec![probe("q", true)], &[told("q", "LoginVerified", 100)]);
+        assert_eq!(waiting, [name("a")]);
+        let standing = probes.standing(&name("a"), &probe("q", true).server, at(20));
+        assert!(matches!(standing, Standing::Accepted));
     }
 }

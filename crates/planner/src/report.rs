@@ -527,23 +527,20 @@ fn registries(
         registry.verification = own.and_then(|own| verification(own).or(registry.verification.take()));
     }
     let is_missing = |own: &&Verified| !registries.iter().any(|registry| registry.server == own.server);
-    let held_back: Vec<_> =
-        verified.iter().filter(is_missing).filter_map(|own| held_back(own, now)).collect();
-    registries.extend(held_back);
+    let without_entry: Vec<_> = verified.iter().filter(is_missing).filter_map(without_entry).collect();
+    registries.extend(without_entry);
     registries
 }
 
-/// A server of which copies have no entry, as its credential is rejected. The answer is kept for whoever starts anew.
-fn held_back(verified: &Verified, now: Timestamp) -> Option<RegistryStatus> {
-    let verification = verification(verified).filter(|_| verified.is_rejected())?;
+/// A server of which copies have no entry, as its credential, or that of another server, is rejected. What its registry said
+/// is kept for whoever starts anew.
+fn without_entry(verified: &Verified) -> Option<RegistryStatus> {
+    let verification = verification(verified)?;
     Some(RegistryStatus {
         server: verified.server.clone(),
         source: verified.kind.to_owned(),
         fingerprint: verified.fingerprint.clone(),
-        refreshed_at: verified
-            .answer
-            .as_ref()
-            .map_or(whole_second(now), |answer| whole_second(answer.checked_at)),
+        refreshed_at: verification.checked_at.clone(),
         expires_at: None,
         next_refresh_at: None,
         verification: Some(verification),

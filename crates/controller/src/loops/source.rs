@@ -167,9 +167,13 @@ fn want_probes(context: &Context, key: &FingerprintKey, subject: &Subject<'_>, r
     let goes_on = |probe: &Probe| spec.verifications.of(&probe.server).as_ref() == Some(&probe.verification);
     // What an earlier spec asked may have been something else.
     let status = entry.object.status.as_ref().filter(|_| entry.has_present_status());
-    match probes {
-        Some(probes) => context.probes.want(name, probes, status.map_or(&[], |status| &status.registries)),
-        None => context.probes.keep(name, goes_on),
+    if let Some(probes) = probes {
+        let told = status.map_or(&[][..], |status| &status.registries);
+        for waiting in context.probes.want(name, probes, told) {
+            context.queues.sources.push(waiting, Lane::Urgent);
+        }
+    } else {
+        context.probes.keep(name, goes_on);
     }
     if subject.refresh {
         context.probes.force(name);
