@@ -104,12 +104,12 @@ pub struct Node {
     control_plane: ControlPlane,
     programs: Programs,
     operator_image: PathBuf,
-    forwarder: JoinHandle<()>,
+    forwarders: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.forwarder.abort();
+        self.forwarders.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -207,8 +207,8 @@ impl Node {
         })
         .await?;
         let listener = TcpListener::bind(API_SERVICE).await.context(format!("listen at {API_SERVICE}"))?;
-        let forwarder = tokio::spawn(forward(listener, control_plane.api_address()));
-        let mut this = Self { processes: Vec::new(), control_plane, programs, operator_image, forwarder };
+        let forwarders = vec![tokio::spawn(forward(listener, control_plane.api_address()))];
+        let mut this = Self { processes: Vec::new(), control_plane, programs, operator_image, forwarders };
         this.start_scheduler()?;
         this.start_kubelet()?;
         this.wait_ready().await?;
@@ -233,6 +233,14 @@ impl Node {
     /// As [`Self::registry`], behind a token server.
     pub async fn registry_behind(&self, host: &str, server: &TokenServer) -> Result<Registry> {
         self.start_registry(host, &Authentication::Tokens(server)).await
+    }
+
+    /// Lets Pods reach a registry, too: its address for them.
+    pub async fn open_to_pods(&mut self, registry: &Registry) -> Result<SocketAddr> {
+        let listener = TcpListener::bind((ADDRESS, 0)).await.context(format!("listen at {ADDRESS}"))?;
+        let address = listener.local_addr().context("ask for the address of a listener")?;
+        self.forwarders.push(tokio::spawn(forward(listener, registry.address())));
+        Ok(address)
     }
 
     async fn start_registry(&self, host: &str, authentication: &Authentication<'_>) -> Result<Registry> {
@@ -439,11 +447,11 @@ state = "/run/containerd"
     }
 }
 
-/// Stands in for kube-proxy: the cluster IP of the API server.
-async fn forward(listener: TcpListener, api_server: SocketAddr) {
+/// Stands in for kube-proxy: whoever connects to the listener speaks to what listens on loopback.
+async fn forward(listener: TcpListener, to: SocketAddr) {
     while let Ok((mut inbound, _)) = listener.accept().await {
         tokio::spawn(async move {
-            let mut outbound = TcpStream::connect(api_server).await?;
+            let mut outbound = TcpStream::connect(to).await?;
             tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await
         });
     }

@@ -8,6 +8,7 @@
 
 mod credentials;
 mod end;
+mod held;
 mod operator;
 mod pulls;
 mod rolling;
@@ -76,6 +77,7 @@ fn trials(runtime: &Arc<Runtime>, stage: &Arc<Mutex<Shared>>) -> Vec<Trial> {
         credentials::several_registries_pull_with_one_secret,
         pulls::a_rotation_keeps_what_was_pulled_and_pulls_anew,
         pulls::a_source_that_breaks_stops_nobody_and_the_same_bytes_by_hand_do,
+        held::a_rejected_new_password_stops_no_pod_under_hold,
         rolling::no_pull_fails_while_tokens_of_a_minute_roll,
         operator::the_leader_a_rollout_and_a_drain_lose_nothing,
         pulls::fifty_namespaces_with_their_deployments_in_one_apply,

@@ -67,11 +67,11 @@ pub(crate) async fn a_rotation_keeps_what_was_pulled_and_pulls_anew(stage: &Stag
     let during = stage.new_image("acme/rotated", &old).await;
     stage.apply(&[source("rotated", &next), pod("rotated", "during", &during)]).await;
     stage.runs("rotated", "during", AFTER_BACK_OFF).await;
-    holds(stage, "rotated", &next).await;
+    stage.holds("rotated", "rotated", &next).await;
 
     stage.registry.set_passwords(std::slice::from_ref(&new)).unwrap();
     stage.apply(&[source("rotated", &new)]).await;
-    holds(stage, "rotated", &new).await;
+    stage.holds("rotated", "rotated", &new).await;
     stage.apply(&[pod("rotated", "after", &pulled)]).await;
     stage.runs("rotated", "after", SOON).await;
     // The kubelet's record of the pull is good still.
@@ -83,15 +83,6 @@ pub(crate) async fn a_rotation_keeps_what_was_pulled_and_pulls_anew(stage: &Stag
 
     stage.registry.set_passwords(&[puller()]).unwrap();
     stage.clear(&["rotated"], &["rotated"]).await;
-}
-
-/// Waits until the copy is that of this login.
-async fn holds(stage: &Stage, name: &str, login: &Login) {
-    let auth = auth(login);
-    eventually("the copy to be the new one", SOON, async || {
-        if stage.copy(name, name).await.contains(&auth) { Ok(()) } else { Err("the old one".to_owned()) }
-    })
-    .await;
 }
 
 pub(crate) async fn a_source_that_breaks_stops_nobody_and_the_same_bytes_by_hand_do(stage: &Stage) {

@@ -26,6 +26,8 @@ pub(crate) const AFTER_BACK_OFF: Duration = Duration::from_mins(3);
 pub(crate) struct Stage {
     pub(crate) registry: Registry,
     pub(crate) node: Node,
+    /// Tells the operator where the registry is, as its name means nothing to a Pod.
+    endpoint: String,
     images: AtomicUsize,
 }
 
@@ -37,10 +39,12 @@ pub(crate) fn puller() -> Login {
 impl Stage {
     /// A node with a registry and the chart, installed as a user does.
     pub(crate) async fn open() -> Self {
-        let node = Node::start().await.unwrap();
+        let mut node = Node::start().await.unwrap();
         let registry = node.registry(HOST, &[puller()]).await.unwrap();
+        let address = node.open_to_pods(&registry).await.unwrap();
         node.import_operator().await.unwrap();
-        let this = Self { registry, node, images: AtomicUsize::new(0) };
+        let endpoint = format!("extraArgs[0]=--registry-endpoint={HOST}=http://{address}");
+        let this = Self { registry, node, endpoint, images: AtomicUsize::new(0) };
         let enforced = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
         this.apply(&[namespace(OPERATOR_NAMESPACE, &enforced)]).await;
         this.helm(&["install", chart::RELEASE, "deploy/chart"], &[]).await;
@@ -50,8 +54,9 @@ impl Stage {
     /// Runs Helm on the release, and waits until its Pods are ready.
     pub(crate) async fn helm(&self, command: &[&str], values: &[&str]) -> String {
         let image = format!("image.repository={OPERATOR_IMAGE}");
-        let fixed = ["--namespace", OPERATOR_NAMESPACE, "--set", &image, "--wait", "--timeout", "120s"];
-        let values = values.iter().flat_map(|value| ["--set", value]);
+        let fixed = ["--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "120s"];
+        let values = [&*image, &*self.endpoint].into_iter().chain(values.iter().copied());
+        let values = values.flat_map(|value| ["--set", value]);
         let arguments: Vec<&str> = command.iter().copied().chain(fixed).chain(values).collect();
         chart::helm(Some(self.node.control_plane()), &arguments).await.unwrap()
     }
@@ -165,6 +170,19 @@ impl Stage {
         let look = ["get", "secret", name, "--namespace", namespace, "--output", path];
         let data = self.node.kubectl(&look, "").await.unwrap();
         String::from_utf8(STANDARD.decode(data).unwrap()).unwrap()
+    }
+
+    /// Waits until a copy is that of this login.
+    pub(crate) async fn holds(&self, namespace: &str, name: &str, login: &Login) {
+        let auth = auth(login);
+        eventually("the copy to be the new one", SOON, async || {
+            if self.copy(namespace, name).await.contains(&auth) {
+                Ok(())
+            } else {
+                Err("the old one".to_owned())
+            }
+        })
+        .await;
     }
 
     /// Waits until a condition of a RegistryCredential has this reason.
