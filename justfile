@@ -1,6 +1,6 @@
 # Every check that CI makes, by the name under which you run it yourself.
 
-packages := "regcred-dockerconfig regcred-api regcred-planner regcred-https regcred-registry regcred-sources regcred-index regcred-controller regcred regcred-tests regcred-bench regcred-image regcred-simulation"
+packages := "regcred-dockerconfig regcred-api regcred-planner regcred-https regcred-registry regcred-sources regcred-index regcred-controller regcred regcred-plugin regcred-tests regcred-bench regcred-image regcred-simulation"
 
 # List the recipes
 default:

@@ -1,0 +1,316 @@
+//! Reads of the API server: in pages, only what a verb needs, and what is refused costs a line.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ListParams, Request};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ObjectList, Resource};
+use kube::{Api, Client, Config};
+use regcred_dockerconfig::SecretBytes;
+use regcred_index::{Body, CredentialBody, NamespaceBody, Received, ServiceAccountBody};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::args::Global;
+use crate::pod::Pod;
+use crate::scene::{Look, Scene};
+
+/// How long a read may take before a terminal is told of it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What rustls says of a certificate that it does not read.
+const OLD_CERTIFICATE: &str = "UnsupportedCertVersion";
+
+/// Why a verb ends without an answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The kubeconfig.
+    #[error("the kubeconfig cannot be used: {0}{advice}", advice = advice(.0))]
+    Config(String),
+    /// A request.
+    #[error("{doing}: {error}{advice}", advice = advice(&causes(.error)))]
+    Request {
+        /// What was asked for.
+        doing: String,
+        /// What came back.
+        error: kube::Error,
+    },
+    /// Something that was asked for by name.
+    #[error("{0}")]
+    Missing(String),
+    /// The output.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// The cluster, and how it is to be read.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    /// The namespace that a verb is about, where it is about one.
+    pub(crate) namespace: String,
+    page: Option<u32>,
+    pods: ListParams,
+    progress: Progress,
+}
+
+/// Tells a terminal what takes long.
+struct Progress {
+    began: Instant,
+    shown: bool,
+    is_terminal: bool,
+}
+
+impl Cluster {
+    /// Connects as kubectl would.
+    pub(crate) async fn new(global: &Global) -> Result<Self, Error> {
+        let config = config(global).await?;
+        let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(|error| Error::Config(causes(&error)))?;
+        let pods = ListParams {
+            label_selector: global.selector.clone(),
+            field_selector: global.field_selector.clone(),
+            ..ListParams::default()
+        };
+        let progress =
+            Progress { began: Instant::now(), shown: false, is_terminal: std::io::stderr().is_terminal() };
+        Ok(Self {
+            client,
+            namespace,
+            page: (global.chunk_size > 0).then_some(global.chunk_size),
+            pods,
+            progress,
+        })
+    }
+
+    /// Reads all RegistryCredentials.
+    pub(crate) async fn credentials(&mut self, scene: &mut Scene) -> Result<(), Error> {
+        let api = self.all::<CredentialBody>();
+        let read = self.each(&api, "RegistryCredentials", |received| scene.add_credential(received)).await;
+        if let Err(Error::Request { error: kube::Error::Api(status), .. }) = &read
+            && status.code == 404
+        {
+            let words = "the cluster has no RegistryCredentials: install regcred first, its CRD is in crds/";
+            return Err(Error::Missing(words.to_owned()));
+        }
+        refused(read, || scene.unread.note("RegistryCredentials", None))
+    }
+
+    /// Reads all namespaces, or one by its name where all are refused.
+    pub(crate) async fn namespaces(&mut self, scene: &mut Scene) -> Result<(), Error> {
+        let api = self.all::<NamespaceBody>();
+        let read = self.each(&api, "Namespaces", |received| scene.add_namespace(received)).await;
+        if !is_forbidden(&read) {
+            return read;
+        }
+        scene.unread.note("Namespaces", None);
+        let one = api.get_opt(&self.namespace).await.map_err(|error| asking("Namespace", error));
+        let one = one.map(|one| one.into_iter().for_each(|received| scene.add_namespace(received)));
+        refused(one, || ())
+    }
+
+    /// Reads ServiceAccounts: of one namespace, or of all.
+    pub(crate) async fn accounts(&mut self, scene: &mut Scene, namespace: Option<&str>) -> Result<(), Error> {
+        if let Some(namespace) = namespace {
+            let api = Api::<Received<ServiceAccountBody>>::namespaced(self.client.clone(), namespace);
+            let read = self.each(&api, "ServiceAccounts", |received| scene.add_account(received)).await;
+            return refused(read, || scene.unread.note("ServiceAccounts", Some(namespace)));
+        }
+        let api = self.all::<ServiceAccountBody>();
+        let read = self.each(&api, "ServiceAccounts", |received| scene.add_account(received)).await;
+        if !is_forbidden(&read) {
+            return read;
+        }
+        for name in scene.namespaces() {
+            Box::pin(self.accounts(scene, Some(&name))).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads Pods: of one namespace, or of all.
+    pub(crate) async fn pods(&mut self, scene: &mut Scene, namespace: Option<&str>) -> Result<(), Error> {
+        let path = namespace
+            .map_or_else(|| "/api/v1/pods".to_owned(), |name| format!("/api/v1/namespaces/{name}/pods"));
+        let read = self.pods_at(&path, scene).await;
+        match namespace {
+            _ if !is_forbidden(&read) => read,
+            Some(namespace) => refused(read, || scene.unread.note("Pods", Some(namespace))),
+            None => {
+                for name in scene.namespaces() {
+                    Box::pin(self.pods(scene, Some(&name))).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads one Pod.
+    pub(crate) async fn pod(&self, name: &str) -> Result<Pod, Error> {
+        let path = format!("/api/v1/namespaces/{}/pods", self.namespace);
+        let request = Request::new(path).get(name, &kube::api::GetParams::default());
+        let request = request.map_err(|error| asking("Pod", kube::Error::BuildRequest(error)))?;
+        let read = self.client.request(request).await;
+        read.map_err(|error| asking(&format!("Pod {}/{name}", self.namespace), error))
+    }
+
+    /// Reads the Secrets that Pods of the scene name.
+    pub(crate) async fn secrets(&mut self, scene: &mut Scene) -> Result<(), Error> {
+        let mut names: Vec<(String, String)> = Vec::new();
+        names.extend(
+            scene
+                .pods
+                .iter()
+                .flat_map(|pod| pod.list.iter().map(|name| (pod.namespace.clone(), name.clone()))),
+        );
+        names.sort();
+        names.dedup();
+        let looks = scene.secrets.insert(std::collections::BTreeMap::new());
+        for (namespace, name) in names {
+            self.progress.tell("Secrets", looks.len());
+            let api = Api::<Secret>::namespaced(self.client.clone(), &namespace);
+            let look = look(api.get_opt(&name).await)?;
+            looks.insert((namespace, name), look);
+        }
+        self.progress.end();
+        Ok(())
+    }
+
+    async fn pods_at(&mut self, path: &str, scene: &mut Scene) -> Result<(), Error> {
+        let mut params = ListParams { limit: self.page, ..self.pods.clone() };
+        loop {
+            let request = Request::new(path).list(&params);
+            let request = request.map_err(|error| asking("Pods", kube::Error::BuildRequest(error)))?;
+            let page: ObjectList<Pod> =
+                self.client.request(request).await.map_err(|error| asking("Pods", error))?;
+            scene.pods.extend(page.items);
+            self.progress.tell("Pods", scene.pods.len());
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                self.progress.end();
+                return Ok(());
+            }
+        }
+    }
+
+    fn all<T: Body>(&self) -> Api<Received<T>>
+    where
+        Received<T>: Resource<DynamicType = ()>,
+    {
+        Api::all(self.client.clone())
+    }
+
+    /// Hands on each object of a kind, page by page.
+    async fn each<K>(&mut self, api: &Api<K>, kind: &str, mut take: impl FnMut(K)) -> Result<(), Error>
+    where
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let (mut params, mut count) = (ListParams { limit: self.page, ..ListParams::default() }, 0);
+        loop {
+            let page = api.list(&params).await.map_err(|error| asking(kind, error))?;
+            count += page.items.len();
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            page.items.into_iter().for_each(&mut take);
+            self.progress.tell(kind, count);
+            if params.continue_token.is_none() {
+                self.progress.end();
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Progress {
+    fn tell(&mut self, kind: &str, count: usize) {
+        if self.is_terminal && self.began.elapsed() > PATIENCE {
+            self.shown = true;
+            // A terminal that is gone is told nothing.
+            let _unheard = write!(std::io::stderr(), "\rreading {kind}: {count} \u{1b}[K");
+        }
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _unheard = write!(std::io::stderr(), "\r\u{1b}[K");
+        }
+    }
+}
+
+async fn config(global: &Global) -> Result<Config, Error> {
+    let unusable = |error: &dyn std::error::Error| Error::Config(causes(error));
+    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
+    let mut config = match &global.kubeconfig {
+        Some(file) => {
+            let kubeconfig = Kubeconfig::read_from(file).map_err(|error| unusable(&error))?;
+            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))?
+        }
+        None if global.context.is_some() => {
+            Config::from_kubeconfig(&options).await.map_err(|error| unusable(&error))?
+        }
+        None => Config::infer().await.map_err(|error| unusable(&error))?,
+    };
+    if global.impersonate.is_some() {
+        config.auth_info.impersonate.clone_from(&global.impersonate);
+        config.auth_info.impersonate_groups = Some(global.groups.clone()).filter(|groups| !groups.is_empty());
+    }
+    Ok(config)
+}
+
+/// What was seen of a Secret. Its bytes go no further than the scene.
+fn look(read: kube::Result<Option<Secret>>) -> Result<Look, Error> {
+    let secret = match read {
+        Ok(Some(secret)) => secret,
+        Ok(None) => return Ok(Look::Missing),
+        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(Look::Refused),
+        Err(error) => return Err(asking("Secret", error)),
+    };
+    let mut data = secret.data.unwrap_or_default();
+    let mut value = |key: &str| data.remove(key).map(|value| value.0);
+    let config = match secret.type_.as_deref() {
+        Some("kubernetes.io/dockerconfigjson") => value(".dockerconfigjson"),
+        // The older form is what stands below `auths` in the present one.
+        Some("kubernetes.io/dockercfg") => {
+            value(".dockercfg").map(|entries| [&br#"{"auths":"#[..], &entries, b"}"].concat())
+        }
+        _ => return Ok(Look::OtherType),
+    };
+    Ok(Look::Config(SecretBytes::from(config.unwrap_or_default())))
+}
+
+fn asking(what: &str, error: kube::Error) -> Error {
+    Error::Request { doing: format!("reading {what}"), error }
+}
+
+fn is_forbidden<T>(read: &Result<T, Error>) -> bool {
+    matches!(read, Err(Error::Request { error: kube::Error::Api(status), .. }) if status.code == 403)
+}
+
+/// What is refused is noted, and is no error.
+fn refused(read: Result<(), Error>, note: impl FnOnce()) -> Result<(), Error> {
+    if is_forbidden(&read) {
+        note();
+        return Ok(());
+    }
+    read
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn advice(text: &str) -> &'static str {
+    if text.contains(OLD_CERTIFICATE) {
+        "; a certificate of the kubeconfig has the X.509 version 1, which is not accepted: make one of version 3, or use a \
+         token (on MicroK8s: microk8s refresh-certs, or a context with a token of `kubectl create token`)"
+    } else {
+        ""
+    }
+}

@@ -1,0 +1,53 @@
+//! `kubectl regcred`: why a Pod does not pull, who cannot pull, and what a RegistryCredential holds together. It decides
+//! nothing by itself: what is selected, claimed and attached is said by the operator's own planner, what a kubelet finds by
+//! its own matching.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `args` | the command line |
+//! | `pod` | a Pod, as far as pulling is concerned |
+//! | `cluster` | reads of the API server, which may be refused |
+//! | `scene` | a cluster as it was read: one plain value |
+//! | `mend` | the command that mends a cause |
+//! | `diagnose` | why an image finds no entry: ten reasons |
+//! | `text` | text of others, as it may be shown |
+//! | `print` | tables, JSON, YAML and names |
+//! | `verbs` | one file for each verb |
+
+mod args;
+mod cluster;
+mod diagnose;
+mod mend;
+mod pod;
+mod print;
+mod run;
+mod scene;
+mod text;
+mod verbs;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use args::Args;
+use clap::Parser as _;
+
+/// An error, also one of the command line: 2 says that there are findings.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are printed, and are no error.
+            let _unheard = error.print();
+            return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run::run(&args) {
+        Ok(outcome) => ExitCode::from(outcome.code()),
+        Err(error) => {
+            let _unheard = writeln!(std::io::stderr(), "error: {}", text::sentence(&error.to_string()));
+            ExitCode::from(FAILED)
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! `audit`: which workloads cannot pull now, and which would not pull again. What has pulled is no finding by its list
+//! alone: an image may be public, and nodes have credentials of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::args::{By, Level};
+use crate::diagnose::{Diagnosis, Reason, Subject, diagnose, is_own_list};
+use crate::pod::{Pod, Pull, Workload};
+use crate::print::{Colour, Report, Style, Table};
+use crate::scene::{Image, Place, Scene};
+use crate::text::{counted, plain};
+
+/// The report.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AuditReport {
+    findings: Vec<Finding>,
+    summary: Summary,
+    unread: Vec<String>,
+}
+
+/// One image of a workload.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Finding {
+    level: Level,
+    namespace: String,
+    workload: String,
+    pods: Vec<String>,
+    image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+/// Pods, counted.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    pods: usize,
+    cannot_pull: usize,
+    would_not_pull_again: usize,
+    by_registry_credential: usize,
+    without_entry: usize,
+    secrets_read: usize,
+}
+
+/// What is said of all Pods of a workload that run one image.
+type Key = (Level, String, String, String, Option<Reason>, String);
+
+/// What a Pod counts as in the last line.
+#[derive(Default)]
+struct Tally {
+    worst: Option<Level>,
+    opened: bool,
+    bare: bool,
+}
+
+/// The report on all Pods of the scene.
+pub(crate) fn report(scene: &Scene, by: By) -> AuditReport {
+    let places = scene.places();
+    let served = served(scene, &places);
+    let mut summary = Summary { pods: scene.pods.len(), ..Summary::default() };
+    let mut found: BTreeMap<Key, (BTreeSet<String>, Option<String>)> = BTreeMap::new();
+    for pod in &scene.pods {
+        let mut tally = Tally::default();
+        let judge = Judge { scene, served: &served, place: places.get(&pod.namespace), pod };
+        for (image, level, told) in judge.containers(&mut tally) {
+            let (pods, fix) = found.entry(key(pod, by, &image, level, &told)).or_default();
+            pods.insert(pod.name.clone());
+            fix.get_or_insert_with(|| told.fix.unwrap_or_default());
+        }
+        summary.add(&tally);
+    }
+    summary.secrets_read = scene.secrets.as_ref().map_or(0, BTreeMap::len);
+    AuditReport { findings: found.into_iter().map(finding).collect(), summary, unread: scene.unread.lines() }
+}
+
+/// The namespaces that each RegistryCredential selects.
+fn served(scene: &Scene, places: &BTreeMap<String, Place>) -> BTreeMap<String, BTreeSet<String>> {
+    let selected = |entry| {
+        let names = places.iter().filter(|(_, place)| place.pair(entry).is_some());
+        names.map(|(name, _)| name.clone()).collect()
+    };
+    scene.credentials().map(|(name, entry)| (name.to_string(), selected(entry))).collect()
+}
+
+fn key(pod: &Pod, by: By, image: &Image, level: Level, told: &Diagnosis) -> Key {
+    let itself = Workload { kind: "pod".to_owned(), name: pod.name.clone() };
+    let workload = if by == By::Pod { &itself } else { &pod.workload };
+    (level, pod.namespace.clone(), workload.text(), plain(&image.text), told.reason, told.short.clone())
+}
+
+fn finding((key, (pods, fix)): (Key, (BTreeSet<String>, Option<String>))) -> Finding {
+    let (level, namespace, workload, image, reason, why) = key;
+    let fix = fix.filter(|fix| !fix.is_empty());
+    Finding { level, namespace, workload, pods: pods.into_iter().collect(), image, reason, why, fix }
+}
+
+struct Judge<'a> {
+    scene: &'a Scene,
+    served: &'a BTreeMap<String, BTreeSet<String>>,
+    place: Option<&'a Place>,
+    pod: &'a Pod,
+}
+
+impl Judge<'_> {
+    /// The findings among the images of the Pod.
+    fn containers(&self, tally: &mut Tally) -> Vec<(Image, Level, Diagnosis)> {
+        let mut found = Vec::new();
+        for container in &self.pod.containers {
+            let image = Image::new(&container.image);
+            let (level, told) = self.judge(&image, &container.pull);
+            tally.opened |= told.opened_by.is_some();
+            tally.bare |= container.pull == Pull::Done && told.opened_by.is_none();
+            tally.worst = [tally.worst, level].into_iter().flatten().min();
+            found.extend(level.map(|level| (image, level, told)));
+        }
+        found
+    }
+
+    fn judge(&self, image: &Image, pull: &Pull) -> (Option<Level>, Diagnosis) {
+        if matches!(pull, Pull::Failed { .. }) {
+            let told = self.diagnose(image, &self.pod.list, pull);
+            let short = if told.opened_by.is_some() { beyond(&told, pull) } else { told.short.clone() };
+            return (Some(Level::Fail), Diagnosis { short, ..told });
+        }
+        let told = self.diagnose(image, &self.next_list(), pull);
+        let is_risk = *pull == Pull::Done && told.reason.is_some() && self.is_served_elsewhere(&told);
+        (is_risk.then_some(Level::Risk), told)
+    }
+
+    /// Some other namespace gets this registry from the RegistryCredential.
+    fn is_served_elsewhere(&self, told: &Diagnosis) -> bool {
+        let served = told.credential.as_ref().and_then(|name| self.served.get(name));
+        served.is_some_and(|served| served.iter().any(|name| *name != self.pod.namespace))
+            || told.reason == Some(Reason::NotInPlace)
+    }
+
+    /// What the next Pod of the workload gets: the list that its template has, or else its ServiceAccount's.
+    fn next_list(&self) -> Vec<String> {
+        let account = self.place.and_then(|place| place.account(&self.pod.account));
+        match account {
+            Some(account) if !is_own_list(self.place, &self.pod.account, &self.pod.list) => {
+                account.image_pull_secrets.iter().map(ToString::to_string).collect()
+            }
+            _ => self.pod.list.clone(),
+        }
+    }
+
+    fn diagnose(&self, image: &Image, list: &[String], pull: &Pull) -> Diagnosis {
+        let Pod { namespace, name, workload, account, .. } = self.pod;
+        let lacks_secret = pull.lacks_secret();
+        let subject = Subject { namespace, pod: Some((name, workload)), account, list, image, lacks_secret };
+        diagnose(self.scene, self.place, &subject)
+    }
+}
+
+/// The entry is in place, and the pull fails for something else.
+fn beyond(told: &Diagnosis, pull: &Pull) -> String {
+    let said = match pull {
+        Pull::Failed { hint: Some(hint), .. } => format!("; the kubelet says: {hint}"),
+        _ => String::new(),
+    };
+    format!("{}{said}", told.short)
+}
+
+impl Summary {
+    fn add(&mut self, tally: &Tally) {
+        match tally.worst {
+            Some(Level::Fail) => self.cannot_pull += 1,
+            Some(Level::Risk) => self.would_not_pull_again += 1,
+            None if tally.opened => self.by_registry_credential += 1,
+            None if tally.bare => self.without_entry += 1,
+            None => {}
+        }
+    }
+
+    fn line(&self) -> String {
+        let read = match self.secrets_read {
+            0 => "No Secret was read.".to_owned(),
+            count => format!("{} read.", counted(count, "Secret")),
+        };
+        let Self { pods, cannot_pull, would_not_pull_again, by_registry_credential, without_entry, .. } =
+            self;
+        format!(
+            "{cannot_pull} cannot pull, {would_not_pull_again} would not pull again; {}: {by_registry_credential} by \
+             RegistryCredential, {without_entry} pulled without an entry of ours. {read}",
+            counted(*pods, "Pod")
+        )
+    }
+}
+
+impl AuditReport {
+    /// Whether there is anything of this level or worse.
+    pub(crate) fn has(&self, level: Level) -> bool {
+        self.findings.iter().any(|finding| finding.level <= level)
+    }
+}
+
+impl Report for AuditReport {
+    const KIND: &'static str = "AuditReport";
+
+    fn text(&self, style: Style) -> String {
+        let mut columns = vec![
+            ("LEVEL", 5),
+            ("NAMESPACE", 18),
+            ("WORKLOAD", 28),
+            ("IMAGE", 28),
+            ("REASON", 25),
+            ("WHY", 0),
+        ];
+        if style.wide {
+            columns.push(("FIX", 0));
+        }
+        let mut table = Table::new(&columns);
+        for finding in &self.findings {
+            finding.row(&mut table, style);
+        }
+        let paint = |level: &str| match level {
+            "FAIL" => Some(Colour::Red),
+            "RISK" => Some(Colour::Yellow),
+            _ => None,
+        };
+        let unread = self.unread.iter().map(|line| format!("{line}\n"));
+        table.text(style, paint) + &self.summary.line() + "\n" + &unread.collect::<String>()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let name = |finding: &Finding| format!("{}/{}", finding.namespace, finding.workload);
+        self.findings.iter().map(name).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+impl Finding {
+    fn row(&self, table: &mut Table, style: Style) {
+        let Self { level, namespace, image, why, .. } = self;
+        let workload = match self.pods.len() {
+            1 => self.workload.clone(),
+            count => format!("{} {count}×", self.workload),
+        };
+        let reason = self.reason.map_or("-", Reason::as_str);
+        let cells = [level.as_str(), namespace, &workload, image, reason, why];
+        if style.wide {
+            let [level, namespace, workload, image, reason, why] = cells;
+            table.row([level, namespace, workload, image, reason, why, self.fix.as_deref().unwrap_or("-")]);
+        } else {
+            table.row(cells);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::scene::fixtures::Stage;
+
+    const PLAIN: Style = Style { colour: false, headers: true, wide: false };
+    const IMAGE: &str = "ghcr.io/acme/app:1";
+
+    /// A namespace that is served, and one that is not.
+    fn cluster() -> Stage {
+        let stage = Stage::new().credential("platform-pull", "ghcr.io", &json!({}));
+        let stage = stage.namespace("shop", &json!({"pull": "private"})).namespace("team-b", &json!({}));
+        stage.account("shop", "default", &["platform-pull"]).account("team-b", "default", &[])
+    }
+
+    fn text(stage: &Stage) -> String {
+        report(&stage.0, By::Workload).text(PLAIN)
+    }
+
+    fn levels(stage: &Stage) -> Vec<(Level, Option<Reason>)> {
+        report(&stage.0, By::Pod).findings.iter().map(|finding| (finding.level, finding.reason)).collect()
+    }
+
+    #[test]
+    fn findings_are_one_line_for_each_workload() {
+        let stage = cluster().pod("team-b/other", &[], IMAGE, "ImagePullBackOff");
+        let stage = stage.pod("shop/etl:StatefulSet", &["quay"], IMAGE, "ErrImagePull");
+        let stage =
+            stage.pod("shop/ok", &["platform-pull"], IMAGE, "").pod("team-b/public", &[], "nginx", "");
+        let wanted = "\
+LEVEL  NAMESPACE  WORKLOAD         IMAGE               REASON                WHY
+FAIL   shop       statefulset/etl  ghcr.io/acme/app:1  OwnList               lists [quay] itself; ServiceAccount's [pla…
+FAIL   team-b     pod/other        ghcr.io/acme/app:1  NamespaceNotSelected  platform-pull opens it; label pull=private
+2 cannot pull, 0 would not pull again; 4 Pods: 1 by RegistryCredential, 1 pulled without an entry of ours. No Secret was read.
+";
+        assert_eq!(text(&stage), wanted, "{}", text(&stage));
+        assert!(report(&stage.0, By::Workload).has(Level::Fail));
+    }
+
+    #[test]
+    fn what_has_pulled_is_a_risk_only_where_the_registry_is_served_to_others() {
+        let ecr = "1.dkr.ecr.eu-west-1.amazonaws.com/app:1";
+        assert_eq!(levels(&cluster().pod("team-b/p", &[], ecr, "")), [], "the node's own credential");
+        assert_eq!(
+            levels(&cluster().pod("team-b/p", &[], IMAGE, "")),
+            [(Level::Risk, Some(Reason::NamespaceNotSelected))]
+        );
+        let alone = Stage::new().credential("pull", "ghcr.io", &json!({})).namespace("a", &json!({}));
+        assert_eq!(levels(&alone.pod("a/p", &[], IMAGE, "")), [], "served to nobody");
+    }
+
+    #[test]
+    fn the_first_hour_after_installation_has_no_stale_pods() {
+        let stage = cluster().pod("shop/web:DaemonSet", &[], IMAGE, "").pod("shop/bare", &[], IMAGE, "");
+        assert_eq!(levels(&stage), [], "the next Pod takes the list of the ServiceAccount");
+        assert_eq!(
+            levels(&cluster().pod("shop/p", &[], IMAGE, "ErrImagePull")),
+            [(Level::Fail, Some(Reason::StalePod))]
+        );
+    }
+
+    #[test]
+    fn a_pull_that_fails_for_something_else_is_told_of_without_a_reason() {
+        let stage = cluster().pod("shop/p", &["platform-pull"], IMAGE, "ErrImagePull");
+        assert_eq!(levels(&stage), [(Level::Fail, None)]);
+        assert!(text(&stage).contains("platform-pull is in place; the kubelet"), "{}", text(&stage));
+    }
+
+    #[test]
+    fn pods_of_a_workload_are_counted_and_no_line_is_too_long() {
+        let mut stage = cluster();
+        for _ in 0..4 {
+            stage = stage.pod(
+                "team-b/report-with-quite-a-long-name:Deployment",
+                &[],
+                &format!("ghcr.io/{}", "a/".repeat(60) + "b"),
+                "",
+            );
+        }
+        for (at, pod) in stage.0.pods.iter_mut().enumerate() {
+            pod.name = format!("p{at}");
+        }
+        let text = text(&stage);
+        assert!(text.lines().take(2).all(|line| line.chars().count() <= 120), "{text}");
+        let json = serde_json::to_value(report(&stage.0, By::Workload)).unwrap();
+        assert_eq!(json["findings"][0]["pods"], json!(["p0", "p1", "p2", "p3"]));
+        assert_eq!(json["summary"]["wouldNotPullAgain"], 4);
+    }
+}

@@ -1,0 +1,386 @@
+//! `explain`: why an image will, or will not, be pulled.
+
+use serde::Serialize;
+
+use crate::diagnose::{Diagnosis, Reason, Subject, diagnose, is_own_list};
+use crate::pod::{Container, Pod, Pull};
+use crate::print::{Colour, Report, Style};
+use crate::scene::{Image, Place, Scene};
+use crate::text::{bracketed, plain};
+
+/// The report.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExplainReport {
+    namespace: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
+    service_account: String,
+    images: Vec<Explained>,
+    unread: Vec<String>,
+}
+
+/// One image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Explained {
+    image: String,
+    /// What the kubelet says, and of which container.
+    seen: String,
+    sees: String,
+    /// It is on the node.
+    pulled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opened_by: Option<String>,
+    why: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    then: Option<String>,
+    notes: Vec<String>,
+}
+
+/// Explains each image of a Pod.
+pub(crate) fn pod(scene: &Scene, pod: &Pod) -> ExplainReport {
+    let place = scene.place(&pod.namespace);
+    let mut images: Vec<Explained> = Vec::new();
+    for container in &pod.containers {
+        let explained = of_container(scene, place.as_ref(), pod, container);
+        if images.iter().all(|other| other.image != explained.image || other.seen != explained.seen) {
+            images.push(explained);
+        }
+    }
+    ExplainReport {
+        namespace: pod.namespace.clone(),
+        pod: Some(pod.name.clone()),
+        service_account: pod.account.clone(),
+        images,
+        unread: scene.unread.lines(),
+    }
+}
+
+/// Explains an image that a Pod of this ServiceAccount would pull.
+pub(crate) fn image(scene: &Scene, namespace: &str, account: &str, image: &str) -> ExplainReport {
+    let place = scene.place(namespace);
+    let known = place.as_ref().and_then(|place| place.account(account));
+    let list: Vec<String> =
+        known.iter().flat_map(|known| &known.image_pull_secrets).map(ToString::to_string).collect();
+    let sees = match known {
+        None => format!("ServiceAccount {account} was not read, or does not exist"),
+        Some(_) if list.is_empty() => format!("no pull secret: ServiceAccount {account} lists none"),
+        Some(_) => format!("{} of ServiceAccount {account}", bracketed(&list)),
+    };
+    let image = Image::new(image);
+    let subject = Subject { namespace, pod: None, account, list: &list, image: &image, lacks_secret: false };
+    let told = diagnose(scene, place.as_ref(), &subject);
+    ExplainReport {
+        namespace: namespace.to_owned(),
+        pod: None,
+        service_account: account.to_owned(),
+        images: vec![explained(&image, "", sees, false, told)],
+        unread: scene.unread.lines(),
+    }
+}
+
+fn of_container(scene: &Scene, place: Option<&Place>, pod: &Pod, container: &Container) -> Explained {
+    let image = Image::new(&container.image);
+    let subject = Subject {
+        namespace: &pod.namespace,
+        pod: Some((&pod.name, &pod.workload)),
+        account: &pod.account,
+        list: &pod.list,
+        image: &image,
+        lacks_secret: container.pull.lacks_secret(),
+    };
+    let told = diagnose(scene, place, &subject);
+    let seen = format!("container {}{}", container.name, evidence(&container.pull));
+    explained(&image, &seen, sees(place, pod), container.pull == Pull::Done, told)
+}
+
+fn evidence(pull: &Pull) -> String {
+    match pull {
+        Pull::Done => ", pulled".to_owned(),
+        Pull::Failed { reason, hint: Some(hint) } => format!(", {reason} ({hint})"),
+        Pull::Failed { reason, hint: None } => format!(", {reason}"),
+        Pull::Unknown => String::new(),
+    }
+}
+
+fn sees(place: Option<&Place>, pod: &Pod) -> String {
+    let known = place.and_then(|place| place.account(&pod.account));
+    let account = match known {
+        None => format!("ServiceAccount {} was not read, or does not exist", pod.account),
+        Some(known) if known.image_pull_secrets.is_empty() => {
+            format!("ServiceAccount {} lists none", pod.account)
+        }
+        Some(known) => {
+            format!("ServiceAccount {} lists {}", pod.account, bracketed(&known.image_pull_secrets))
+        }
+    };
+    if pod.list.is_empty() {
+        format!("no pull secret: pod.spec.imagePullSecrets is empty, and {account}")
+    } else if is_own_list(place, &pod.account, &pod.list) {
+        format!("{} of the Pod's own; {account}", bracketed(&pod.list))
+    } else {
+        format!("{}, as its ServiceAccount {} has them", bracketed(&pod.list), pod.account)
+    }
+}
+
+/// An image that is on the node is told of as such, whatever its list says.
+fn explained(image: &Image, seen: &str, sees: String, pulled: bool, told: Diagnosis) -> Explained {
+    let has_pulled = pulled && told.opened_by.is_none();
+    let note = has_pulled.then(|| {
+        "it has pulled all the same: it is public, or the node has a credential of its own; what follows counts for the next pull".to_owned()
+    });
+    Explained {
+        image: plain(&image.text),
+        seen: plain(seen),
+        sees,
+        pulled,
+        reason: told.reason,
+        opened_by: told.opened_by,
+        why: told.why,
+        fix: told.fix,
+        then: told.then,
+        notes: note.into_iter().chain(told.notes).collect(),
+    }
+}
+
+impl ExplainReport {
+    /// Whether an image that has not pulled finds no entry.
+    pub(crate) fn has_finding(&self) -> bool {
+        self.images.iter().any(|image| !image.pulled && image.opened_by.is_none())
+    }
+}
+
+impl Report for ExplainReport {
+    const KIND: &'static str = "ExplainReport";
+
+    fn text(&self, style: Style) -> String {
+        let images = self.images.iter().map(|image| image.text(style)).collect::<Vec<_>>().join("\n");
+        images + &self.unread.iter().map(|line| field("note", line)).collect::<String>()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.images.iter().map(|image| image.image.clone()).collect()
+    }
+}
+
+impl Explained {
+    fn text(&self, style: Style) -> String {
+        let (first, more) =
+            self.why.split_first().map_or(("", &[][..]), |(first, more)| (first.as_str(), more));
+        let colour = if self.opened_by.is_some() || self.pulled { Colour::Green } else { Colour::Red };
+        let image = format!("{}   {}", style.paint(colour, &self.image), self.seen);
+        let reason = self.reason.map_or_else(String::new, |reason| format!("{}: ", reason.as_str()));
+        let fix = self.fix.iter().map(|fix| field("fix", fix));
+        let then = self
+            .then
+            .iter()
+            .map(|then| field("then", &format!("{then}   # a Pod takes its list when it is made")));
+        let notes = self.notes.iter().map(|note| field("note", note));
+        field("image", image.trim_end())
+            + &field("sees", &self.sees)
+            + &field("why", &format!("{reason}{first}"))
+            + &more.iter().map(|line| field("", line)).collect::<String>()
+            + &fix.chain(then).chain(notes).collect::<String>()
+    }
+}
+
+fn field(name: &str, text: &str) -> String {
+    format!("{name:<8} {text}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use regcred_dockerconfig::SecretBytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::scene::Look;
+    use crate::scene::fixtures::Stage;
+
+    const PLAIN: Style = Style { colour: false, headers: true, wide: false };
+    const IMAGE: &str = "ghcr.io/acme/app:1";
+
+    /// A namespace that is selected, with its ServiceAccount, and the credential in place.
+    fn shop(more: &Value) -> Stage {
+        let stage = Stage::new().credential("platform-pull", "ghcr.io", more);
+        stage.namespace("shop", &json!({"pull": "private"})).account(
+            "shop",
+            "default",
+            &["hub", "platform-pull"],
+        )
+    }
+
+    fn first(stage: &Stage) -> ExplainReport {
+        pod(&stage.0, stage.0.pods.first().expect("a Pod"))
+    }
+
+    fn told(stage: &Stage) -> (Option<Reason>, String) {
+        let report = first(stage);
+        let image = &report.images[0];
+        (image.reason, image.fix.clone().unwrap_or_default())
+    }
+
+    #[test]
+    fn the_text_says_what_is_seen_why_and_what_to_do() {
+        let stage =
+            Stage::new().credential("platform-pull", "ghcr.io", &json!({})).namespace("team-b", &json!({}));
+        let stage = stage.account("team-b", "builder", &[]).pod_of(
+            "team-b/other-sa",
+            "builder",
+            &[],
+            IMAGE,
+            "ImagePullBackOff",
+        );
+        let wanted = "\
+image    ghcr.io/acme/app:1   container c, ImagePullBackOff (401 Unauthorized)
+sees     no pull secret: pod.spec.imagePullSecrets is empty, and ServiceAccount builder lists none
+why      NamespaceNotSelected: no RegistryCredential that opens ghcr.io selects namespace team-b
+           platform-pull   namespaces with pull=private; team-b has no such label
+fix      kubectl label namespace team-b pull=private
+then     kubectl -n team-b get pod other-sa -o yaml | kubectl replace --force -f -   # a Pod takes its list when it is made
+note     platform-pull does not select ServiceAccount builder either: also add serviceAccounts.matchNames [builder]
+";
+        let report = first(&stage);
+        assert_eq!(report.text(PLAIN), wanted, "{}", report.text(PLAIN));
+        assert!(report.has_finding());
+    }
+
+    #[test]
+    fn a_service_account_that_is_not_selected_is_named_in_the_spec() {
+        let stage = shop(&json!({})).account("shop", "builder", &[]);
+        let (reason, fix) = told(&stage.pod_of("shop/p", "builder", &[], IMAGE, "ErrImagePull"));
+        let patch =
+            r#"[{"op":"add","path":"/spec/serviceAccounts","value":{"matchNames":["default","builder"]}}]"#;
+        assert_eq!(
+            (reason, fix),
+            (
+                Some(Reason::ServiceAccountNotSelected),
+                format!("kubectl patch regcred platform-pull --type json -p '{patch}'")
+            )
+        );
+    }
+
+    #[test]
+    fn a_pod_from_before_the_entry_is_made_again() {
+        let (reason, fix) =
+            told(&shop(&json!({})).pod("shop/web:DaemonSet", &["hub"], IMAGE, "ErrImagePull"));
+        assert_eq!(
+            (reason, fix.as_str()),
+            (Some(Reason::StalePod), "kubectl -n shop rollout restart daemonset/web")
+        );
+    }
+
+    #[test]
+    fn a_list_of_its_own_gets_the_entry_added() {
+        let (reason, fix) =
+            told(&shop(&json!({})).pod("shop/web:StatefulSet", &["legacy"], IMAGE, "ErrImagePull"));
+        let patch = r#"[{"op":"add","path":"/spec/template/spec/imagePullSecrets/-","value":{"name":"platform-pull"}}]"#;
+        assert_eq!(
+            (reason, fix),
+            (
+                Some(Reason::OwnList),
+                format!("kubectl -n shop patch statefulset web --type json -p '{patch}'")
+            )
+        );
+    }
+
+    #[test]
+    fn a_name_that_regcred_does_not_serve_here_is_dead() {
+        let stage =
+            Stage::new().credential("platform-pull", "ghcr.io", &json!({})).namespace("away", &json!({}));
+        let (reason, fix) = told(&stage.pod("away/p", &["platform-pull"], IMAGE, "ErrImagePull"));
+        assert_eq!(
+            (reason, fix.as_str()),
+            (Some(Reason::DeadReference), "kubectl label namespace away pull=private")
+        );
+        let foreign = Stage::new().namespace("away", &json!({})).pod(
+            "away/p",
+            &["gone"],
+            IMAGE,
+            "FailedToRetrieveImagePullSecret",
+        );
+        assert_eq!(told(&foreign).0, Some(Reason::DeadReference));
+        let unread =
+            Stage::new().namespace("away", &json!({})).pod("away/p", &["gone"], IMAGE, "ErrImagePull");
+        let report = first(&unread);
+        assert_eq!(report.images[0].reason, None);
+        assert!(
+            report.images[0].why[0].contains("lists [gone], not read"),
+            "never missing: {:?}",
+            report.images[0].why
+        );
+    }
+
+    #[test]
+    fn what_the_operator_says_follows() {
+        let more = json!({"status": {"failures": [{"namespace": "shop", "kind": "Secret", "name": "platform-pull",
+            "reason": "Forbidden", "message": "refused by ValidatingAdmissionPolicy team-policy", "since": "2026-11-25T03:29:00Z"}]}});
+        let report = first(&shop(&more).pod("shop/p", &["hub", "platform-pull"], IMAGE, "ErrImagePull"));
+        assert_eq!(report.images[0].reason, Some(Reason::NotInPlace));
+        assert_eq!(report.images[0].why[1], "  Forbidden: refused by ValidatingAdmissionPolicy team-policy");
+    }
+
+    #[test]
+    fn an_expired_credential_is_renewed_where_it_comes_from() {
+        let more = json!({"status": {"registries": [{"server": "ghcr.io", "source": "Secret", "fingerprint": "f",
+            "refreshedAt": "2026-01-01T00:00:00Z", "expiresAt": "2026-11-25T11:00:00Z"}]}});
+        let (reason, fix) = told(&shop(&more).pod("shop/p", &["platform-pull"], IMAGE, "ErrImagePull"));
+        assert_eq!(
+            (reason, fix.as_str()),
+            (Some(Reason::Expired), "kubectl -n regcred-system edit secret bot")
+        );
+    }
+
+    fn config(text: &str) -> Look {
+        Look::Config(SecretBytes::from(text.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn secrets_that_were_read_have_three_more_reasons() {
+        let with = |look: Look| {
+            let stage = Stage::new().namespace("away", &json!({})).secret("away/mine", look);
+            told(&stage.pod("away/p", &["mine"], IMAGE, "ErrImagePull")).0
+        };
+        assert_eq!(with(config(r#"{"auths":{"ghcr.io/other":{"auth":"dTpw"}}}"#)), Some(Reason::WrongKey));
+        assert_eq!(with(config(r#"{"auths":{"GHCR.io":{"auth":"dTpw"}}}"#)), Some(Reason::WrongKey));
+        assert_eq!(with(config(r#"{"auths":{"ghcr.io":{"auth":"!"}}}"#)), Some(Reason::Undecodable));
+        assert_eq!(with(Look::OtherType), Some(Reason::WrongType));
+        assert_eq!(with(Look::Missing), Some(Reason::DeadReference));
+        assert_eq!(with(Look::Refused), None);
+        assert_eq!(with(config(r#"{"auths":{"quay.io":{"auth":"dTpw"}}}"#)), None);
+    }
+
+    #[test]
+    fn what_is_in_place_is_no_finding() {
+        let report = first(&shop(&json!({})).pod("shop/p", &["hub", "platform-pull"], IMAGE, "ErrImagePull"));
+        assert_eq!(
+            (report.images[0].reason, report.images[0].opened_by.as_deref()),
+            (None, Some("platform-pull"))
+        );
+        assert!(!report.has_finding());
+    }
+
+    #[test]
+    fn an_image_may_be_asked_about_before_there_is_a_pod() {
+        let stage = shop(&json!({}));
+        assert!(!image(&stage.0, "shop", "default", IMAGE).has_finding());
+        let other = image(&stage.0, "shop", "default", "quay.io/a/b:1");
+        assert!(other.has_finding());
+        assert_eq!(
+            other.images[0].why,
+            ["no RegistryCredential opens quay.io; lists [hub, platform-pull], not read"]
+        );
+    }
+
+    #[test]
+    fn an_image_that_is_on_the_node_is_no_finding() {
+        let stage = Stage::new().credential("pull", "ghcr.io", &json!({})).namespace("a", &json!({}));
+        let report = first(&stage.pod("a/p", &[], IMAGE, ""));
+        assert!(!report.has_finding() && report.images[0].notes[0].contains("has pulled all the same"));
+    }
+}

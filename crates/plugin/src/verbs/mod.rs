@@ -1,0 +1,5 @@
+//! One file for each verb: its report, made of a scene by a pure function, and how the report reads.
+
+pub(crate) mod audit;
+pub(crate) mod explain;
+pub(crate) mod status;
