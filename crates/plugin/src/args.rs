@@ -23,6 +23,14 @@ pub(crate) enum Verb {
     Audit(Audit),
     /// Registries, expiry and namespaces of RegistryCredentials
     Status(Status),
+    /// What loses its credential if a RegistryCredential goes
+    Impact(Impact),
+    /// What applying a file would change
+    Diff(Diff),
+    /// Have the operator try again now, also what it holds back
+    Refresh(Refresh),
+    /// Whether the installation is sound; exits with 2 if not
+    Check,
 }
 
 /// Which Pod or image.
@@ -55,6 +63,37 @@ pub(crate) struct Audit {
 pub(crate) struct Status {
     /// One RegistryCredential [default: all]
     pub(crate) name: Option<String>,
+}
+
+/// Which RegistryCredential goes.
+#[derive(Debug, Flags)]
+pub(crate) struct Impact {
+    /// The RegistryCredential; --namespace asks about one namespace alone
+    pub(crate) name: String,
+}
+
+/// Which file.
+#[derive(Debug, Flags)]
+pub(crate) struct Diff {
+    /// RegistryCredentials as YAML or JSON; - reads standard input
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) filename: PathBuf,
+    /// Exit with 2 if anything would change
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+/// What to try again.
+#[derive(Debug, Flags)]
+pub(crate) struct Refresh {
+    /// The RegistryCredential
+    pub(crate) name: String,
+    /// Wait until the operator has acted on it, and say what came of it
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How many seconds to wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
 }
 
 /// What a line of an audit stands for.

@@ -7,6 +7,9 @@
 //! | `args` | the command line |
 //! | `pod` | a Pod, as far as pulling is concerned |
 //! | `cluster` | reads of the API server, which may be refused |
+//! | `install` | reads of an installation, for `check` |
+//! | `file` | RegistryCredentials of a file, as they would be once applied |
+//! | `run` | from the command line to a report |
 //! | `scene` | a cluster as it was read: one plain value |
 //! | `mend` | the command that mends a cause |
 //! | `diagnose` | why an image finds no entry: ten reasons |
@@ -17,6 +20,8 @@
 mod args;
 mod cluster;
 mod diagnose;
+mod file;
+mod install;
 mod mend;
 mod pod;
 mod print;

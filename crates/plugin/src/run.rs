@@ -2,11 +2,15 @@
 
 use jiff::Timestamp;
 
-use crate::args::{Args, Audit, Explain, Global, Status, Verb};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::args::{Args, Audit, Diff, Explain, Global, Impact, Refresh, Status, Verb};
 use crate::cluster::{Cluster, Error};
+use crate::file;
 use crate::print::{Report, show};
 use crate::scene::Scene;
-use crate::verbs::{audit, explain, status};
+use crate::verbs::{audit, check, diff, explain, impact, refresh, status};
 
 /// What a verb found, as far as somebody asked for it in the exit code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,6 +52,10 @@ async fn answer(args: &Args) -> Result<Outcome, Error> {
         Verb::Explain(asked) => explain(asked, global, &mut cluster).await,
         Verb::Audit(asked) => audit(asked, global, &mut cluster).await,
         Verb::Status(asked) => status(asked, global, &mut cluster).await,
+        Verb::Impact(asked) => impact(asked, global, &mut cluster).await,
+        Verb::Diff(asked) => diff(asked, global, &mut cluster).await,
+        Verb::Refresh(asked) => refresh(asked, global, &cluster).await,
+        Verb::Check => check(global, &cluster).await,
     }
 }
 
@@ -83,16 +91,69 @@ async fn status(asked: &Status, global: &Global, cluster: &mut Cluster) -> Resul
     answered(&status::report(&scene, asked.name.as_deref()), global)
 }
 
+async fn impact(asked: &Impact, global: &Global, cluster: &mut Cluster) -> Result<Outcome, Error> {
+    let namespace = global.namespace.as_deref();
+    let scene = read(scene(global), cluster, namespace).await?;
+    named(&scene, Some(&asked.name))?;
+    let Some(entry) = scene.credential(&asked.name) else {
+        return Err(Error::Missing("RegistryCredentials are not shown to you: forbidden".to_owned()));
+    };
+    answered(&impact::report(&scene, &asked.name, entry, namespace), global)
+}
+
+async fn diff(asked: &Diff, global: &Global, cluster: &mut Cluster) -> Result<Outcome, Error> {
+    let wanted = file::credentials(&text_of(&asked.filename)?)?;
+    let (mut before, mut after) = (scene(global), scene(global));
+    let mut names = Vec::new();
+    for (name, object) in wanted {
+        let present = cluster.credential(&name).await?;
+        after.add_credential(file::applied(&object, present, after.now)?);
+        names.push(name);
+    }
+    before.twin = Some(Box::new(after));
+    let mut before = read(before, cluster, None).await?;
+    let Some(after) = before.twin.take() else { return Ok(Outcome::Answered) };
+    let report = diff::report(&before, &after, &names);
+    show(&report, global)?;
+    Ok(Outcome::from(asked.exit_code && report.has_change()))
+}
+
+async fn refresh(asked: &Refresh, global: &Global, cluster: &Cluster) -> Result<Outcome, Error> {
+    let wait = asked.wait.then(|| Duration::from_secs(asked.timeout));
+    let now = scene(global).now.to_string();
+    answered(&refresh::refresh(cluster, &asked.name, now, wait).await?, global)
+}
+
+async fn check(global: &Global, cluster: &Cluster) -> Result<Outcome, Error> {
+    let report = check::report(&cluster.facts(&global.operator_namespace, scene(global).now).await?);
+    show(&report, global)?;
+    Ok(Outcome::from(report.has_finding()))
+}
+
 /// Everything that decides about the Pods of a namespace, or of all.
 async fn workloads(global: &Global, cluster: &mut Cluster) -> Result<Scene, Error> {
-    let (mut scene, own) = (scene(global), cluster.namespace.clone());
+    let own = cluster.namespace.clone();
     let namespace = (!global.all_namespaces).then_some(own.as_str());
+    let mut scene = read(scene(global), cluster, namespace).await?;
+    deep(global, cluster, &mut scene).await?;
+    Ok(scene)
+}
+
+async fn read(mut scene: Scene, cluster: &mut Cluster, namespace: Option<&str>) -> Result<Scene, Error> {
     cluster.credentials(&mut scene).await?;
     cluster.namespaces(&mut scene).await?;
     cluster.accounts(&mut scene, namespace).await?;
     cluster.pods(&mut scene, namespace).await?;
-    deep(global, cluster, &mut scene).await?;
     Ok(scene)
+}
+
+fn text_of(file: &Path) -> Result<String, Error> {
+    let read = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    read.map_err(|error| Error::Missing(format!("cannot read {}: {error}", file.display())))
 }
 
 async fn deep(global: &Global, cluster: &mut Cluster, scene: &mut Scene) -> Result<(), Error> {

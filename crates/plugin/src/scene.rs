@@ -30,6 +30,8 @@ pub(crate) struct Scene {
     /// Namespace of the operator.
     pub(crate) home: String,
     opened: BTreeMap<Arc<str>, Vec<Server>>,
+    /// The same cluster with other RegistryCredentials, which is told of everything that is added here.
+    pub(crate) twin: Option<Box<Scene>>,
 }
 
 /// What was refused, by kind: the namespaces, or nothing where the whole kind was.
@@ -127,12 +129,16 @@ impl Scene {
             now,
             home: home.to_owned(),
             opened: BTreeMap::new(),
+            twin: None,
         }
     }
 
     /// Adds a RegistryCredential. All must be added before anything else: they say which labels count.
     pub(crate) fn add_credential(&mut self, received: Received<CredentialBody>) {
         let name: Arc<str> = Arc::from(received.name());
+        if let Some(twin) = self.twin.as_mut().filter(|twin| twin.credential(&name).is_none()) {
+            twin.add_credential(received.clone());
+        }
         self.index.ingest_credential(put(received));
         let opened = self.index.credential(&name).map(servers).unwrap_or_default();
         self.opened.insert(name, opened);
@@ -140,11 +146,17 @@ impl Scene {
 
     /// Adds a namespace.
     pub(crate) fn add_namespace(&mut self, received: Received<NamespaceBody>) {
+        if let Some(twin) = &mut self.twin {
+            twin.add_namespace(received.clone());
+        }
         self.index.ingest_namespace(put(received));
     }
 
     /// Adds a ServiceAccount.
     pub(crate) fn add_account(&mut self, received: Received<ServiceAccountBody>) {
+        if let Some(twin) = &mut self.twin {
+            twin.add_account(received.clone());
+        }
         self.index.ingest_service_account(put(received));
     }
 
