@@ -31,6 +31,17 @@ pub(crate) enum Verb {
     Refresh(Refresh),
     /// Whether the installation is sound; exits with 2 if not
     Check,
+    /// What a shell may complete: kubectl asks, by way of `kubectl_complete-regcred`
+    #[command(name = "__complete", hide = true)]
+    Complete(Complete),
+}
+
+/// What is on the line so far.
+#[derive(Debug, Flags)]
+pub(crate) struct Complete {
+    /// The words after `kubectl regcred`, the last one as far as it is written
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
 }
 
 /// Which Pod or image.

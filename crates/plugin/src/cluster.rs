@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::args::Global;
 use crate::pod::Pod;
-use crate::scene::{Look, Scene};
+use crate::scene::{CREDENTIALS, Look, Scene};
 
 /// How long a read may take before a terminal is told of it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -86,17 +86,17 @@ impl Cluster {
     /// Reads all RegistryCredentials.
     pub(crate) async fn credentials(&mut self, scene: &mut Scene) -> Result<(), Error> {
         let api = self.all::<CredentialBody>();
-        let read = self.each(&api, "RegistryCredentials", |received| scene.add_credential(received)).await;
+        let read = self.each(&api, CREDENTIALS, |received| scene.add_credential(received)).await;
         if let Err(Error::Request { error: kube::Error::Api(status), .. }) = &read
             && status.code == 404
         {
             let words = "the cluster has no RegistryCredentials: install regcred first, its CRD is in crds/";
             return Err(Error::Missing(words.to_owned()));
         }
-        refused(read, || scene.unread.note("RegistryCredentials", None))
+        refused(read, || scene.unread.note(CREDENTIALS, None))
     }
 
-    /// Reads all namespaces, or one by its name where all are refused.
+    /// Reads all namespaces; where that is refused, the one that the verb is about.
     pub(crate) async fn namespaces(&mut self, scene: &mut Scene) -> Result<(), Error> {
         let api = self.all::<NamespaceBody>();
         let read = self.each(&api, "Namespaces", |received| scene.add_namespace(received)).await;
@@ -104,9 +104,15 @@ impl Cluster {
             return read;
         }
         scene.unread.note("Namespaces", None);
-        let one = api.get_opt(&self.namespace).await.map_err(|error| asking("Namespace", error));
-        let one = one.map(|one| one.into_iter().for_each(|received| scene.add_namespace(received)));
-        refused(one, || ())
+        self.own_namespace(scene).await
+    }
+
+    /// Reads the namespace that the verb is about.
+    pub(crate) async fn own_namespace(&mut self, scene: &mut Scene) -> Result<(), Error> {
+        let read = self.all::<NamespaceBody>().get_opt(&self.namespace).await;
+        let read = read.map_err(|error| asking("Namespace", error));
+        let read = read.map(|found| found.into_iter().for_each(|received| scene.add_namespace(received)));
+        refused(read, || scene.unread.note("Namespaces", Some(&self.namespace)))
     }
 
     /// Reads ServiceAccounts: of one namespace, or of all.
@@ -121,7 +127,11 @@ impl Cluster {
         if !is_forbidden(&read) {
             return read;
         }
-        for name in scene.namespaces() {
+        let names = scene.namespaces();
+        if names.is_empty() {
+            scene.unread.note("ServiceAccounts", None);
+        }
+        for name in names {
             Box::pin(self.accounts(scene, Some(&name))).await?;
         }
         Ok(())
@@ -136,7 +146,11 @@ impl Cluster {
             _ if !is_forbidden(&read) => read,
             Some(namespace) => refused(read, || scene.unread.note("Pods", Some(namespace))),
             None => {
-                for name in scene.namespaces() {
+                let names = scene.namespaces();
+                if names.is_empty() {
+                    scene.unread.note("Pods", None);
+                }
+                for name in names {
                     Box::pin(self.pods(scene, Some(&name))).await?;
                 }
                 Ok(())

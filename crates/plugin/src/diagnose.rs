@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::mend;
 use crate::pod::Workload;
-use crate::scene::{Image, Look, Place, Scene, failures, registry_of};
+use crate::scene::{CREDENTIALS, Image, Look, Place, Scene, failures, registry_of};
 use crate::text::{bracketed, sentence, word};
 
 /// Why an image finds no entry, or one that does not help.
@@ -184,6 +184,9 @@ impl Case<'_> {
     /// The list lacks the name: does the ServiceAccount have it?
     fn unlisted(&self, name: &str, entry: &CredentialEntry, pair: &Pair) -> Diagnosis {
         let subject = self.subject;
+        if self.place.account(subject.account).is_none() {
+            return self.unread_account(name);
+        }
         if subject.pod.is_some() && is_own_list(Some(self.place), subject.account, subject.list) {
             return self.own_list(entry);
         }
@@ -202,6 +205,13 @@ impl Case<'_> {
                 self.refused(name, &words)
             }
         }
+    }
+
+    /// What the list would be is not known, and so neither what is wrong with it.
+    fn unread_account(&self, name: &str) -> Diagnosis {
+        let account = self.subject.account;
+        let words = format!("{name} opens it; ServiceAccount {account} was not read, or does not exist");
+        Diagnosis { short: words.clone(), why: vec![words], ..Diagnosis::default() }
     }
 
     fn unselected(&self, name: &str, entry: &CredentialEntry) -> Diagnosis {
@@ -237,7 +247,7 @@ impl Case<'_> {
                 ),
                 format!("  {name}   {}", told.why),
             ],
-            fix: Some(told.fix),
+            fix: told.fix,
             then: self.remake(),
             notes: note.into_iter().chain(own).collect(),
             ..Diagnosis::default()
@@ -254,10 +264,10 @@ impl Case<'_> {
             Some(fix) => fix,
             None => mend::edit(name),
         };
-        let cause = match observed {
-            None => "which was not read, or does not exist",
-            Some(_) if excluded => "which opts out by its annotation regcred.dev/exclude",
-            Some(_) => "which its serviceAccounts do not select",
+        let cause = if excluded {
+            "which opts out by its annotation regcred.dev/exclude"
+        } else {
+            "which its serviceAccounts do not select"
         };
         Diagnosis {
             reason: Some(Reason::ServiceAccountNotSelected),
@@ -381,7 +391,16 @@ impl Case<'_> {
     fn nobody(&self) -> Diagnosis {
         let Subject { image, list, lacks_secret, namespace, .. } = self.subject;
         let host = if image.host.is_empty() { "it" } else { &image.host };
-        let none = format!("no RegistryCredential opens {host}");
+        let none = if self.scene.unread.lacks(CREDENTIALS) {
+            "RegistryCredentials were not read".to_owned()
+        } else {
+            format!("no RegistryCredential opens {host}")
+        };
+        let is_missing = |name: &&String| matches!(self.scene.look(namespace, name), Some(Look::Missing));
+        if let Some(name) = list.iter().find(is_missing) {
+            let words = format!("the list names Secret {}, which does not exist", word(name));
+            return by_secret(Reason::DeadReference, self.subject, name, words);
+        }
         if *lacks_secret {
             let names = bracketed(*list);
             return Diagnosis {
@@ -425,8 +444,9 @@ fn deep(scene: &Scene, subject: &Subject<'_>) -> Option<Diagnosis> {
         let words = format!("Secret {} cannot be decoded, which fails every pull of the Pod", word(name));
         return Some(by_secret(Reason::Undecodable, subject, name, words));
     }
-    if configs().any(|(_, config)| subject.image.finds(config) == Some(true)) {
-        return None;
+    let ours = |name: &str| scene.credentials().any(|(_, entry)| *entry.planned.scope.target_name == *name);
+    if let Some((name, _)) = configs().find(|(_, config)| subject.image.finds(config) == Some(true)) {
+        return (!ours(name)).then(|| by_others(name, subject.image));
     }
     let wrong_type = looks().find(|(_, look)| matches!(look, Look::OtherType));
     if let Some((name, _)) = wrong_type {
@@ -439,10 +459,7 @@ fn deep(scene: &Scene, subject: &Subject<'_>) -> Option<Diagnosis> {
         let words = format!("Secret {} has an entry that does not match: {near}", word(name));
         return Some(by_secret(Reason::WrongKey, subject, name, words));
     }
-    let ours = |name: &str| scene.credentials().any(|(_, entry)| *entry.planned.scope.target_name == *name);
-    let (name, _) = looks().find(|(name, look)| matches!(look, Look::Missing) && !ours(name))?;
-    let words = format!("the list names Secret {}, which does not exist", word(name));
-    Some(by_secret(Reason::DeadReference, subject, name, words))
+    None
 }
 
 /// Entries of the image's host that do not match it, as the words of an error name them.
@@ -458,22 +475,37 @@ fn near(image: &Image, config: &regcred_dockerconfig::SecretBytes) -> Option<Str
     }
 }
 
+/// A Secret that is none of ours has an entry for the image.
+fn by_others(secret: &str, image: &Image) -> Diagnosis {
+    let words = format!("Secret {} has an entry for {}", word(secret), image.host);
+    Diagnosis {
+        opened_by: Some(secret.to_owned()),
+        short: words.clone(),
+        why: vec![words],
+        ..Diagnosis::default()
+    }
+}
+
 fn by_secret(reason: Reason, subject: &Subject<'_>, secret: &str, words: String) -> Diagnosis {
-    let fix = match reason {
-        Reason::DeadReference => create(subject.namespace, secret, &subject.image.host),
-        // The type of a Secret cannot be changed, and what cannot be decoded is better made anew.
-        _ => format!(
-            "kubectl -n {} delete secret {} && {}",
-            word(subject.namespace),
-            word(secret),
-            create(subject.namespace, secret, &subject.image.host)
-        ),
+    let made = create(subject.namespace, secret, &subject.image.host);
+    let (fix, note) = match reason {
+        Reason::DeadReference => (made, None),
+        Reason::WrongType => {
+            let (namespace, secret) = (word(subject.namespace), word(secret));
+            let note = "the type of a Secret cannot be changed, so it is made anew";
+            (format!("kubectl -n {namespace} delete secret {secret} && {made}"), Some(note))
+        }
+        _ => {
+            let note = "the command replaces all entries of the Secret";
+            (format!("{made} --dry-run=client -o yaml | kubectl apply -f -"), Some(note))
+        }
     };
     Diagnosis {
         reason: Some(reason),
         short: words.clone(),
         why: vec![words],
         fix: Some(fix),
+        notes: note.map(str::to_owned).into_iter().collect(),
         ..Diagnosis::default()
     }
 }

@@ -15,10 +15,12 @@
 //! | `diagnose` | why an image finds no entry: ten reasons |
 //! | `text` | text of others, as it may be shown |
 //! | `print` | tables, JSON, YAML and names |
+//! | `complete` | what a shell may complete |
 //! | `verbs` | one file for each verb |
 
 mod args;
 mod cluster;
+mod complete;
 mod diagnose;
 mod file;
 mod install;

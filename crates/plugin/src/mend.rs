@@ -22,7 +22,8 @@ pub(crate) struct Unselected {
     pub(crate) why: String,
     /// The same in a few words.
     pub(crate) short: String,
-    pub(crate) fix: String,
+    /// Nothing where no command would do.
+    pub(crate) fix: Option<String>,
 }
 
 /// Why this RegistryCredential does not select this namespace.
@@ -34,12 +35,16 @@ pub(crate) fn unselected(
     let name = &namespace.name;
     if namespace.is_own {
         let why = "the operator's own namespace is never selected".to_owned();
-        return Unselected { short: why.clone(), why, fix: "run the Pod in another namespace".to_owned() };
+        return Unselected { short: why.clone(), why, fix: None };
+    }
+    if namespace.terminating {
+        let why = format!("{name} is being deleted, and gets nothing new");
+        return Unselected { short: why.clone(), why, fix: None };
     }
     if namespace.excluded {
         let why = format!("{name} opts out by its annotation regcred.dev/exclude");
         let fix = format!("kubectl annotate namespace {} regcred.dev/exclude-", word(name));
-        return Unselected { short: "annotation regcred.dev/exclude".to_owned(), why, fix };
+        return Unselected { short: "annotation regcred.dev/exclude".to_owned(), why, fix: Some(fix) };
     }
     by_labels(&spec.namespaces, namespace).unwrap_or_else(|| by_name(credential, &spec.namespaces, namespace))
 }
@@ -67,7 +72,7 @@ fn by_labels(selection: &NamespaceSelection, namespace: &Namespace) -> Option<Un
     Some(Unselected {
         why: format!("namespaces with {}; {name} has no such label", described(selection)),
         short: format!("label {text}"),
-        fix: format!("kubectl label namespace {} {text}{overwrite}", word(name)),
+        fix: Some(format!("kubectl label namespace {} {text}{overwrite}", word(name))),
     })
 }
 
@@ -100,16 +105,19 @@ fn by_name(credential: &str, selection: &NamespaceSelection, namespace: &Namespa
     if let Some(at) = selection.exclude.iter().position(literal).filter(|_| selects(&without)) {
         let patch = json!([{"op": "remove", "path": format!("/spec/namespaces/exclude/{at}")}]);
         let why = format!("its namespaces.exclude names {name}");
-        return Unselected { short: why.clone(), why, fix: patched(credential, &patch) };
+        return Unselected { short: why.clone(), why, fix: Some(patched(credential, &patch)) };
     }
     if selects(&without) {
         let why = format!("a pattern of its namespaces.exclude matches {name}");
-        let fix = format!("kubectl edit regcred {}", word(credential));
-        return Unselected { short: why.clone(), why, fix };
+        return Unselected { short: why.clone(), why, fix: Some(edit(credential)) };
     }
     if selection.from == NamespacesFrom::All {
         let why = format!("{}; name {name} in matchNames if it is meant", described(selection));
-        return Unselected { short: "a namespace of the platform".to_owned(), why, fix: edit(credential) };
+        return Unselected {
+            short: "a namespace of the platform".to_owned(),
+            why,
+            fix: Some(edit(credential)),
+        };
     }
     let patch = if selection.match_names.is_empty() {
         json!([{"op": "add", "path": "/spec/namespaces/matchNames", "value": [name]}])
@@ -117,7 +125,7 @@ fn by_name(credential: &str, selection: &NamespaceSelection, namespace: &Namespa
         json!([{"op": "add", "path": "/spec/namespaces/matchNames/-", "value": name}])
     };
     let why = format!("{}; {name} is none of them", described(selection));
-    Unselected { short: format!("{name} is not named"), why, fix: patched(credential, &patch) }
+    Unselected { short: format!("{name} is not named"), why, fix: Some(patched(credential, &patch)) }
 }
 
 /// A selection in words: `pull=private`, `team-*, payments`.
@@ -250,7 +258,7 @@ mod tests {
             is_own: false,
         };
         let Unselected { why, fix, .. } = unselected("pull", &spec, &namespace);
-        (why, fix)
+        (why, fix.unwrap_or_default())
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::args::{Args, Audit, Diff, Explain, Global, Impact, Refresh, Status, Verb};
 use crate::cluster::{Cluster, Error};
+use crate::complete::{self, Wanted};
 use crate::file;
-use crate::print::{Report, show};
-use crate::scene::Scene;
+use crate::print::{Report, show, write};
+use crate::scene::{CREDENTIALS, Scene};
 use crate::verbs::{audit, check, diff, explain, impact, refresh, status};
 
 /// What a verb found, as far as somebody asked for it in the exit code.
@@ -47,6 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Error> {
 
 async fn answer(args: &Args) -> Result<Outcome, Error> {
     let global = &args.global;
+    if let Verb::Complete(asked) = &args.verb {
+        return complete(&asked.words, global).await;
+    }
     let mut cluster = Cluster::new(global).await?;
     match &args.verb {
         Verb::Explain(asked) => explain(asked, global, &mut cluster).await,
@@ -56,13 +60,14 @@ async fn answer(args: &Args) -> Result<Outcome, Error> {
         Verb::Diff(asked) => diff(asked, global, &mut cluster).await,
         Verb::Refresh(asked) => refresh(asked, global, &cluster).await,
         Verb::Check => check(global, &cluster).await,
+        Verb::Complete(asked) => complete(&asked.words, global).await,
     }
 }
 
 async fn explain(asked: &Explain, global: &Global, cluster: &mut Cluster) -> Result<Outcome, Error> {
     let (mut scene, namespace) = (scene(global), cluster.namespace.clone());
     cluster.credentials(&mut scene).await?;
-    cluster.namespaces(&mut scene).await?;
+    cluster.own_namespace(&mut scene).await?;
     cluster.accounts(&mut scene, Some(&namespace)).await?;
     let pod = asked.subject.strip_prefix("pod/").or_else(|| asked.subject.strip_prefix("po/"));
     let report = if pod.is_none() && asked.subject.contains(['/', ':', '@']) {
@@ -130,6 +135,33 @@ async fn check(global: &Global, cluster: &Cluster) -> Result<Outcome, Error> {
     Ok(Outcome::from(report.has_finding()))
 }
 
+/// A shell that completes is told nothing of what cannot be read.
+async fn complete(words: &[String], global: &Global) -> Result<Outcome, Error> {
+    let found = match complete::wanted(words) {
+        Wanted::File => None,
+        Wanted::Words(words) => Some(words),
+        Wanted::Credential => Some(credentials(global).await.unwrap_or_default()),
+        Wanted::Pod(namespace) => Some(pods(global, namespace).await.unwrap_or_default()),
+    };
+    write(&complete::answer(words, found))?;
+    Ok(Outcome::Answered)
+}
+
+/// Names of RegistryCredentials.
+async fn credentials(global: &Global) -> Result<Vec<String>, Error> {
+    let (mut cluster, mut scene) = (Cluster::new(global).await?, scene(global));
+    cluster.credentials(&mut scene).await?;
+    Ok(scene.credentials().map(|(name, _)| name.to_string()).collect())
+}
+
+/// Names of the Pods of a namespace, or of that of the context.
+async fn pods(global: &Global, namespace: Option<String>) -> Result<Vec<String>, Error> {
+    let (mut cluster, mut scene) = (Cluster::new(global).await?, scene(global));
+    let namespace = namespace.unwrap_or_else(|| cluster.namespace.clone());
+    cluster.pods(&mut scene, Some(&namespace)).await?;
+    Ok(scene.pods.into_iter().map(|pod| pod.name).collect())
+}
+
 /// Everything that decides about the Pods of a namespace, or of all.
 async fn workloads(global: &Global, cluster: &mut Cluster) -> Result<Scene, Error> {
     let own = cluster.namespace.clone();
@@ -162,8 +194,7 @@ async fn deep(global: &Global, cluster: &mut Cluster, scene: &mut Scene) -> Resu
 
 /// Fails where a RegistryCredential that was named does not exist.
 fn named(scene: &Scene, name: Option<&str>) -> Result<(), Error> {
-    let unknown =
-        |name: &&str| !scene.unread.lacks("RegistryCredentials") && scene.credential(name).is_none();
+    let unknown = |name: &&str| !scene.unread.lacks(CREDENTIALS) && scene.credential(name).is_none();
     match name.filter(unknown) {
         Some(name) => Err(Error::Missing(format!(
             "RegistryCredential {name:?} does not exist; kubectl get regcred lists them"

@@ -15,6 +15,8 @@ use regcred_planner::{Pair, Plan, Role, ServiceAccount, Settings, World, plan};
 use crate::pod::Pod;
 use crate::text::some;
 
+/// The kind of everything that is ours, as lines about unread objects name it.
+pub(crate) const CREDENTIALS: &str = "RegistryCredentials";
 /// How many namespaces a line about unread objects names.
 const NAMED: usize = 3;
 
@@ -94,9 +96,13 @@ impl Image {
 }
 
 impl Unread {
-    /// Notes that objects of a kind were refused: in a namespace, or everywhere.
+    /// Notes that objects of a kind were refused: in a namespace, or everywhere, which says all.
     pub(crate) fn note(&mut self, kind: &'static str, namespace: Option<&str>) {
-        self.0.entry(kind).or_default().extend(namespace.map(str::to_owned));
+        match namespace {
+            None => drop(self.0.insert(kind, BTreeSet::new())),
+            Some(_) if self.lacks(kind) => {}
+            Some(namespace) => drop(self.0.entry(kind).or_default().insert(namespace.to_owned())),
+        }
     }
 
     /// One line for each kind.
@@ -105,6 +111,7 @@ impl Unread {
             let names: Vec<&String> = namespaces.iter().collect();
             match names.len() {
                 0 => format!("{kind} not read: forbidden"),
+                1 if *kind == "Namespaces" => format!("namespace {} not read: forbidden", names[0]),
                 1 => format!("{kind} of namespace {} not read: forbidden", names[0]),
                 count => format!("{kind} of {count} namespaces not read: {}", some(&names, NAMED, ", ")),
             }
@@ -388,7 +395,9 @@ mod tests {
     #[test]
     fn what_was_refused_is_one_line_for_each_kind() {
         let mut unread = Unread::default();
+        unread.note("Namespaces", Some("a"));
         unread.note("Namespaces", None);
+        unread.note("Namespaces", Some("b"));
         for name in ["a", "b", "c", "d"] {
             unread.note("Pods", Some(name));
         }

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use regcred_index::CredentialEntry;
 use serde::Serialize;
 
 use crate::args::{By, Level};
 use crate::diagnose::{Diagnosis, Reason, Subject, diagnose, is_own_list};
 use crate::pod::{Pod, Pull, Workload};
 use crate::print::{Colour, Report, Style, Table};
-use crate::scene::{Image, Place, Scene};
+use crate::scene::{Image, Look, Place, Scene};
 use crate::text::{counted, plain};
 
 /// The report.
@@ -115,8 +116,9 @@ impl Judge<'_> {
         for container in &self.pod.containers {
             let image = Image::new(&container.image);
             let (level, told) = self.judge(&image, &container.pull);
-            tally.opened |= told.opened_by.is_some();
-            tally.bare |= container.pull == Pull::Done && told.opened_by.is_none();
+            let is_ours = told.opened_by.is_some() && told.credential.is_some();
+            tally.opened |= is_ours;
+            tally.bare |= container.pull == Pull::Done && !is_ours;
             tally.worst = [tally.worst, level].into_iter().flatten().min();
             found.extend(level.map(|level| (image, level, told)));
         }
@@ -129,16 +131,26 @@ impl Judge<'_> {
             let short = if told.opened_by.is_some() { beyond(&told, pull) } else { told.short.clone() };
             return (Some(Level::Fail), Diagnosis { short, ..told });
         }
-        let told = self.diagnose(image, &self.next_list(), pull);
-        let is_risk = *pull == Pull::Done && told.reason.is_some() && self.is_served_elsewhere(&told);
-        (is_risk.then_some(Level::Risk), told)
+        let list = self.next_list();
+        let told = self.diagnose(image, &list, pull);
+        (self.is_risk(image, pull, &list, &told).then_some(Level::Risk), told)
     }
 
-    /// Some other namespace gets this registry from the RegistryCredential.
-    fn is_served_elsewhere(&self, told: &Diagnosis) -> bool {
-        let served = told.credential.as_ref().and_then(|name| self.served.get(name));
-        served.is_some_and(|served| served.iter().any(|name| *name != self.pod.namespace))
-            || told.reason == Some(Reason::NotInPlace)
+    /// Whether what has pulled would find no entry again, though some namespace gets one from a RegistryCredential. A name that was
+    /// not read may be of the Secret that it pulled with.
+    fn is_risk(&self, image: &Image, pull: &Pull, list: &[String], told: &Diagnosis) -> bool {
+        let Some(reason) = told.reason.filter(|_| *pull == Pull::Done) else { return false };
+        let is_known = |name: &String| {
+            let is_ours = |(_, entry): (_, &CredentialEntry)| *entry.planned.scope.target_name == **name;
+            self.scene.credentials().any(is_ours)
+                || self
+                    .scene
+                    .look(&self.pod.namespace, name)
+                    .is_some_and(|look| !matches!(look, Look::Refused))
+        };
+        let serves = |name: &str| self.served.get(name).is_some_and(|served| !served.is_empty());
+        let is_served = || self.scene.openers(image).iter().any(|(name, _)| serves(name));
+        reason == Reason::NotInPlace || (list.iter().all(is_known) && is_served())
     }
 
     /// What the next Pod of the workload gets: the list that its template has, or else its ServiceAccount's.
@@ -305,6 +317,30 @@ FAIL   team-b     pod/other        ghcr.io/acme/app:1  NamespaceNotSelected  pla
         );
         let alone = Stage::new().credential("pull", "ghcr.io", &json!({})).namespace("a", &json!({}));
         assert_eq!(levels(&alone.pod("a/p", &[], IMAGE, "")), [], "served to nobody");
+    }
+
+    #[test]
+    fn a_list_of_its_own_that_was_not_read_may_be_what_it_pulled_with() {
+        let own = || cluster().pod("shop/web:StatefulSet", &["legacy"], IMAGE, "");
+        assert_eq!(levels(&own()), []);
+        let gone = own().secret("shop/legacy", Look::OtherType);
+        assert_eq!(levels(&gone), [(Level::Risk, Some(Reason::WrongType))]);
+        let config = br#"{"auths":{"ghcr.io":{"auth":"dTpw"}}}"#.to_vec();
+        let good = own().secret("shop/legacy", Look::Config(config.into()));
+        assert_eq!(levels(&good), []);
+    }
+
+    #[test]
+    fn what_was_not_read_is_not_said_to_be_missing() {
+        let mut stage = Stage::new().namespace("a", &json!({})).pod("a/p", &[], IMAGE, "ErrImagePull");
+        stage.0.unread.note(crate::scene::CREDENTIALS, None);
+        assert!(text(&stage).contains("RegistryCredentials were not read"), "{}", text(&stage));
+        let stage = Stage::new()
+            .credential("pull", "ghcr.io", &json!({}))
+            .namespace("a", &json!({"pull": "private"}));
+        let stage = stage.pod("a/p", &["x"], IMAGE, "ErrImagePull");
+        assert_eq!(levels(&stage), [(Level::Fail, None)]);
+        assert!(text(&stage).contains("ServiceAccount default was not read"), "{}", text(&stage));
     }
 
     #[test]

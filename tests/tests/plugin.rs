@@ -1,0 +1,335 @@
+//! `kubectl regcred` on a real control plane: each verb over a scene that has every reason at least once. No kubelet runs
+//! here, so what one would say of a Pod is written into its status.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use regcred_tests::binaries::workspace_binary;
+use regcred_tests::operator::OperatorOptions;
+use regcred_tests::{Identity, SECRET_KEY, SECRET_TYPE, Scene, eventually};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
+
+const SOON: Duration = Duration::from_mins(1);
+const IMAGE: &str = "ghcr.io/acme/app:1";
+
+/// What a run of the plugin came to.
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs the plugin as somebody.
+async fn plugin(who: &Identity, arguments: &[&str]) -> Run {
+    static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
+    let build = async || {
+        let built = spawn_blocking(|| workspace_binary("regcred-plugin", "kubectl-regcred", &[])).await;
+        built.expect("the build panicked").unwrap_or_else(|error| panic!("{error}"))
+    };
+    let output = tokio::process::Command::new(BINARY.get_or_init(build).await)
+        .args(arguments)
+        .env_clear()
+        .env("KUBECONFIG", &who.kubeconfig)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(SOON, output).await.expect("an end").expect("a program");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let run = Run {
+        code: output.status.code().expect("a code"),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    };
+    record(arguments, &run);
+    run
+}
+
+/// Adds a run to the file that `REGCRED_PLUGIN_RUNS` names: what the documentation shows comes from there.
+fn record(arguments: &[&str], run: &Run) {
+    let Some(file) = std::env::var_os("REGCRED_PLUGIN_RUNS") else { return };
+    let mut file = std::fs::File::options().create(true).append(true).open(file).expect("a file");
+    let command = arguments.join(" ");
+    write!(file, "$ kubectl regcred {command}\n{}{}# exit code {}\n\n", run.stdout, run.stderr, run.code)
+        .unwrap();
+}
+
+/// The report of a verb that succeeds.
+async fn report(who: &Identity, arguments: &[&str]) -> Value {
+    let run = plugin(who, &[arguments, &["-o", "json"]].concat()).await;
+    assert_eq!(run.code, 0, "{arguments:?}: {}{}", run.stdout, run.stderr);
+    let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!(report["apiVersion"], "cli.regcred.dev/v1alpha1");
+    report
+}
+
+/// A Pod whose status says what a kubelet would: `waits` for its image, or has it where that is empty.
+async fn pod(scene: &Scene, place: (&str, &str), account: &str, list: &[&str], waits: &str) {
+    let (namespace, name) = place;
+    let list: Vec<Value> = list.iter().map(|name| json!({"name": name})).collect();
+    let object = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"serviceAccountName": account, "imagePullSecrets": list, "containers": [{"name": "c", "image": IMAGE}]},
+    });
+    let pods = Api::<Pod>::namespaced(scene.client.clone(), namespace);
+    let object: Pod = serde_json::from_value(object).expect("a Pod");
+    pods.create(&PostParams::default(), &object)
+        .await
+        .unwrap_or_else(|error| panic!("create {name}: {error}"));
+    let state = match waits {
+        "" => json!({"running": {}}),
+        reason => json!({"waiting": {"reason": reason, "message": "401 Unauthorized \u{1b}[31m"}}),
+    };
+    let image_id = if waits.is_empty() { "sha256:1" } else { "" };
+    let status = json!({"name": "c", "image": IMAGE, "imageID": image_id, "ready": false, "restartCount": 0, "state": state});
+    let status = Patch::Merge(json!({"status": {"containerStatuses": [status]}}));
+    pods.patch_status(name, &PatchParams::default(), &status).await.unwrap();
+}
+
+/// A Secret of a tenant's own.
+async fn secret(scene: &Scene, namespace: &str, name: &str, kind: &str, config: &str) {
+    let key = if kind == SECRET_TYPE { SECRET_KEY } else { "password" };
+    let object = json!({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": {"name": name},
+        "data": {key: STANDARD.encode(config)}});
+    let object = serde_json::from_value(object).expect("a Secret");
+    scene.secrets(namespace).create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// A user of the cluster who may look at everything but Secrets.
+async fn viewer(scene: &Scene) -> Identity {
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "plugin-viewer"},
+    "rules": [
+        {"apiGroups": [""], "resources": ["pods", "namespaces", "serviceaccounts"], "verbs": ["get", "list"]},
+        {"apiGroups": ["regcred.dev"], "resources": ["registrycredentials"], "verbs": ["get", "list"]},
+    ]});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "plugin-viewer"}, "subjects": [{"kind": "User", "name": "viewer", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"kind": "ClusterRole", "name": "plugin-viewer", "apiGroup": "rbac.authorization.k8s.io"}});
+    let control_plane = scene.control_plane();
+    let both = format!("{role}\n---\n{binding}");
+    let applied = control_plane.kubectl(control_plane.admin_identity(), &["apply", "-f", "-"], &both).await;
+    applied.unwrap().success().unwrap();
+    control_plane.user("viewer", &[]).unwrap()
+}
+
+/// A cluster with every reason: the full names of its RegistryCredential and its namespaces.
+struct Broken {
+    credential: String,
+    expired: String,
+    served: String,
+    unserved: String,
+    conflict: String,
+}
+
+async fn break_everything(scene: &Scene) -> Broken {
+    let served = scene.settled_namespace("shop", &[("pull", "private")]).await;
+    let unserved = scene.settled_namespace("team-b", &[]).await;
+    let conflict = scene.settled_namespace("legacy", &[("pull", "private")]).await;
+    let credential = scene.name("platform-pull");
+    secret(scene, &conflict, &credential, SECRET_TYPE, r#"{"auths":{}}"#).await;
+    let source = scene.basic_auth_source("bot", "bot").await;
+    let spec = |server: &str| {
+        json!({"registries": [{"server": server, "source": {"secretRef": {"name": source}}}],
+               "namespaces": {"selector": {"matchLabels": {"pull": "private"}}}})
+    };
+    for namespace in [&served, &conflict] {
+        scene.service_account(namespace, "builder", &[]).await;
+    }
+    // Before the entry is on its ServiceAccount.
+    pod(scene, (&served, "stale"), "default", &[], "ErrImagePull").await;
+    scene.credential("platform-pull", spec("ghcr.io")).await;
+    let expired = scene.credential("expired", spec("quay.io")).await;
+    scene.wait_condition(&credential, "Ready", "False", "PartiallySynced").await;
+    scene.wait_condition(&expired, "Ready", "True", "Succeeded").await;
+    eventually("the entry", SOON, async || {
+        let list = scene.pull_secrets(&served, "default").await;
+        list.contains(&credential).then_some(()).ok_or_else(|| format!("{list:?}"))
+    })
+    .await;
+    pod(scene, (&served, "good"), "default", &[], "").await;
+    pod(scene, (&served, "own-list"), "default", &["legacy"], "ImagePullBackOff").await;
+    pod(scene, (&served, "other-account"), "builder", &[], "ErrImagePull").await;
+    pod(scene, (&unserved, "unselected"), "default", &[], "ErrImagePull").await;
+    pod(scene, (&unserved, "dead"), "default", &[&credential], "ErrImagePull").await;
+    pod(scene, (&unserved, "lucky"), "default", &[], "").await;
+    pod(scene, (&conflict, "refused"), "default", &[&credential], "ErrImagePull").await;
+    for (name, kind, config) in [
+        ("wrong-key", SECRET_TYPE, r#"{"auths":{"ghcr.io/other":{"auth":"dTpw"}}}"#),
+        ("wrong-type", "Opaque", ""),
+        ("undecodable", SECRET_TYPE, r#"{"auths":{"ghcr.io":{"auth":"!"}}}"#),
+    ] {
+        secret(scene, &unserved, name, kind, config).await;
+        pod(scene, (&unserved, name), "default", &[name], "ErrImagePull").await;
+    }
+    Broken { credential, expired, served, unserved, conflict }
+}
+
+/// The reasons of an audit, by Pod.
+fn reasons(audit: &Value) -> Vec<(String, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let findings = audit["findings"].as_array().expect("findings").iter();
+    let mut told: Vec<_> = findings
+        .map(|found| (text(&found["workload"]), text(&found["level"]), text(&found["reason"])))
+        .collect();
+    told.sort();
+    told
+}
+
+fn expected(found: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
+    let mut expected: Vec<_> = found
+        .iter()
+        .map(|(pod, level, reason)| (format!("pod/{pod}"), (*level).to_owned(), (*reason).to_owned()))
+        .collect();
+    expected.sort();
+    expected
+}
+
+#[tokio::test]
+async fn every_reason_is_named_and_secrets_are_read_only_when_asked() {
+    let scene = Scene::new().await;
+    let operator = scene.operator(OperatorOptions::default()).await;
+    let broken = break_everything(&scene).await;
+    let admin = scene.control_plane().admin_identity();
+    let common = [
+        ("stale", "FAIL", "StalePod"),
+        ("own-list", "FAIL", "OwnList"),
+        ("other-account", "FAIL", "ServiceAccountNotSelected"),
+        ("unselected", "FAIL", "NamespaceNotSelected"),
+        ("dead", "FAIL", "DeadReference"),
+        ("refused", "FAIL", "NotInPlace"),
+        ("lucky", "RISK", "NamespaceNotSelected"),
+    ];
+    let shallow = ["wrong-key", "wrong-type", "undecodable"].map(|pod| (pod, "FAIL", "NamespaceNotSelected"));
+    let audit = report(admin, &["audit", "-A"]).await;
+    assert_eq!(reasons(&audit), expected(&[&common[..], &shallow].concat()), "{audit}");
+    assert_eq!(audit["summary"]["secretsRead"], 0);
+    let deep = [
+        ("wrong-key", "FAIL", "WrongKey"),
+        ("wrong-type", "FAIL", "WrongType"),
+        ("undecodable", "FAIL", "Undecodable"),
+    ];
+    let audit = report(admin, &["audit", "-A", "--deep"]).await;
+    assert_eq!(reasons(&audit), expected(&[&common[..], &deep].concat()), "{audit}");
+    the_same_without_rights_on_secrets(&scene, &broken).await;
+    each_verb_answers(&scene, &broken, admin).await;
+    an_expired_credential_is_told_of(&scene, &broken, admin, operator).await;
+    a_fix_mends(&scene, &broken, admin).await;
+    scene.finish().await;
+}
+
+/// Byte for byte, and the Secrets stay unread.
+async fn the_same_without_rights_on_secrets(scene: &Scene, broken: &Broken) {
+    let admin = scene.control_plane().admin_identity();
+    let viewer = viewer(scene).await;
+    let pod = ["explain", "-n", &broken.unserved, "pod/unselected"];
+    for arguments in
+        [&["audit", "-A"][..], &["audit", "-A", "-o", "wide"], &["impact", &broken.credential], &pod]
+    {
+        let (mine, theirs) = (plugin(admin, arguments).await, plugin(&viewer, arguments).await);
+        assert_eq!((mine.code, mine.stdout), (0, theirs.stdout), "{arguments:?}: {}", theirs.stderr);
+    }
+    let asked = scene.control_plane().audit().entries().by(&viewer.name).of("secrets");
+    assert_eq!(asked.counts().total(), 0);
+    let forbidden = plugin(&scene.control_plane().user("nobody", &[]).unwrap(), &["audit", "-A"]).await;
+    assert_eq!(forbidden.code, 0, "{}", forbidden.stderr);
+    for kind in ["RegistryCredentials", "Namespaces", "ServiceAccounts", "Pods"] {
+        assert!(forbidden.stdout.contains(&format!("{kind} not read: forbidden")), "{}", forbidden.stdout);
+    }
+    // Whoever may look into one namespace alone gets an answer for that.
+    let tenant = plugin(&viewer, &["explain", "-n", &broken.served, "own-list"]).await;
+    assert!(tenant.stdout.contains("OwnList: "), "{}{}", tenant.stdout, tenant.stderr);
+}
+
+async fn each_verb_answers(scene: &Scene, broken: &Broken, admin: &Identity) {
+    let Broken { credential, served, unserved, conflict, .. } = broken;
+    let table = plugin(admin, &["audit", "-A"]).await.stdout;
+    assert!(
+        table.lines().filter(|line| line.starts_with("FAIL")).all(|line| line.chars().count() <= 120),
+        "{table}"
+    );
+    assert!(!table.contains('\u{1b}'), "a kubelet's message is no text of ours: {table}");
+    assert_eq!(plugin(admin, &["audit", "-A", "--fail-on", "FAIL"]).await.code, 2);
+    let explained = plugin(admin, &["explain", "-n", unserved, "unselected", "--exit-code"]).await;
+    assert_eq!(explained.code, 2, "{}", explained.stderr);
+    assert!(
+        explained.stdout.contains(&format!("kubectl label namespace {unserved} pull=private")),
+        "{}",
+        explained.stdout
+    );
+    let image = plugin(admin, &["explain", "-n", served, IMAGE, "--exit-code"]).await;
+    assert_eq!(image.code, 0, "{}", image.stdout);
+    let status = plugin(admin, &["status", credential]).await.stdout;
+    assert!(
+        status.contains("Ready=False PartiallySynced")
+            && status.contains(&format!("{conflict}   NameConflict since")),
+        "{status}"
+    );
+    let impact = report(admin, &["impact", credential]).await;
+    assert_eq!((&impact["namespaces"], &impact["nothingElse"]), (&json!(2), &json!(3)), "{impact}");
+    let file = scene.control_plane().folder().join("diff.yaml");
+    let spec = json!({"kind": "RegistryCredential", "metadata": {"name": credential}, "spec": {
+        "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": "x"}}}], "namespaces": {"matchNames": [unserved]}}});
+    std::fs::write(&file, spec.to_string()).unwrap();
+    let diff = plugin(admin, &["diff", "-f", file.to_str().unwrap(), "--exit-code"]).await;
+    assert_eq!(diff.code, 2, "{}", diff.stderr);
+    assert!(diff.stdout.contains(&format!("+ 1 namespace   {unserved}\n")), "{}", diff.stdout);
+    assert!(diff.stdout.contains("- 2 namespaces"), "{}", diff.stdout);
+    let refreshed = plugin(admin, &["refresh", credential, "--wait"]).await;
+    assert!(
+        refreshed.stdout.contains("Ready=False PartiallySynced"),
+        "{}{}",
+        refreshed.stdout,
+        refreshed.stderr
+    );
+    let check = plugin(admin, &["check"]).await;
+    assert!(
+        check.stdout.contains("regcred-cage-secrets is bound and denies"),
+        "{}{}",
+        check.stdout,
+        check.stderr
+    );
+    assert!(check.stdout.contains("the operator may do all of 7 requests"), "{}", check.stdout);
+    assert_eq!(check.code, 2, "no replica of the Deployment runs here: {}", check.stdout);
+    let completed = plugin(admin, &["__complete", "status", credential]).await;
+    assert_eq!(completed.stdout, format!("{credential}\n:4\n"));
+    let completed = plugin(admin, &["__complete", "-n", unserved, "explain", "unsel"]).await;
+    assert_eq!(completed.stdout, "unselected\n:4\n");
+    let missing = plugin(admin, &["status", "nothing"]).await;
+    assert_eq!((missing.code, missing.stdout.as_str()), (1, ""));
+    assert_eq!(plugin(admin, &["nonsense"]).await.code, 1);
+}
+
+/// The operator is stopped first: it would put its own status back.
+async fn an_expired_credential_is_told_of(
+    scene: &Scene,
+    broken: &Broken,
+    admin: &Identity,
+    operator: regcred_tests::Operator,
+) {
+    drop(operator);
+    let mut status = scene.status(&broken.expired).await;
+    status["registries"][0]["expiresAt"] = json!("2020-01-01T00:00:00Z");
+    let patch = Patch::Merge(json!({"status": {"registries": status["registries"]}}));
+    scene.credentials().patch_status(&broken.expired, &PatchParams::default(), &patch).await.unwrap();
+    let told = report(admin, &["explain", "-n", &broken.served, "quay.io/acme/app:1"]).await;
+    assert_eq!(told["images"][0]["reason"], "Expired", "{told}");
+}
+
+/// The command that is given for a namespace that is not selected has it selected.
+async fn a_fix_mends(scene: &Scene, broken: &Broken, admin: &Identity) {
+    let told = report(admin, &["explain", "-n", &broken.unserved, "unselected"]).await;
+    let fix = told["images"][0]["fix"].as_str().expect("a fix").to_owned();
+    let arguments: Vec<&str> = fix.split(' ').skip(1).collect();
+    scene.control_plane().kubectl(admin, &arguments, "").await.unwrap().success().unwrap();
+    let labelled = Api::<Namespace>::all(scene.client.clone()).get(&broken.unserved).await.unwrap();
+    assert_eq!(labelled.metadata.labels.unwrap()["pull"], "private");
+    let told = report(admin, &["explain", "-n", &broken.unserved, "unselected"]).await;
+    assert_ne!(told["images"][0]["reason"], "NamespaceNotSelected", "{told}");
+}
