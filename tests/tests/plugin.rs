@@ -219,8 +219,8 @@ async fn every_reason_is_named_and_secrets_are_read_only_when_asked() {
     assert_eq!(reasons(&audit), expected(&[&common[..], &deep].concat()), "{audit}");
     the_same_without_rights_on_secrets(&scene, &broken).await;
     each_verb_answers(&scene, &broken, admin).await;
+    the_fixes_mend(&scene, &broken, admin).await;
     an_expired_credential_is_told_of(&scene, &broken, admin, operator).await;
-    a_fix_mends(&scene, &broken, admin).await;
     scene.finish().await;
 }
 
@@ -322,14 +322,60 @@ async fn an_expired_credential_is_told_of(
     assert_eq!(told["images"][0]["reason"], "Expired", "{told}");
 }
 
-/// The command that is given for a namespace that is not selected has it selected.
-async fn a_fix_mends(scene: &Scene, broken: &Broken, admin: &Identity) {
-    let told = report(admin, &["explain", "-n", &broken.unserved, "unselected"]).await;
-    let fix = told["images"][0]["fix"].as_str().expect("a fix").to_owned();
-    let arguments: Vec<&str> = fix.split(' ').skip(1).collect();
-    scene.control_plane().kubectl(admin, &arguments, "").await.unwrap().success().unwrap();
-    let labelled = Api::<Namespace>::all(scene.client.clone()).get(&broken.unserved).await.unwrap();
+/// Runs a command line that the plugin gave, with its pipes.
+async fn run(scene: &Scene, admin: &Identity, line: &str) {
+    let mut input = String::new();
+    for command in line.split(" | ") {
+        // Single quotes are all that the plugin writes.
+        let quoted = command.split('\'').enumerate();
+        let words: Vec<&str> = quoted
+            .flat_map(|(at, part)| if at % 2 == 1 { vec![part] } else { part.split_whitespace().collect() })
+            .collect();
+        assert_eq!(words[0], "kubectl", "{line}");
+        let output = scene.control_plane().kubectl(admin, &words[1..], &input).await.unwrap();
+        input = output.success().unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+/// The fix that is given for a Pod, and what is to be done then.
+async fn fix(admin: &Identity, namespace: &str, pod: &str) -> (String, Option<String>) {
+    let told = report(admin, &["explain", "-n", namespace, pod]).await;
+    let line = |key: &str| told["images"][0][key].as_str().map(str::to_owned);
+    (line("fix").unwrap_or_else(|| panic!("no fix: {told}")), line("then"))
+}
+
+/// Whether the kubelet would look at the credential's Secret for a Pod.
+async fn lists(scene: &Scene, namespace: &str, pod: &str, secret: &str) -> bool {
+    let pod = Api::<Pod>::namespaced(scene.client.clone(), namespace).get(pod).await.unwrap();
+    pod.spec.unwrap().image_pull_secrets.iter().flatten().any(|entry| entry.name == secret)
+}
+
+/// The commands that are given do what they are given for.
+async fn the_fixes_mend(scene: &Scene, broken: &Broken, admin: &Identity) {
+    let Broken { credential, served, unserved, .. } = broken;
+    for pod in ["stale", "own-list"] {
+        assert!(!lists(scene, served, pod, credential).await);
+        run(scene, admin, &fix(admin, served, pod).await.0).await;
+        assert!(lists(scene, served, pod, credential).await, "{pod}");
+    }
+    let (command, then) = fix(admin, served, "other-account").await;
+    run(scene, admin, &command).await;
+    eventually("the entry on builder", SOON, async || {
+        let list = scene.pull_secrets(served, "builder").await;
+        list.contains(credential).then_some(()).ok_or_else(|| format!("{list:?}"))
+    })
+    .await;
+    run(scene, admin, &then.expect("a Pod takes its list when it is made")).await;
+    assert!(lists(scene, served, "other-account", credential).await);
+    let (command, then) = fix(admin, unserved, "unselected").await;
+    run(scene, admin, &command).await;
+    let labelled = Api::<Namespace>::all(scene.client.clone()).get(unserved).await.unwrap();
     assert_eq!(labelled.metadata.labels.unwrap()["pull"], "private");
-    let told = report(admin, &["explain", "-n", &broken.unserved, "unselected"]).await;
-    assert_ne!(told["images"][0]["reason"], "NamespaceNotSelected", "{told}");
+    eventually("the entry in the namespace", SOON, async || {
+        let list = scene.pull_secrets(unserved, "default").await;
+        list.contains(credential).then_some(()).ok_or_else(|| format!("{list:?}"))
+    })
+    .await;
+    run(scene, admin, &then.expect("a Pod takes its list when it is made")).await;
+    assert!(lists(scene, unserved, "unselected", credential).await);
 }

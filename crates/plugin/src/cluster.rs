@@ -29,7 +29,7 @@ pub(crate) enum Error {
     #[error("the kubeconfig cannot be used: {0}{advice}", advice = advice(.0))]
     Config(String),
     /// A request.
-    #[error("{doing}: {error}{advice}", advice = advice(&causes(.error)))]
+    #[error("{doing}: {causes}{advice}", causes = causes(.error), advice = advice(&causes(.error)))]
     Request {
         /// What was asked for.
         doing: String,
@@ -322,8 +322,8 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 fn advice(text: &str) -> &'static str {
     if text.contains(OLD_CERTIFICATE) {
-        "; a certificate of the kubeconfig has the X.509 version 1, which is not accepted: make one of version 3, or use a \
-         token (on MicroK8s: microk8s refresh-certs, or a context with a token of `kubectl create token`)"
+        "; a certificate of the kubeconfig has the X.509 version 1, as those of MicroK8s have, and only version 3 is accepted: \
+         sign it again with extensions, or use a token, as `kubectl create token` gives one"
     } else {
         ""
     }
