@@ -1,7 +1,11 @@
 //! The chart and what is rendered from it: wrong values are refused in clear words, each value does what it says, what
 //! is committed is what the chart gives, and a release can be upgraded and removed without a trace too many or too few.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{Api, ResourceExt as _};
@@ -84,6 +88,7 @@ const WRONG: &[(&str, &str)] = &[
     ("crds.keep=maybe", "keep"),
     ("serviceMonitor.enabled=maybe", "enabled"),
     ("serviceMonitor.scrapeTimeout=soon", "scrapeTimeout"),
+    ("prometheusRule.runbookURL=wiki", "runbookURL"),
     ("serviceMonitor.relabelings={a}", "relabelings"),
     ("topologySpreadConstraints={a}", "topologySpreadConstraints"),
     ("extraObjects=x", "extraObjects"),
@@ -457,6 +462,84 @@ async fn each_alert_and_panel_is_about_metrics_that_the_operator_registers() {
             assert!(registered.contains(&format!("registry.register(\"{family}\"")), "{expression}");
         }
     }
+}
+
+/// The alerts that the chart gives with this value, by their names.
+async fn alerts(value: &str) -> BTreeMap<String, serde_json::Value> {
+    let text = chart::render(&["prometheusRule.enabled=true", value]).await.unwrap();
+    let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let rule = objects.iter().find(|object| object["kind"] == "PrometheusRule").unwrap();
+    let alerts = rule["spec"]["groups"][0]["rules"].as_array().unwrap().iter();
+    alerts.map(|alert| (alert["alert"].as_str().unwrap().to_owned(), alert.clone())).collect()
+}
+
+/// The pages of `docs/runbooks` by their names, and the one that lists them.
+fn runbooks() -> (BTreeMap<String, String>, String) {
+    let files = std::fs::read_dir(repository().join("docs/runbooks")).unwrap();
+    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let page = |path: &Path| (name(path), std::fs::read_to_string(path).unwrap());
+    let mut pages: BTreeMap<_, _> = files.map(|file| page(&file.unwrap().path())).collect();
+    let list = pages.remove("README").unwrap();
+    (pages, list)
+}
+
+#[tokio::test]
+async fn each_alert_points_to_its_page_and_each_page_is_about_an_alert() {
+    let (pages, list) = runbooks();
+    let usual = "https://github.com/regcred/regcred/blob/main/docs/runbooks";
+    let values = [("crds.keep=true", usual), ("prometheusRule.runbookURL=https://wiki/x/", "https://wiki/x")];
+    for (value, base) in values {
+        let alerts = alerts(value).await;
+        assert_eq!(pages.keys().collect::<BTreeSet<_>>(), alerts.keys().collect());
+        for (name, alert) in alerts {
+            assert_eq!(alert["annotations"]["runbook_url"], format!("{base}/{name}.md"));
+            let row = format!("| [{name}]({name}.md) | {} |", alert["labels"]["severity"].as_str().unwrap());
+            assert!(list.contains(&row), "docs/runbooks/README.md lacks {row}");
+        }
+    }
+    for (name, page) in &pages {
+        let title = format!("# {name}\n");
+        for part in [&title, "\n## What it means\n", "\n## Look\n", "\n## Do\n"] {
+            assert!(page.contains(part), "{name}.md lacks {part}");
+        }
+    }
+}
+
+/// The arguments of each command of a page that changes nothing and needs no Pod, about the objects of `serve`.
+fn reading_commands(page: &str) -> Vec<Vec<String>> {
+    let placed =
+        page.replace("NAMESPACE", "default").replace("NAME", "my-registry").replace("SECRET", "my-registry");
+    let commands = placed.lines().filter_map(|line| line.strip_prefix("kubectl "));
+    let reads = |line: &&str| line.starts_with("get ") || line.starts_with("auth can-i ");
+    commands.filter(reads).map(words).collect()
+}
+
+/// As a shell reads a line without other marks than apostrophes.
+fn words(line: &str) -> Vec<String> {
+    let parts = line.split('\'').enumerate();
+    let parts =
+        parts.map(|(number, part)| if number % 2 == 0 { part.replace(' ', "\0") } else { part.to_owned() });
+    parts.collect::<String>().split('\0').map(str::to_owned).collect()
+}
+
+/// Whoever reads a page at night must be able to trust its commands.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_runbooks_that_only_look_work_on_a_cluster() {
+    let control_plane = ControlPlane::start(Options::default()).await.unwrap();
+    chart::install(&control_plane, &[]).await.unwrap();
+    let operator = operator(&control_plane).await;
+    serve(&control_plane).await;
+    let mut tried = 0;
+    for (name, page) in runbooks().0 {
+        for command in reading_commands(&page) {
+            let arguments: Vec<_> = command.iter().map(String::as_str).collect();
+            let output = control_plane.kubectl(control_plane.admin_identity(), &arguments, "").await.unwrap();
+            assert!(output.status.success(), "{name}: {arguments:?}: {output:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 20, "{tried}");
+    operator.terminate(SOON).await.unwrap();
 }
 
 /// Names, namespace and rights of an installation that shares nothing with the usual one.

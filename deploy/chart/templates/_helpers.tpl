@@ -167,3 +167,8 @@ did, and acts on nothing by that.
 {{- define "regcred.metadataRefusal" -}}
 regcred writes a {{ . }} whose key is its own or is allowed by the chart value cage.metadataKeys, and none by which other tools act on Secrets
 {{- end }}
+
+{{/* The folder of the pages that alerts point to. */}}
+{{- define "regcred.runbooks" -}}
+{{- .Values.prometheusRule.runbookURL | default (printf "%s/blob/main/docs/runbooks" (first .Chart.Sources)) | trimSuffix "/" }}
+{{- end }}
