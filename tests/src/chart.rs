@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    binaries,
+    argo_cd, binaries,
     control_plane::ControlPlane,
     error::{Context as _, Error, Result},
     install::{OPERATOR_NAMESPACE, repository},
@@ -90,6 +90,7 @@ pub async fn generated_files() -> Result<Vec<(&'static str, String)>> {
         ("deploy/attach-at-birth.yaml", format!("{head}---\n{}", policy.collect::<Vec<_>>().join("---\n"))),
         ("deploy/chart/files/crd.yaml", crd),
         ("deploy/chart/README.md", values_page()?),
+        (argo_cd::CONFIG_MAP, argo_cd::config_map()?),
         ("docs/stolen-token.md", stolen_token::page()),
         ("README.md", readme()?),
     ])
@@ -123,7 +124,7 @@ fn readme() -> Result<String> {
     Ok(format!("{head}{begin}{}{end}{tail}", stolen_token::summary_table()))
 }
 
-fn read(path: &str) -> Result<String> {
+pub(crate) fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(repository().join(path)).context(format!("read {path}"))
 }
 

@@ -11,6 +11,7 @@
 //! | [`node`] | containerd, runc, the kubelet and private registries beside a control plane, in namespaces of their own |
 //! | [`operator`] | the operator as a child process: start, kill, pause, ready, metrics, logs |
 //! | [`chart`], [`stolen_token`] | the chart by Helm, and what is rendered from it; what a thief of the token can do |
+//! | [`argo_cd`] | Argo CD's ConfigMap, made of the scripts of `deploy/gitops` |
 //! | [`image`] | the operator's image and the binary in it, built from this checkout |
 //! | [`install`] | puts regcred into the cluster, as a user would |
 //! | [`proxy`] | sits between an operator and the API server and breaks things on purpose |
@@ -33,6 +34,7 @@
 //! | [`plain_http`] | single requests to loopback ports without TLS |
 //! | [`error`] | the one error of this crate |
 
+pub mod argo_cd;
 pub mod audit;
 pub mod binaries;
 pub mod birth;

@@ -1,18 +1,18 @@
 //! What GitOps tools make of a RegistryCredential: the files of `deploy/gitops`, read and run as Argo CD and Flux do.
 
+mod lua;
+mod upstream;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mlua::{Lua, LuaOptions, StdLib, Table, Value as LuaValue};
 use regcred_api::RegistryCredential;
 use regcred_dockerconfig::{Keyring, repository_of};
+use regcred_tests::argo_cd::SCRIPTS;
 use regcred_tests::install::repository;
 use serde::Deserialize;
 use serde_json::Value;
-
-const SCRIPT: &str = include_str!("../../../deploy/gitops/argocd/health.lua");
-const CONFIG_MAP: &str = include_str!("../../../deploy/gitops/argocd/argocd-cm.yaml");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,38 +24,21 @@ struct Case {
     message: String,
 }
 
-/// What the script answers: the status and the message. Each run has a state of its own with the libraries that Argo CD
-/// gives: the base and `table` (its `util/lua/lua.go`), no `string`.
+/// What the script answers: the status and the message.
 fn health(object: &Value) -> (String, String) {
-    let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default()).unwrap();
-    lua.globals().set("obj", to_lua(&lua, object)).unwrap();
-    let answer: Table = lua.load(SCRIPT).set_name("health.lua").call(()).unwrap();
-    let text = |key: &str| match answer.get::<LuaValue>(key).unwrap() {
-        LuaValue::String(text) => text.to_string_lossy(),
-        LuaValue::Nil => String::new(),
+    let answer = lua::run(&script("health.lua"), object);
+    let text = |key: &str| match &answer[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
         other => panic!("{key} is {other:?}, which Argo CD cannot read"),
     };
     (text("status"), text("message"))
 }
 
-/// As Argo CD's `decodeValue`: null is nil, every number a float, and a list has no holes.
-fn to_lua(lua: &Lua, value: &Value) -> LuaValue {
-    match value {
-        Value::Null => LuaValue::Nil,
-        Value::Bool(value) => LuaValue::Boolean(*value),
-        Value::Number(number) => LuaValue::Number(number.as_f64().unwrap()),
-        Value::String(text) => LuaValue::String(lua.create_string(text).unwrap()),
-        Value::Array(items) => {
-            let items = items.iter().filter(|item| !item.is_null());
-            let items: Vec<LuaValue> = items.map(|item| to_lua(lua, item)).collect();
-            LuaValue::Table(lua.create_sequence_from(items).unwrap())
-        }
-        Value::Object(members) => {
-            let members = members.iter().map(|(key, member)| (key.clone(), to_lua(lua, member)));
-            let members: Vec<(String, LuaValue)> = members.collect();
-            LuaValue::Table(lua.create_table_from(members).unwrap())
-        }
-    }
+/// A script of those in the form of Argo CD's own repository.
+fn script(path: &str) -> String {
+    let path = repository().join(SCRIPTS).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 #[test]
@@ -74,13 +57,6 @@ fn wrong_answer(case: &Case) -> Option<String> {
     let right = status == case.health && !message.is_empty() && message.contains(&case.message);
     let Case { name, health, message: wanted, .. } = case;
     (!right).then(|| format!("{name}: {status} ({message}), not {health} ({wanted})"))
-}
-
-#[test]
-fn the_config_map_holds_the_script_byte_for_byte() {
-    let map: Value = serde_saphyr::from_str(CONFIG_MAP).unwrap();
-    let key = format!("resource.customizations.health.{}_RegistryCredential", regcred_api::names::GROUP);
-    assert_eq!(map["data"][key].as_str(), Some(SCRIPT), "copy health.lua into argocd-cm.yaml");
 }
 
 #[test]
@@ -156,11 +132,12 @@ fn rendered(place: &str, template: &Value, server: &str) {
     assert_eq!(keyring.lookup(&image).len(), 1, "{place}: no entry for {server} in {filled}");
 }
 
-/// Every YAML document of `deploy/gitops`, with its place: the files, and what is between ```` ```yaml ```` and
-/// ```` ``` ```` in the pages.
+/// Every YAML document of `deploy/gitops`, with its place: the files but for lists of tests, and what is between
+/// ```` ```yaml ```` and ```` ``` ```` in the pages.
 fn documents() -> Vec<(String, Value)> {
     let mut documents = Vec::new();
-    for path in files(&repository().join("deploy/gitops")) {
+    let files = files(&repository().join("deploy/gitops"));
+    for path in files.into_iter().filter(|path| !path.to_string_lossy().ends_with("_test.yaml")) {
         let text = fs::read_to_string(&path).unwrap();
         let parts = match path.extension().and_then(|extension| extension.to_str()) {
             Some("yaml" | "yml") => vec![text.as_str()],

@@ -5,8 +5,7 @@
 -- a suspended object is Suspended, and Ready=False is Degraded unless regcred says Reconciling=True,
 -- which it does for as long as it waits for a source or tries by itself.
 --
--- Argo CD runs this as Lua 5.1 without the libraries string, math and io. The copy in
--- argocd-cm.yaml must be the same, byte for byte; tests/tests/gitops checks both.
+-- Argo CD runs this as Lua 5.1 without the libraries string, math and io.
 
 -- Whatever is not a table counts as an empty one: an object in the making lacks fields.
 local function fields(value)

@@ -1,0 +1,7 @@
+-- Has regcred go on.
+
+if obj.spec == nil then
+  obj.spec = {}
+end
+obj.spec.suspend = false
+return obj
