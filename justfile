@@ -84,6 +84,10 @@ generated: generate
 image *ARGS:
     cargo run --quiet --package regcred-image -- {{ARGS}}
 
+# The files of a release in target/dist, for which it needs Helm: `just release --dry-run` before there is a tag. Prints the image's digest
+release *ARGS: sbom
+    cargo run --quiet --package regcred-image --bin regcred-release -- --add target/regcred.cdx.json {{ARGS}}
+
 # Fail unless the image built in another folder has the same digest
 reproducible:
     #!/usr/bin/env bash

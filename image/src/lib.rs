@@ -4,6 +4,7 @@
 
 pub mod build;
 pub mod oci;
+pub mod release;
 
 use std::{
     io::Write as _,
@@ -40,6 +41,9 @@ pub enum Error {
         /// As Go names it, like the OCI specification.
         architecture: Architecture,
     },
+    /// The repository does not hold what a release needs.
+    #[error("{0}")]
+    Release(String),
     /// A binary could not be built.
     #[error("`{command}`: {reason}")]
     Build {
