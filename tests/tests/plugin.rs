@@ -11,7 +11,9 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use regcred_tests::binaries::workspace_binary;
+use regcred_tests::canary::{CANARY, assert_no_canary};
 use regcred_tests::operator::OperatorOptions;
+use regcred_tests::registry::Registry;
 use regcred_tests::{Identity, SECRET_KEY, SECRET_TYPE, Scene, eventually};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -218,7 +220,11 @@ async fn every_reason_is_named_and_secrets_are_read_only_when_asked() {
     let audit = report(admin, &["audit", "-A", "--deep"]).await;
     assert_eq!(reasons(&audit), expected(&[&common[..], &deep].concat()), "{audit}");
     the_same_without_rights_on_secrets(&scene, &broken).await;
-    each_verb_answers(&scene, &broken, admin).await;
+    each_verb_answers(&broken, admin).await;
+    a_registry_is_asked(&broken, admin).await;
+    a_file_is_compared(&scene, &broken, admin).await;
+    the_installation_is_checked(admin).await;
+    names_are_completed(&broken, admin).await;
     the_fixes_mend(&scene, &broken, admin).await;
     an_expired_credential_is_told_of(&scene, &broken, admin, operator).await;
     scene.finish().await;
@@ -247,7 +253,7 @@ async fn the_same_without_rights_on_secrets(scene: &Scene, broken: &Broken) {
     assert!(tenant.stdout.contains("OwnList: "), "{}{}", tenant.stdout, tenant.stderr);
 }
 
-async fn each_verb_answers(scene: &Scene, broken: &Broken, admin: &Identity) {
+async fn each_verb_answers(broken: &Broken, admin: &Identity) {
     let Broken { credential, served, unserved, conflict, .. } = broken;
     let table = plugin(admin, &["audit", "-A"]).await.stdout;
     assert!(
@@ -273,6 +279,41 @@ async fn each_verb_answers(scene: &Scene, broken: &Broken, admin: &Identity) {
     );
     let impact = report(admin, &["impact", credential]).await;
     assert_eq!((&impact["namespaces"], &impact["nothingElse"]), (&json!(2), &json!(3)), "{impact}");
+    let refreshed = plugin(admin, &["refresh", credential, "--wait"]).await;
+    assert!(
+        refreshed.stdout.contains("Ready=False PartiallySynced"),
+        "{}{}",
+        refreshed.stdout,
+        refreshed.stderr
+    );
+    let missing = plugin(admin, &["status", "nothing"]).await;
+    assert_eq!((missing.code, missing.stdout.as_str()), (1, ""));
+    assert_eq!(plugin(admin, &["nonsense"]).await.code, 1);
+}
+
+/// With the credential that the kubelet would try, which is shown nowhere.
+async fn a_registry_is_asked(broken: &Broken, admin: &Identity) {
+    let served = &broken.served;
+    let pair = format!("bot:{CANARY}");
+    let registry = Registry::start(&[&pair]).await.unwrap();
+    let asked =
+        ["explain", "-n", served, "ghcr.io/acme/app:latest", "--probe", &registry.endpoint("ghcr.io")];
+    let probed = plugin(admin, &asked).await;
+    assert!(
+        probed.stdout.contains("asked    login 1 of 1: ghcr.io lets the user and password pull\n"),
+        "{}{}",
+        probed.stdout,
+        probed.stderr
+    );
+    registry.know(&[]);
+    let probed = plugin(admin, &asked).await;
+    assert!(probed.stdout.contains("ghcr.io rejects the user and password"), "{}", probed.stdout);
+    assert_eq!(registry.shown(&pair), 2);
+    assert_no_canary([("--probe", probed.stdout.as_str())]);
+}
+
+async fn a_file_is_compared(scene: &Scene, broken: &Broken, admin: &Identity) {
+    let Broken { credential, unserved, .. } = broken;
     let file = scene.control_plane().folder().join("diff.yaml");
     let spec = json!({"kind": "RegistryCredential", "metadata": {"name": credential}, "spec": {
         "registries": [{"server": "ghcr.io", "source": {"secretRef": {"name": "x"}}}], "namespaces": {"matchNames": [unserved]}}});
@@ -281,13 +322,9 @@ async fn each_verb_answers(scene: &Scene, broken: &Broken, admin: &Identity) {
     assert_eq!(diff.code, 2, "{}", diff.stderr);
     assert!(diff.stdout.contains(&format!("+ 1 namespace   {unserved}\n")), "{}", diff.stdout);
     assert!(diff.stdout.contains("- 2 namespaces"), "{}", diff.stdout);
-    let refreshed = plugin(admin, &["refresh", credential, "--wait"]).await;
-    assert!(
-        refreshed.stdout.contains("Ready=False PartiallySynced"),
-        "{}{}",
-        refreshed.stdout,
-        refreshed.stderr
-    );
+}
+
+async fn the_installation_is_checked(admin: &Identity) {
     let check = plugin(admin, &["check"]).await;
     assert!(
         check.stdout.contains("regcred-cage-secrets is bound and denies"),
@@ -297,13 +334,14 @@ async fn each_verb_answers(scene: &Scene, broken: &Broken, admin: &Identity) {
     );
     assert!(check.stdout.contains("the operator may do all of 7 requests"), "{}", check.stdout);
     assert_eq!(check.code, 2, "no replica of the Deployment runs here: {}", check.stdout);
+}
+
+async fn names_are_completed(broken: &Broken, admin: &Identity) {
+    let Broken { credential, unserved, .. } = broken;
     let completed = plugin(admin, &["__complete", "status", credential]).await;
     assert_eq!(completed.stdout, format!("{credential}\n:4\n"));
     let completed = plugin(admin, &["__complete", "-n", unserved, "explain", "unsel"]).await;
     assert_eq!(completed.stdout, "unselected\n:4\n");
-    let missing = plugin(admin, &["status", "nothing"]).await;
-    assert_eq!((missing.code, missing.stdout.as_str()), (1, ""));
-    assert_eq!(plugin(admin, &["nonsense"]).await.code, 1);
 }
 
 /// The operator is stopped first: it would put its own status back.

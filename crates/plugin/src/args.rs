@@ -53,6 +53,15 @@ pub(crate) struct Explain {
     /// The ServiceAccount that an image is pulled for
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) serviceaccount: String,
+    /// Ask the registry with the credentials that the kubelet would try; reads the Secrets of the list
+    #[arg(long)]
+    pub(crate) probe: bool,
+    /// Where to send requests of --probe meant for a registry, as in registry.example.com=http://10.0.0.5:5000 (repeatable)
+    #[arg(long = "registry-endpoint", value_name = "HOST=URL", value_parser = endpoint, requires = "probe")]
+    pub(crate) registry_endpoints: Vec<(String, http::Uri)>,
+    /// Token server that a registry may name although its address is a private one: a host, *.DOMAIN or HOST:PORT (repeatable)
+    #[arg(long = "verify-allow-realm", value_name = "HOST", requires = "probe")]
+    pub(crate) allowed_realms: Vec<String>,
     /// Exit with 2 if an image finds no entry that opens it
     #[arg(long)]
     pub(crate) exit_code: bool,
@@ -194,12 +203,20 @@ pub(crate) struct Global {
     /// No colours; the variable `NO_COLOR` has none either
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
-    /// Also read the Secrets that Pods name. Without it, no Secret is read
+    /// Also read the Secrets that Pods name. Without it and --probe, no Secret is read
     #[arg(long, global = true)]
     pub(crate) deep: bool,
     /// Namespace of the operator
     #[arg(long, global = true, value_name = "NAMESPACE", default_value = "regcred-system")]
     pub(crate) operator_namespace: String,
+}
+
+fn endpoint(text: &str) -> Result<(String, http::Uri), String> {
+    let help = "write HOST=URL, as in registry.example.com=http://10.0.0.5:5000";
+    let (host, url) = text.split_once('=').filter(|(host, _)| !host.is_empty()).ok_or(help)?;
+    let url: http::Uri = url.parse().map_err(|_| help)?;
+    let is_whole = matches!(url.scheme_str(), Some("https" | "http")) && url.authority().is_some();
+    if is_whole { Ok((host.to_owned(), url)) } else { Err(help.to_owned()) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Reads of the API server: in pages, only what a verb needs, and what is refused costs a line.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -167,18 +168,13 @@ impl Cluster {
         read.map_err(|error| asking(&format!("Pod {}/{name}", self.namespace), error))
     }
 
-    /// Reads the Secrets that Pods of the scene name.
-    pub(crate) async fn secrets(&mut self, scene: &mut Scene) -> Result<(), Error> {
-        let mut names: Vec<(String, String)> = Vec::new();
-        names.extend(
-            scene
-                .pods
-                .iter()
-                .flat_map(|pod| pod.list.iter().map(|name| (pod.namespace.clone(), name.clone()))),
-        );
-        names.sort();
-        names.dedup();
-        let looks = scene.secrets.insert(std::collections::BTreeMap::new());
+    /// Reads these Secrets, by namespace and name.
+    pub(crate) async fn secrets(
+        &mut self,
+        scene: &mut Scene,
+        names: BTreeSet<(String, String)>,
+    ) -> Result<(), Error> {
+        let looks = scene.secrets.insert(BTreeMap::new());
         for (namespace, name) in names {
             self.progress.tell("Secrets", looks.len());
             let api = Api::<Secret>::namespaced(self.client.clone(), &namespace);

@@ -16,6 +16,7 @@
 //! | `text` | text of others, as it may be shown |
 //! | `print` | tables, JSON, YAML and names |
 //! | `complete` | what a shell may complete |
+//! | `probe` | asks registries, for `explain --probe` |
 //! | `verbs` | one file for each verb |
 
 mod args;
@@ -27,6 +28,7 @@ mod install;
 mod mend;
 mod pod;
 mod print;
+mod probe;
 mod run;
 mod scene;
 mod text;

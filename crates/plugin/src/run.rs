@@ -10,6 +10,7 @@ use crate::cluster::{Cluster, Error};
 use crate::complete::{self, Wanted};
 use crate::file;
 use crate::print::{Report, show, write};
+use crate::probe;
 use crate::scene::{CREDENTIALS, Scene};
 use crate::verbs::{audit, check, diff, explain, impact, refresh, status};
 
@@ -70,13 +71,25 @@ async fn explain(asked: &Explain, global: &Global, cluster: &mut Cluster) -> Res
     cluster.own_namespace(&mut scene).await?;
     cluster.accounts(&mut scene, Some(&namespace)).await?;
     let pod = asked.subject.strip_prefix("pod/").or_else(|| asked.subject.strip_prefix("po/"));
-    let report = if pod.is_none() && asked.subject.contains(['/', ':', '@']) {
-        explain::image(&scene, &namespace, &asked.serviceaccount, &asked.subject)
+    let is_image = pod.is_none() && asked.subject.contains(['/', ':', '@']);
+    let list = if is_image {
+        scene.list_of(&namespace, &asked.serviceaccount)
     } else {
         scene.pods.push(cluster.pod(pod.unwrap_or(&asked.subject)).await?);
-        deep(global, cluster, &mut scene).await?;
+        scene.pods[0].list.clone()
+    };
+    if global.deep || asked.probe {
+        let names = list.iter().map(|name| (namespace.clone(), name.clone())).collect();
+        cluster.secrets(&mut scene, names).await?;
+    }
+    let mut report = if is_image {
+        explain::image(&scene, &namespace, &asked.serviceaccount, &asked.subject)
+    } else {
         explain::pod(&scene, &scene.pods[0])
     };
+    if asked.probe {
+        report.probe(&probe::registries(asked), &scene, &list).await;
+    }
     show(&report, global)?;
     Ok(Outcome::from(asked.exit_code && report.has_finding()))
 }
@@ -167,7 +180,14 @@ async fn workloads(global: &Global, cluster: &mut Cluster) -> Result<Scene, Erro
     let own = cluster.namespace.clone();
     let namespace = (!global.all_namespaces).then_some(own.as_str());
     let mut scene = read(scene(global), cluster, namespace).await?;
-    deep(global, cluster, &mut scene).await?;
+    if global.deep {
+        let named = scene
+            .pods
+            .iter()
+            .flat_map(|pod| pod.list.iter().map(|name| (pod.namespace.clone(), name.clone())));
+        let names = named.collect();
+        cluster.secrets(&mut scene, names).await?;
+    }
     Ok(scene)
 }
 
@@ -186,10 +206,6 @@ fn text_of(file: &Path) -> Result<String, Error> {
         std::fs::read_to_string(file)
     };
     read.map_err(|error| Error::Missing(format!("cannot read {}: {error}", file.display())))
-}
-
-async fn deep(global: &Global, cluster: &mut Cluster, scene: &mut Scene) -> Result<(), Error> {
-    if global.deep { cluster.secrets(scene).await } else { Ok(()) }
 }
 
 /// Fails where a RegistryCredential that was named does not exist.

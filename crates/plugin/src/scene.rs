@@ -89,6 +89,11 @@ impl Image {
         Some(!keyring.lookup(&self.repository).is_empty())
     }
 
+    /// Its repository with its registry, as the kubelet looks for a credential.
+    pub(crate) fn repository(&self) -> &str {
+        &self.repository
+    }
+
     /// Its repository as a server, to look for entries of its host.
     pub(crate) fn server(&self) -> Option<&Server> {
         self.server.as_ref()
@@ -193,6 +198,13 @@ impl Scene {
     pub(crate) fn places(&self) -> BTreeMap<String, Place> {
         let names = self.namespaces().into_iter();
         names.filter_map(|name| Some((name.to_string(), self.place(&name)?))).collect()
+    }
+
+    /// What a Pod of this ServiceAccount gets as its list.
+    pub(crate) fn list_of(&self, namespace: &str, account: &str) -> Vec<String> {
+        let place = self.place(namespace);
+        let account = place.as_ref().and_then(|place| place.account(account));
+        account.iter().flat_map(|account| &account.image_pull_secrets).map(ToString::to_string).collect()
     }
 
     /// The servers that a RegistryCredential opens.

@@ -1,10 +1,12 @@
 //! `explain`: why an image will, or will not, be pulled.
 
+use regcred_registry::Registries;
 use serde::Serialize;
 
 use crate::diagnose::{Diagnosis, Reason, Subject, diagnose, is_own_list};
 use crate::pod::{Container, Pod, Pull};
 use crate::print::{Colour, Report, Style};
+use crate::probe;
 use crate::scene::{Image, Place, Scene};
 use crate::text::{bracketed, plain};
 
@@ -40,6 +42,12 @@ struct Explained {
     #[serde(skip_serializing_if = "Option::is_none")]
     then: Option<String>,
     notes: Vec<String>,
+    /// What the registry said to the logins that the kubelet would try.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    probe: Vec<String>,
+    /// As the Pod names it.
+    #[serde(skip)]
+    whole: Image,
 }
 
 /// Explains each image of a Pod.
@@ -145,10 +153,19 @@ fn explained(image: &Image, seen: &str, sees: String, pulled: bool, told: Diagno
         fix: told.fix,
         then: told.then,
         notes: note.into_iter().chain(told.notes).collect(),
+        probe: Vec::new(),
+        whole: image.clone(),
     }
 }
 
 impl ExplainReport {
+    /// Asks the registry of each image with what the kubelet would try.
+    pub(crate) async fn probe(&mut self, registries: &Registries, scene: &Scene, list: &[String]) {
+        for image in &mut self.images {
+            image.probe = probe::ask(registries, scene, &self.namespace, list, &image.whole).await;
+        }
+    }
+
     /// Whether an image that has not pulled finds no entry.
     pub(crate) fn has_finding(&self) -> bool {
         self.images.iter().any(|image| !image.pulled && image.opened_by.is_none())
@@ -185,6 +202,7 @@ impl Explained {
             + &field("sees", &self.sees)
             + &field("why", &format!("{reason}{first}"))
             + &more.iter().map(|line| field("", line)).collect::<String>()
+            + &self.probe.iter().map(|said| field("asked", said)).collect::<String>()
             + &fix.chain(then).chain(notes).collect::<String>()
     }
 }
