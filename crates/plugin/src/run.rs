@@ -14,6 +14,22 @@ use crate::probe;
 use crate::scene::{CREDENTIALS, Scene};
 use crate::verbs::{audit, check, diff, explain, impact, refresh, status};
 
+/// Kinds that make Pods, as people write them before a slash.
+const WORKLOADS: [&str; 12] = [
+    "deployment",
+    "deploy",
+    "statefulset",
+    "sts",
+    "daemonset",
+    "ds",
+    "replicaset",
+    "rs",
+    "job",
+    "cronjob",
+    "cj",
+    "workload",
+];
+
 /// What a verb found, as far as somebody asked for it in the exit code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
@@ -36,6 +52,25 @@ impl Outcome {
 impl From<bool> for Outcome {
     fn from(found: bool) -> Self {
         if found { Self::Findings } else { Self::Answered }
+    }
+}
+
+/// What `explain` is asked about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Subject<'a> {
+    Pod(&'a str),
+    Image(&'a str),
+}
+
+/// Reads what `explain` is asked about: a Pod's name has neither a slash nor a colon.
+fn subject(text: &str) -> Result<Subject<'_>, Error> {
+    match text.split_once('/') {
+        Some(("pod" | "pods" | "po", name)) => Ok(Subject::Pod(name)),
+        Some((kind, _)) if WORKLOADS.contains(&kind) => Err(Error::Missing(format!(
+            "explain takes a Pod or an image, and no {kind}: kubectl regcred audit --by pod lists Pods that cannot pull"
+        ))),
+        _ if text.contains(['/', ':', '@']) => Ok(Subject::Image(text)),
+        _ => Ok(Subject::Pod(text)),
     }
 }
 
@@ -66,26 +101,25 @@ async fn answer(args: &Args) -> Result<Outcome, Error> {
 }
 
 async fn explain(asked: &Explain, global: &Global, cluster: &mut Cluster) -> Result<Outcome, Error> {
+    let subject = subject(&asked.subject)?;
     let (mut scene, namespace) = (scene(global), cluster.namespace.clone());
     cluster.credentials(&mut scene).await?;
     cluster.own_namespace(&mut scene).await?;
     cluster.accounts(&mut scene, Some(&namespace)).await?;
-    let pod = asked.subject.strip_prefix("pod/").or_else(|| asked.subject.strip_prefix("po/"));
-    let is_image = pod.is_none() && asked.subject.contains(['/', ':', '@']);
-    let list = if is_image {
-        scene.list_of(&namespace, &asked.serviceaccount)
-    } else {
-        scene.pods.push(cluster.pod(pod.unwrap_or(&asked.subject)).await?);
-        scene.pods[0].list.clone()
+    let list = match subject {
+        Subject::Image(_) => scene.list_of(&namespace, &asked.serviceaccount),
+        Subject::Pod(name) => {
+            scene.pods.push(cluster.pod(name).await?);
+            scene.pods[0].list.clone()
+        }
     };
     if global.deep || asked.probe {
         let names = list.iter().map(|name| (namespace.clone(), name.clone())).collect();
         cluster.secrets(&mut scene, names).await?;
     }
-    let mut report = if is_image {
-        explain::image(&scene, &namespace, &asked.serviceaccount, &asked.subject)
-    } else {
-        explain::pod(&scene, &scene.pods[0])
+    let mut report = match subject {
+        Subject::Image(image) => explain::image(&scene, &namespace, &asked.serviceaccount, image),
+        Subject::Pod(_) => explain::pod(&scene, &scene.pods[0]),
     };
     if asked.probe {
         report.probe(&probe::registries(asked), &scene, &list).await;
@@ -227,4 +261,22 @@ fn answered<R: Report>(report: &R, global: &Global) -> Result<Outcome, Error> {
 #[expect(clippy::disallowed_methods, reason = "the one place of this program that tells the time")]
 fn scene(global: &Global) -> Scene {
     Scene::new(&global.operator_namespace, Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_and_images_are_told_apart() {
+        for (text, wanted) in [
+            ("web-1", Subject::Pod("web-1")),
+            ("pod/web-1", Subject::Pod("web-1")),
+            ("ghcr.io/acme/app", Subject::Image("ghcr.io/acme/app")),
+            ("nginx:1", Subject::Image("nginx:1")),
+        ] {
+            assert_eq!(subject(text).unwrap(), wanted, "{text}");
+        }
+        assert!(subject("deploy/web").unwrap_err().to_string().contains("no deploy"));
+    }
 }
