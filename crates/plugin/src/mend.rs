@@ -60,7 +60,7 @@ fn by_labels(selection: &NamespaceSelection, namespace: &Namespace) -> Option<Un
         }
     }
     let changed = Namespace { labels: Arc::new(changed), ..namespace.clone() };
-    NamespaceFilter::new(selection).ok().filter(|filter| filter.selects(&changed))?;
+    selects(selection, &changed).then_some(())?;
     let label = |(key, value): &(String, Option<String>)| match value {
         Some(value) => format!("{key}={value}"),
         None => format!("{key}-"),
@@ -97,19 +97,14 @@ fn value_for(requirement: &LabelSelectorRequirement) -> Option<(String, Option<S
 /// The namespace is named in the spec, or taken out of what it excludes.
 fn by_name(credential: &str, selection: &NamespaceSelection, namespace: &Namespace) -> Unselected {
     let name = &*namespace.name;
-    let without = NamespaceSelection { exclude: Vec::new(), ..selection.clone() };
-    let selects = |selection: &NamespaceSelection| {
-        NamespaceFilter::new(selection).is_ok_and(|filter| filter.selects(namespace))
+    let named = NamespaceSelection {
+        from: NamespacesFrom::Selected,
+        match_names: vec![name.to_owned()],
+        selector: None,
+        exclude: selection.exclude.clone(),
     };
-    let literal = |pattern: &String| **pattern == *name;
-    if let Some(at) = selection.exclude.iter().position(literal).filter(|_| selects(&without)) {
-        let patch = json!([{"op": "remove", "path": format!("/spec/namespaces/exclude/{at}")}]);
-        let why = format!("its namespaces.exclude names {name}");
-        return Unselected { short: why.clone(), why, fix: Some(patched(credential, &patch)) };
-    }
-    if selects(&without) {
-        let why = format!("a pattern of its namespaces.exclude matches {name}");
-        return Unselected { short: why.clone(), why, fix: Some(edit(credential)) };
+    if !selects(&named, namespace) {
+        return excluded(credential, selection, namespace);
     }
     if selection.from == NamespacesFrom::All {
         let why = format!("{}; name {name} in matchNames if it is meant", described(selection));
@@ -126,6 +121,32 @@ fn by_name(credential: &str, selection: &NamespaceSelection, namespace: &Namespa
     };
     let why = format!("{}; {name} is none of them", described(selection));
     Unselected { short: format!("{name} is not named"), why, fix: Some(patched(credential, &patch)) }
+}
+
+/// What excludes the namespace is taken out, where it is its name and nothing else is missing.
+fn excluded(credential: &str, selection: &NamespaceSelection, namespace: &Namespace) -> Unselected {
+    let name = &*namespace.name;
+    let at = selection.exclude.iter().position(|pattern| **pattern == *name);
+    let rest = |at: usize| {
+        let mut rest = selection.clone();
+        rest.exclude.remove(at);
+        rest
+    };
+    match at {
+        Some(at) if selects(&rest(at), namespace) => {
+            let patch = json!([{"op": "remove", "path": format!("/spec/namespaces/exclude/{at}")}]);
+            let why = format!("its namespaces.exclude names {name}");
+            Unselected { short: why.clone(), why, fix: Some(patched(credential, &patch)) }
+        }
+        _ => {
+            let why = format!("its namespaces.exclude matches {name}");
+            Unselected { short: why.clone(), why, fix: Some(edit(credential)) }
+        }
+    }
+}
+
+fn selects(selection: &NamespaceSelection, namespace: &Namespace) -> bool {
+    NamespaceFilter::new(selection).is_ok_and(|filter| filter.selects(namespace))
 }
 
 /// A selection in words: `pull=private`, `team-*, payments`.
@@ -285,6 +306,13 @@ mod tests {
         let (why, fix) = tried(&excluded, &json!({"a": "b"}));
         assert_eq!(why, "its namespaces.exclude names team-b");
         assert!(fix.ends_with(r#"-p '[{"op":"remove","path":"/spec/namespaces/exclude/1"}]'"#), "{fix}");
+        // Neither a label nor a name would do.
+        let lacking = json!({"selector": {"matchLabels": {"a": "b"}}, "exclude": ["team-b"]});
+        let (why, fix) = tried(&lacking, &json!({}));
+        assert_eq!(
+            (why.as_str(), fix.as_str()),
+            ("its namespaces.exclude matches team-b", "kubectl edit regcred pull")
+        );
         let (_, fix) = tried(&json!({"from": "All", "exclude": ["team-*"]}), &json!({}));
         assert_eq!(fix, "kubectl edit regcred pull");
     }
