@@ -259,7 +259,10 @@ impl Case<'_> {
         let observed = self.place.account(account);
         let excluded = observed.is_some_and(|observed| observed.excluded);
         let spec = entry.object.spec.as_ref().ok();
-        let fix = match spec.and_then(|spec| mend::select_account(name, spec, account)) {
+        let fix = match spec
+            .zip(observed)
+            .and_then(|(spec, observed)| mend::select_account(name, spec, account, observed))
+        {
             _ if excluded => mend::include_account(namespace, account),
             Some(fix) => fix,
             None => mend::edit(name),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use regcred_api::{
     LabelSelector, LabelSelectorOperator, LabelSelectorRequirement, NamespaceSelection, NamespacesFrom,
-    RegistryCredentialSpec, ServiceAccountsFrom, SourceMember,
+    RegistryCredentialSpec, SourceMember,
 };
 use regcred_index::CredentialEntry;
-use regcred_planner::{Namespace, NamespaceFilter};
+use regcred_planner::{Namespace, NamespaceFilter, ServiceAccount, ServiceAccountFilter};
 use serde_json::{Value, json};
 
 use crate::pod::Workload;
@@ -173,21 +173,27 @@ fn selector_text(selector: &LabelSelector) -> String {
     labels.chain(expressions).collect::<Vec<_>>().join(",")
 }
 
-/// Has a RegistryCredential take one more ServiceAccount; `None` where an author has to decide, as with `from: None`.
+/// Has a RegistryCredential take one more ServiceAccount; `None` where a name would not do, as with `from: None` or an
+/// `exclude` that matches it.
 pub(crate) fn select_account(
     credential: &str,
     spec: &RegistryCredentialSpec,
-    account: &str,
+    name: &str,
+    account: &ServiceAccount,
 ) -> Option<String> {
+    let mut selection = spec.service_accounts.clone().unwrap_or_default();
+    let had_names = !selection.match_names.is_empty();
+    selection.match_names.push(name.to_owned());
+    let filter = ServiceAccountFilter::new(&selection).ok()?;
+    filter.selects(name, account).then_some(())?;
     let patch = match &spec.service_accounts {
         None => {
-            json!([{"op": "add", "path": "/spec/serviceAccounts", "value": {"matchNames": ["default", account]}}])
+            json!([{"op": "add", "path": "/spec/serviceAccounts", "value": {"matchNames": selection.match_names}}])
         }
-        Some(selection) if selection.from != ServiceAccountsFrom::Selected => return None,
-        Some(selection) if selection.match_names.is_empty() => {
-            json!([{"op": "add", "path": "/spec/serviceAccounts/matchNames", "value": [account]}])
+        Some(_) if had_names => {
+            json!([{"op": "add", "path": "/spec/serviceAccounts/matchNames/-", "value": name}])
         }
-        Some(_) => json!([{"op": "add", "path": "/spec/serviceAccounts/matchNames/-", "value": account}]),
+        Some(_) => json!([{"op": "add", "path": "/spec/serviceAccounts/matchNames", "value": [name]}]),
     };
     Some(patched(credential, &patch))
 }

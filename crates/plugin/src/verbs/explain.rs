@@ -284,6 +284,24 @@ note     platform-pull does not select ServiceAccount builder either: also add s
     }
 
     #[test]
+    fn a_name_is_not_proposed_that_would_not_be_selected() {
+        let fix = |accounts: Value| {
+            let stage = shop(&json!({"spec": {"serviceAccounts": accounts}})).account("shop", "builder", &[]);
+            told(&stage.pod_of("shop/p", "builder", &[], IMAGE, "ErrImagePull")).1
+        };
+        assert_eq!(fix(json!({"from": "None"})), "kubectl edit regcred platform-pull");
+        let excluded = json!({"matchNames": ["default"], "exclude": ["build*"]});
+        assert_eq!(fix(excluded), "kubectl edit regcred platform-pull");
+        let named = fix(json!({"matchNames": ["default"]}));
+        assert!(
+            named.ends_with(
+                r#"-p '[{"op":"add","path":"/spec/serviceAccounts/matchNames/-","value":"builder"}]'"#
+            ),
+            "{named}"
+        );
+    }
+
+    #[test]
     fn a_pod_from_before_the_entry_is_made_again() {
         let (reason, fix) =
             told(&shop(&json!({})).pod("shop/web:DaemonSet", &["hub"], IMAGE, "ErrImagePull"));
