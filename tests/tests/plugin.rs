@@ -241,6 +241,8 @@ async fn the_same_without_rights_on_secrets(scene: &Scene, broken: &Broken) {
         let (mine, theirs) = (plugin(admin, arguments).await, plugin(&viewer, arguments).await);
         assert_eq!((mine.code, mine.stdout), (0, theirs.stdout), "{arguments:?}: {}", theirs.stderr);
     }
+    let as_viewer = plugin(admin, &["audit", "-A", "--as", &viewer.name]).await;
+    assert_eq!((as_viewer.code, as_viewer.stdout), (0, plugin(&viewer, &["audit", "-A"]).await.stdout));
     let asked = scene.control_plane().audit().entries().by(&viewer.name).of("secrets");
     assert_eq!(asked.counts().total(), 0);
     let forbidden = plugin(&scene.control_plane().user("nobody", &[]).unwrap(), &["audit", "-A"]).await;
@@ -262,6 +264,14 @@ async fn each_verb_answers(broken: &Broken, admin: &Identity) {
     );
     assert!(!table.contains('\u{1b}'), "a kubelet's message is no text of ours: {table}");
     assert_eq!(plugin(admin, &["audit", "-A", "--fail-on", "FAIL"]).await.code, 2);
+    let yaml = plugin(admin, &["audit", "-n", served, "-o", "yaml"]).await.stdout;
+    assert!(yaml.contains("kind: AuditReport\n") && yaml.contains("reason: OwnList\n"), "{yaml}");
+    let names =
+        plugin(admin, &["audit", "-n", served, "-o", "name", "--field-selector", "metadata.name=stale"])
+            .await;
+    assert_eq!(names.stdout, format!("{served}/pod/stale\n"));
+    let pages = plugin(admin, &["audit", "-A", "--chunk-size", "2"]).await.stdout;
+    assert_eq!(pages, table);
     let explained = plugin(admin, &["explain", "-n", unserved, "unselected", "--exit-code"]).await;
     assert_eq!(explained.code, 2, "{}", explained.stderr);
     assert!(
