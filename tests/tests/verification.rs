@@ -205,7 +205,7 @@ async fn copies_hold_what_was_accepted_while_what_is_new_is_rejected() {
     // The new password is wrong: everybody keeps the old one, a new namespace and another server's rotation go on.
     write(&stage.scene, "robot", "new").await;
     let condition = stage.scene.wait_condition(&name, VERIFIED, "False", "Rejected").await;
-    assert!(condition.message.contains("copies keep what was accepted last"), "{}", condition.message);
+    assert!(condition.message.contains("copies that lack it do not get it"), "{}", condition.message);
     stage.scene.wait_condition(&name, "SourceReady", "False", "Rejected").await;
     write(&stage.scene, "other", "other").await;
     holds(&stage.scene, &namespace, &name, "b.example", "other").await;

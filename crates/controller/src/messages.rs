@@ -479,7 +479,7 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
         ExpiringSoon => State::noted(Reason::ExpiringSoon, "ghcr.io expires within 7 days; put a new credential into its source"), "ghcr.io expires within 7 days", Act("put a new credential");
         LoginVerified => State::asked(Some(verdict(Reason::LoginVerified))), "ghcr.io", Remedy::None;
         PullVerified => State::asked(Some(verdict(Reason::PullVerified))), "ghcr.io", Remedy::None;
-        PullDenied => State::asked(Some(verdict(Reason::PullDenied))), "ghcr.io", Act("copies keep what was accepted last");
+        PullDenied => State::asked(Some(verdict(Reason::PullDenied))), "ghcr.io", Act("give the user the right");
         NotChecked => State::asked(None), "not asked yet: ghcr.io", Remedy::None;
         Unreachable => State::asked(Some(verdict(Reason::Unreachable))), "ghcr.io", Wait("asked again");
         RateLimited => State::asked(Some(verdict(Reason::RateLimited))), "ghcr.io", Wait("asked again");

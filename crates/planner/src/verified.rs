@@ -92,7 +92,7 @@ impl Verified {
         let server =
             if message.contains(&self.server) { String::new() } else { format!("{}: ", self.server) };
         let is_held = self.hold && self.is_rejected();
-        let meanwhile = if is_held { "; copies keep what was accepted last" } else { "" };
+        let meanwhile = if is_held { "; copies that lack it do not get it" } else { "" };
         format!("{server}{message}{meanwhile}")
     }
 }
