@@ -37,7 +37,6 @@ pub(crate) async fn two_replicas_run_restricted_and_one_leads(stage: &Stage) {
     }
     let enforced = format!("get namespace {OPERATOR_NAMESPACE} --output jsonpath={{.metadata.labels}}");
     assert!(stage.kubectl(&enforced).await.contains("restricted"));
-    stage.kubectl("get networkpolicy regcred --namespace regcred-system").await;
     leader(stage, &names(stage).await).await;
 }
 
