@@ -91,6 +91,19 @@ async fn request(scene: &Scene, name: &str, value: &str) {
     scene.credentials().patch(name, &PatchParams::default(), &Patch::Merge(&body)).await.unwrap();
 }
 
+/// Waits until a request is answered.
+async fn handled(scene: &Scene, name: &str, value: &str) {
+    eventually(
+        "the request to be answered",
+        SOON,
+        async || match &scene.status(name).await["lastHandledRequest"] {
+            handled if handled == value => Ok(()),
+            other => Err(other.to_string()),
+        },
+    )
+    .await;
+}
+
 async fn events(scene: &Scene, name: &str, reason: &str) -> usize {
     let events: Api<Event> = Api::namespaced(scene.client.clone(), EVENTS);
     let filter = ListParams::default().fields(&format!("involvedObject.name={name},reason={reason}"));
@@ -186,19 +199,35 @@ async fn a_rejected_credential_is_told_of_and_asked_about_once_for_everybody() {
     stage.clear().await;
 }
 
+/// A RegistryCredential whose first server is held to its registry, and whose second is not asked about.
+async fn one_held_and_one_free(scene: &Scene, label: &str) -> String {
+    let source = write(scene, "robot", "old").await;
+    let other = write(scene, "other", "old").await;
+    let mut spec = spec("a.example", &source, &json!({}), label);
+    spec["verify"] = json!({"mode": "Login", "onRejected": "Hold"});
+    let second =
+        json!({"server": "b.example", "source": {"secretRef": {"name": other}}, "verify": {"mode": "None"}});
+    spec["registries"].as_array_mut().unwrap().push(second);
+    scene.credential("c", spec).await
+}
+
+/// For a while the copy has the old password, and the registry is not asked about the new one.
+async fn stays_held(stage: &Stage, (namespace, name): (&str, &str), asked: usize) {
+    throughout("the old password, and no question", WHILE, async || {
+        let config = stage.scene.docker_config(namespace, name).await.unwrap_or_default();
+        let is_old = config["auths"]["a.example"]["password"] == password("old");
+        let count = stage.registry.shown(&pair("new"));
+        if is_old && count == asked { Ok(()) } else { Err(format!("old: {is_old}, asked {count} times")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn copies_hold_what_was_accepted_while_what_is_new_is_rejected() {
     let hosts = ["a.example", "b.example"];
     let mut stage = Stage::set(&hosts, &[&pair("old")]).await;
     let namespace = stage.scene.settled_namespace("n", &[("pull", "hold")]).await;
-    let source = write(&stage.scene, "robot", "old").await;
-    let other = write(&stage.scene, "other", "old").await;
-    let mut spec = spec("a.example", &source, &json!({}), "hold");
-    spec["verify"] = json!({"mode": "Login", "onRejected": "Hold"});
-    let second =
-        json!({"server": "b.example", "source": {"secretRef": {"name": other}}, "verify": {"mode": "None"}});
-    spec["registries"].as_array_mut().unwrap().push(second);
-    let name = stage.scene.credential("c", spec).await;
+    let name = one_held_and_one_free(&stage.scene, "hold").await;
     holds(&stage.scene, &namespace, &name, "a.example", "old").await;
     stage.scene.wait_condition(&name, "Ready", "True", "Succeeded").await;
 
@@ -217,13 +246,7 @@ async fn copies_hold_what_was_accepted_while_what_is_new_is_rejected() {
     // A registry that falls silent does not end the rejection, whoever asks.
     stage.registry.break_down(Some(429));
     request(&stage.scene, &name, "silent").await;
-    eventually("the request to be answered", SOON, async || {
-        match &stage.scene.status(&name).await["lastHandledRequest"] {
-            handled if handled == "silent" => Ok(()),
-            other => Err(other.to_string()),
-        }
-    })
-    .await;
+    handled(&stage.scene, &name, "silent").await;
     stage.registry.break_down(None);
     stage.scene.wait_condition(&name, VERIFIED, "False", "Rejected").await;
     holds(&stage.scene, &namespace, &name, "a.example", "old").await;
@@ -232,13 +255,7 @@ async fn copies_hold_what_was_accepted_while_what_is_new_is_rejected() {
     let asked = stage.registry.shown(&pair("new"));
     stage.restart(&hosts).await;
     stage.scene.wait_condition(&name, VERIFIED, "False", "Rejected").await;
-    let held = async || {
-        let config = stage.scene.docker_config(&namespace, &name).await.unwrap_or_default();
-        let is_old = config["auths"]["a.example"]["password"] == password("old");
-        let count = stage.registry.shown(&pair("new"));
-        if is_old && count == asked { Ok(()) } else { Err(format!("old: {is_old}, asked {count} times")) }
-    };
-    throughout("the old password, and no question", WHILE, held).await;
+    stays_held(&stage, (&namespace, &name), asked).await;
 
     // The registry learns the new one, and somebody asks for a try.
     stage.registry.know(&[&pair("new")]);

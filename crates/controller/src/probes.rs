@@ -22,7 +22,7 @@ pub(crate) const OF_CONFIGURATION: &str = "Secret";
 /// How many rejected logins are remembered though nobody asks about them.
 const MAX_REJECTED: usize = 4096;
 /// How long copies wait for a first answer.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+pub(crate) const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 /// The shortest time between two tries of one login, whoever asks for them.
 const SHORTEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -144,8 +144,12 @@ impl Probes {
         };
         wanted.accepted.retain(|server, accepted| is_of(server, &accepted.origin));
         wanted.probes = probes;
-        let concerned = recalled.iter().flat_map(|probe| state.concerned(&probe.question, &probe.account));
-        let waiting: BTreeSet<_> = concerned.filter(|(_, hold)| *hold).map(|(name, _)| name).collect();
+        let questions: HashSet<_> = recalled.iter().map(|probe| &probe.question).collect();
+        let accounts: HashSet<_> = recalled.iter().map(|probe| &probe.account).collect();
+        let concerned =
+            state.concerned(|own| questions.contains(&own.question) || accounts.contains(&own.account));
+        let holding = concerned.into_iter().filter(|(_, hold)| *hold);
+        let waiting: BTreeSet<_> = holding.map(|(name, _)| name).collect();
         for name in waiting.iter().chain([name]) {
             state.note_accepted(name);
         }
@@ -257,7 +261,7 @@ impl Probes {
         } else if answer.verdict.status == ConditionStatus::True {
             state.rejected.remove(account);
         }
-        let concerned = state.concerned(question, account);
+        let concerned = state.concerned(|own| own.question == *question || own.account == *account);
         for (name, _) in &concerned {
             state.note_accepted(name);
         }
@@ -283,9 +287,8 @@ impl State {
         self.wanted.iter().flat_map(|(name, wanted)| wanted.probes.iter().map(move |own| (name, own)))
     }
 
-    /// The RegistryCredentials with this question or login, and whether their copies wait for answers.
-    fn concerned(&self, question: &Question, account: &Account) -> Vec<(Arc<str>, bool)> {
-        let is_concerned = |probe: &Probe| probe.question == *question || probe.account == *account;
+    /// The RegistryCredentials with such a probe, and whether their copies wait for the answer.
+    fn concerned(&self, is_concerned: impl Fn(&Probe) -> bool) -> Vec<(Arc<str>, bool)> {
         let concerned = self.probes().filter(|(_, probe)| is_concerned(probe));
         let holds: BTreeMap<_, _> = concerned.fold(BTreeMap::new(), |mut holds, (name, probe)| {
             *holds.entry(name.clone()).or_default() |= probe.verification.hold;
@@ -613,5 +616,14 @@ mod tests {
         assert_eq!(waiting, [name("a")]);
         let standing = probes.standing(&name("a"), &probe("q", true).server, at(20));
         assert!(matches!(standing, Standing::Accepted));
+    }
+
+    #[test]
+    fn only_what_the_present_spec_asks_for_goes_on_while_its_sources_give_nothing() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("old", false), probe("q", true)], &[]);
+        probes.keep(&name("a"), |probe| probe.verification.hold);
+        let going_on: Vec<_> = probes.verified(&name("a")).unwrap();
+        assert_eq!(going_on.iter().map(|own| &*own.fingerprint).collect::<Vec<_>>(), ["q"]);
     }
 }

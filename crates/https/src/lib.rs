@@ -27,7 +27,7 @@ pub use encode::{basic, bearer, escaped, form, json, secret_value};
 pub use failure::Failure;
 pub use hidden::Hidden;
 pub use network::{Network, Peer, Stream, System};
-pub use place::place;
+pub use place::{endpoint, place};
 pub use route::Reach;
 pub use transport::{ANSWER_LIMIT, BODY_LIMIT, Reply, Transport, http_date};
 

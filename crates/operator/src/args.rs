@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use regcred_https::endpoint;
 
 /// Keeps image pull secrets right in every namespace of a Kubernetes cluster.
 #[derive(Debug, Parser)]
@@ -91,14 +92,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-fn endpoint(text: &str) -> Result<(String, http::Uri), String> {
-    let help = "write HOST=URL, as in host.example.com=https://10.0.0.5:8443";
-    let (host, url) = text.split_once('=').filter(|(host, _)| !host.is_empty()).ok_or(help)?;
-    let url: http::Uri = url.parse().map_err(|_| help)?;
-    let is_whole = matches!(url.scheme_str(), Some("https" | "http")) && url.authority().is_some();
-    if is_whole { Ok((host.to_owned(), url)) } else { Err(help.to_owned()) }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -108,18 +101,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn endpoints_are_a_host_and_an_address() {
-        let parsed = endpoint("sts.amazonaws.com=https://vpce-1.example.com/x").unwrap();
-        assert_eq!(
-            (&*parsed.0, parsed.1.to_string()),
-            ("sts.amazonaws.com", "https://vpce-1.example.com/x".to_owned())
-        );
-        for odd in ["sts.amazonaws.com", "=https://a", "a=b", "a=ftp://b", "a=https://"] {
-            assert!(endpoint(odd).is_err(), "{odd}");
-        }
     }
 
     #[test]

@@ -21,7 +21,9 @@
 //! | `outcome.rs` | what became of the steps, as one [`PairReport`] for each credential |
 //! | `ledger.rs` | those reports, summed over the cluster |
 //! | `words.rs` | how messages count, list and give causes |
+//! | `source_state.rs` | what a look at the sources came to ([`SourceState`]) |
 //! | `verified.rs` | what a condition says of the answers of all registries |
+//! | `registries.rs` | what status says of each server |
 //! | `report.rs` | [`report()`] makes status and events of the sums |
 
 mod claim;
@@ -33,9 +35,11 @@ mod observed;
 mod outcome;
 mod plan;
 mod refresh;
+mod registries;
 mod report;
 mod select;
 mod service_account;
+mod source_state;
 mod step;
 mod validate;
 mod verified;
@@ -51,8 +55,9 @@ pub use observed::{MAX_ENTRIES, Marks, Namespace, Secret, ServiceAccount, String
 pub use outcome::{AccountCounts, Fault, PairReport, State, outcomes};
 pub use plan::plan;
 pub use refresh::{Look, next_look};
-pub use report::{Event, Observed, ResolvedRegistry, SourceNote, SourceState, report};
+pub use report::{Event, Observed, report};
 pub use select::{NamespaceFilter, SelectorError, ServiceAccountFilter};
+pub use source_state::{ResolvedRegistry, SourceNote, SourceState};
 pub use step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Role, Step};
 pub use validate::{InvalidSpec, Registry, Scope, Settings, Validated, validate};
 pub use verified::Verified;

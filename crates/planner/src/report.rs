@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use regcred_api::{
     ConditionStatus, ConditionType, Failure, MAX_FAILURES, NamespaceCounts, Reason, RegistryCredentialStatus,
-    RegistryStatus, ServiceAccountCounts, Summary, VerificationStatus, names,
+    ServiceAccountCounts, Summary, names,
 };
 
 use crate::copy::Payload;
 use crate::ledger::Tally;
 use crate::outcome::Fault;
+use crate::registries::{registries, whole_second};
+use crate::source_state::SourceState;
 use crate::step::Object;
 use crate::verified::{Judgement, Verified, condition};
 use crate::words::{again, because, counted, listed, part_of, stem, told};
@@ -27,62 +29,6 @@ const INVALID: &str = "the spec is invalid, and this is from before: ";
 const DELETING: &str = "being deleted; ";
 /// The kind of a failure.
 const ACCOUNT: &str = "ServiceAccount";
-
-/// What came of reading the sources.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SourceState {
-    /// Every server has a credential.
-    Resolved {
-        /// One for each server that the copy has an entry for; of many only the first.
-        registries: Vec<ResolvedRegistry>,
-        /// What somebody has to know nevertheless.
-        note: Option<SourceNote>,
-    },
-    /// Some server has none.
-    Failed {
-        /// `SourceNotFound`, `SourceInvalid`, `SourceUnavailable`, `AccessDenied` or `Expired`.
-        reason: Reason,
-        /// What is wrong, where, and what to do.
-        message: String,
-        /// The servers that the copy has an entry for all the same; `None` where nothing is known of it.
-        registries: Option<Vec<ResolvedRegistry>>,
-    },
-}
-
-impl SourceState {
-    /// The servers that the copy has an entry for, as far as that is known.
-    pub fn registries(&self) -> &[ResolvedRegistry] {
-        match self {
-            Self::Resolved { registries, .. } => registries,
-            Self::Failed { registries, .. } => registries.as_deref().unwrap_or_default(),
-        }
-    }
-}
-
-/// What somebody has to know of sources that gave a credential for every server.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SourceNote {
-    /// `Expired` where one of them is over and `SourceConflict` where two of them differ, which `SourceReady` then
-    /// reports; `ExpiringSoon`; else `Resolved`.
-    pub reason: Reason,
-    /// What is wrong or not used, where, and what to do.
-    pub message: String,
-}
-
-/// What one registry's source gave.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ResolvedRegistry {
-    /// The server, as in spec.
-    pub server: String,
-    /// The kind of source.
-    pub kind: &'static str,
-    /// 8 hexadecimal digits of a keyed digest.
-    pub fingerprint: String,
-    /// When its credential expires, where that is known.
-    pub expires_at: Option<Timestamp>,
-    /// When a token is to be replaced; `None` for what somebody else replaces.
-    pub renew_at: Option<Timestamp>,
-}
 
 /// Everything a status is made of.
 #[derive(Debug)]
@@ -131,7 +77,7 @@ pub fn report(
         summary: counts.summary,
         fingerprint: payload(observed)
             .map_or(old.fingerprint.clone(), |payload| Some(payload.fingerprint.clone())),
-        registries: registries(old, observed, now),
+        registries: registries(old, observed.source, observed.verified, now),
         failures: failures(old, observed.tally),
         failures_omitted: observed.tally.failures.len().saturating_sub(MAX_FAILURES),
     };
@@ -508,71 +454,6 @@ fn payload<'a>(observed: &Observed<'a>) -> Option<&'a Payload> {
     observed.credential.copy.as_ref().map(|copy| &copy.payload)
 }
 
-/// A failed source keeps the last entries, because the copies still have that content.
-fn registries(
-    old: &RegistryCredentialStatus,
-    observed: &Observed<'_>,
-    now: Timestamp,
-) -> Vec<RegistryStatus> {
-    let mut registries = match observed.source {
-        Some(
-            SourceState::Resolved { registries, .. }
-            | SourceState::Failed { registries: Some(registries), .. },
-        ) => registries.iter().map(|resolved| registry(old, resolved, now)).collect(),
-        _ => old.registries.clone(),
-    };
-    let Some(verified) = observed.verified else { return registries };
-    for registry in &mut registries {
-        let own = verified.iter().find(|own| own.server == registry.server);
-        registry.verification = own.and_then(|own| verification(own).or(registry.verification.take()));
-    }
-    let is_missing = |own: &&Verified| !registries.iter().any(|registry| registry.server == own.server);
-    let without_entry: Vec<_> = verified.iter().filter(is_missing).filter_map(without_entry).collect();
-    registries.extend(without_entry);
-    registries
-}
-
-/// A server of which copies have no entry, as its credential, or that of another server, is rejected. What its registry said
-/// is kept for whoever starts anew.
-fn without_entry(verified: &Verified) -> Option<RegistryStatus> {
-    let verification = verification(verified)?;
-    Some(RegistryStatus {
-        server: verified.server.clone(),
-        source: verified.kind.to_owned(),
-        fingerprint: verified.fingerprint.clone(),
-        refreshed_at: verification.checked_at.clone(),
-        expires_at: None,
-        next_refresh_at: None,
-        verification: Some(verification),
-    })
-}
-
-fn registry(old: &RegistryCredentialStatus, resolved: &ResolvedRegistry, now: Timestamp) -> RegistryStatus {
-    let before = old.registries.iter().find(|before| before.server == resolved.server);
-    let same = before.filter(|before| before.fingerprint == resolved.fingerprint);
-    RegistryStatus {
-        server: resolved.server.clone(),
-        source: resolved.kind.to_owned(),
-        fingerprint: resolved.fingerprint.clone(),
-        refreshed_at: same.map_or(whole_second(now), |before| before.refreshed_at.clone()),
-        expires_at: resolved.expires_at.map(whole_second),
-        next_refresh_at: resolved.renew_at.map(whole_second),
-        verification: before.and_then(|before| before.verification.clone()),
-    }
-}
-
-/// What a registry said; `None` before it was asked.
-fn verification(verified: &Verified) -> Option<VerificationStatus> {
-    let answer = verified.answer.as_ref()?;
-    Some(VerificationStatus {
-        reason: answer.verdict.reason.to_string(),
-        message: answer.verdict.message.clone(),
-        fingerprint: verified.fingerprint.clone(),
-        checked_at: whole_second(answer.checked_at),
-        next_check_at: whole_second(answer.next_at),
-    })
-}
-
 /// A failure that the old status lists for the same reason keeps its time, also after a restart.
 fn failures(old: &RegistryCredentialStatus, tally: &Tally) -> Vec<Failure> {
     let failure = |((namespace, object), fault): (&(Arc<str>, Object), &Fault)| {
@@ -600,11 +481,6 @@ fn kind_of(object: &Object) -> &'static str {
 fn same_failure(one: &Failure, other: &Failure) -> bool {
     (&one.namespace, &one.kind, &one.name, &one.reason)
         == (&other.namespace, &other.kind, &other.name, &other.reason)
-}
-
-/// `metav1.Time` holds whole seconds; finer ones would make a status differ from what was stored.
-fn whole_second(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 fn events(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Flags, Parser, Subcommand, ValueEnum};
+use regcred_https::endpoint;
 
 /// Says why a Pod does not pull, who cannot pull, and what a RegistryCredential holds together.
 #[derive(Debug, Parser)]
@@ -209,14 +210,6 @@ pub(crate) struct Global {
     /// Namespace of the operator
     #[arg(long, global = true, value_name = "NAMESPACE", default_value = "regcred-system")]
     pub(crate) operator_namespace: String,
-}
-
-fn endpoint(text: &str) -> Result<(String, http::Uri), String> {
-    let help = "write HOST=URL, as in registry.example.com=http://10.0.0.5:5000";
-    let (host, url) = text.split_once('=').filter(|(host, _)| !host.is_empty()).ok_or(help)?;
-    let url: http::Uri = url.parse().map_err(|_| help)?;
-    let is_whole = matches!(url.scheme_str(), Some("https" | "http")) && url.authority().is_some();
-    if is_whole { Ok((host.to_owned(), url)) } else { Err(help.to_owned()) }
 }
 
 #[cfg(test)]

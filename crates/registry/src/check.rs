@@ -239,12 +239,12 @@ fn is_reference(text: &str) -> bool {
     !text.is_empty() && text.len() <= LONGEST_NAME && !text.starts_with('.') && text.bytes().all(fits)
 }
 
-/// The registry of a server; `None` if that is a pattern.
 /// The host that is asked about a server; `None` for a pattern.
 pub fn asked_host(server: &Server) -> Option<String> {
     registry_of(server).map(|place| place.host)
 }
 
+/// The registry of a server; `None` if that is a pattern.
 fn registry_of(server: &Server) -> Option<Place> {
     let name = server.to_string();
     let host = name.split('/').next().unwrap_or_default();

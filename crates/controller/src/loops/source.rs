@@ -32,8 +32,6 @@ use crate::queue::Lane;
 const NAMED_IN_MESSAGE: usize = 3;
 /// How many servers a status tells of.
 const MAX_REGISTRIES: usize = 64;
-/// When the sources are looked at again although no registry answered: then copies wait no longer.
-const REGISTRY_PATIENCE: Duration = Duration::from_secs(121);
 /// How long before its end somebody is told to replace a credential.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -98,14 +96,14 @@ async fn look(context: &Context, key: &FingerprintKey, name: &Arc<str>) {
     let Some(subject) = Subject::of(context, name) else { return };
     let given = resolve_in_time(context, &subject).await;
     want_probes(context, key, &subject, given.as_ref().ok());
-    context.queues.status(name.clone());
     let next = if let Some(given) = withhold(context, &subject, given).transpose() {
         conclude(context, key, subject, given)
     } else {
-        // The answer of the registry has the sources looked at again.
+        // The answer of the registry has the sources looked at again; without one copies wait no longer then.
         context.index().note_awaited(name, &subject.spec, subject.request);
-        REGISTRY_PATIENCE
+        probes::PATIENCE.unsigned_abs() + Duration::from_secs(1)
     };
+    context.queues.status(name.clone());
     context.queues.sources.push_at(name.clone(), Instant::now() + next);
 }
 
@@ -233,7 +231,7 @@ fn withhold(
             None => Instead::Nothing,
         }
     };
-    given?.withhold(|opened, _| match context.probes.standing(subject.name, &opened.server, now) {
+    given?.withhold(|opened| match context.probes.standing(subject.name, &opened.server, now) {
         probes::Standing::Accepted => Standing::Free,
         probes::Standing::Awaited => Standing::Awaited,
         probes::Standing::Rejected { verdict: Verdict { reason, message, .. }, accepted } => {
@@ -297,8 +295,7 @@ fn of_several(server: Option<&Server>, others: usize, message: String) -> String
 fn partly(context: &Context, Failed { server, error }: &Failed) -> String {
     let message = located(context, error);
     match (&**error, server) {
-        (SourceError::Token { .. }, _) => message,
-        (SourceError::Rejected { .. }, _) => format!("{message}; copies keep what was accepted last"),
+        (SourceError::Token { .. } | SourceError::Rejected { .. }, _) => message,
         (_, Some(server)) => format!("{server}: {message}; copies keep the credential that it gave last"),
         (_, None) => format!("{message}; copies keep what it gave last"),
     }

@@ -148,6 +148,24 @@ mod tests {
     }
 
     #[test]
+    fn a_look_that_waits_for_a_registry_holds_up_no_start_and_acts_on_a_request_once() {
+        let mut index = served();
+        let spec = spec_of(&index);
+        assert!(index.awaits_local_sources());
+        let mut asked = credential("c1", 9, 1, &json!({}));
+        asked["metadata"]["annotations"] = json!({"regcred.dev/requestedAt": "noon"});
+        index.ingest_credential(put(&asked));
+        assert!(index.credential(&name()).unwrap().is_refresh_new());
+        index.note_awaited(&name(), &spec, Some("noon".to_owned()));
+        let entry = index.credential(&name()).unwrap();
+        assert!(!index.awaits_local_sources() && !entry.is_refresh_new());
+        assert!(entry.is_refresh_asked(), "it is not answered yet");
+        index.ingest_credential(put(&credential("c1", 10, 2, &json!({"refreshInterval": "2h"}))));
+        index.note_awaited(&name(), &spec, None);
+        assert!(index.awaits_local_sources(), "another spec was not looked at");
+    }
+
+    #[test]
     fn a_request_for_a_refresh_is_due_until_it_is_acted_on() {
         let mut index = served();
         let spec = spec_of(&index);
