@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use regcred_controller::{Clients, Clock, Issuers, Metrics, Options, Pulse, Registries as Verifiers, Stage};
+use regcred_controller::{
+    Clients, Clock, Entropy, Issuers, Metrics, Options, Pulse, Registries as Verifiers, Stage,
+};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -198,6 +200,7 @@ fn identity(setup: &Setup, number: u32) -> String {
 
 fn options(world: &World, setup: &Setup, number: u32) -> Options {
     let started = world.server.started();
+    let own = identity(setup, number);
     Options {
         source_namespace: HOME.to_owned(),
         target_names: if setup.listed { TARGETS.map(str::to_owned).to_vec() } else { Vec::new() },
@@ -206,6 +209,9 @@ fn options(world: &World, setup: &Setup, number: u32) -> Options {
         identity: identity(setup, number),
         verification_period: setup.verification_period,
         clock: Clock::new(move || time_at(started.elapsed())),
+        entropy: Entropy::new(move |key| {
+            Ok(key.iter_mut().zip(own.bytes().cycle()).for_each(|(to, from)| *to = from))
+        }),
         issuers: Issuers::Other(Arc::new(world.issuer.clone())),
         registries: Verifiers::Other(Arc::new(world.registries.clone())),
     }

@@ -18,6 +18,7 @@ use crate::cage::Cage;
 use crate::calls::Calls;
 use crate::client::{Clients, Pulse};
 use crate::clock::Clock;
+use crate::entropy::Entropy;
 use crate::identities::ClusterIdentities;
 use crate::metrics::Metrics;
 use crate::probes::Probes;
@@ -46,6 +47,8 @@ pub struct Options {
     pub verification_period: Duration,
     /// The clock of the system, but in a simulation.
     pub clock: Clock,
+    /// The random bytes of the system, but in a simulation.
+    pub entropy: Entropy,
     /// Who gives tokens.
     pub issuers: Issuers,
     /// Who says whether a credential is good.

@@ -20,6 +20,7 @@ use regcred_sources::{Mint, MintError, Token, TokenRequest};
 use crate::client::{Clients, Pulse};
 use crate::clock::Clock;
 use crate::context::{Context, Issuers, Options, Registries, Stage};
+use crate::entropy::Entropy;
 use crate::metrics::Metrics;
 use crate::verifier::Verifier;
 
@@ -38,6 +39,7 @@ where
         identity: identity.to_owned(),
         verification_period: Duration::from_hours(24),
         clock: paused(),
+        entropy: Entropy::default(),
         issuers: Issuers::Other(Arc::new(NoTokens)),
         registries: Registries::Other(Arc::new(NoRegistry)),
     };

@@ -10,11 +10,11 @@ use regcred_api::names;
 use regcred_dockerconfig::{Login, SecretBytes};
 use regcred_planner::{Proof, StepError, Uid};
 use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::calls::{Objects, answer};
+use crate::entropy::Entropy;
 use crate::error::Error;
 use crate::pause::Pause;
 
@@ -134,9 +134,13 @@ enum Look {
 
 /// Reads the key, or makes it at the first start. Tries until the API server answers; each cause of a delay is logged
 /// once.
-pub(crate) async fn load(secrets: &Objects, namespace: &str) -> Result<FingerprintKey, Error> {
+pub(crate) async fn load(
+    secrets: &Objects,
+    namespace: &str,
+    entropy: &Entropy,
+) -> Result<FingerprintKey, Error> {
     let mut fresh = [0; KEY_LEN];
-    SystemRandom::new().fill(&mut fresh).map_err(|_| Error::NoRandomness)?;
+    entropy.fill(&mut fresh)?;
     let (mut pause, mut logged) = (Pause::default(), None);
     loop {
         let obstacle = match answer(look(secrets, &fresh)).await {

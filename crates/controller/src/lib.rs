@@ -20,13 +20,14 @@
 //! | `room` | room in memory for large writes and for lists in pages |
 //! | `unreadable` | objects that are skipped, each logged once |
 //! | `messages` | a test: every message of the product, graded |
-//! | `metrics`, `clock`, `error` | numbers, time, what can go wrong at start |
+//! | `metrics`, `clock`, `entropy`, `error` | numbers, time, random bytes, what can go wrong at start |
 
 mod cage;
 mod calls;
 mod client;
 mod clock;
 mod context;
+mod entropy;
 mod error;
 #[cfg(test)]
 mod fake;
@@ -60,6 +61,7 @@ pub use cage::Cage;
 pub use client::{Clients, Pulse};
 pub use clock::Clock;
 pub use context::{Issuers, Options, Registries, Stage};
+pub use entropy::Entropy;
 pub use error::Error;
 pub use metrics::Metrics;
 pub use verifier::Verifier;
@@ -100,7 +102,8 @@ pub async fn run(clients: Clients, options: Options, metrics: Metrics, stage: St
 
 /// Waits for all that work needs. Returns the key of fingerprints.
 async fn prepare(context: &Context) -> Result<FingerprintKey, Error> {
-    let key = fingerprint::load(&context.calls.own_secrets(), &context.options.source_namespace).await?;
+    let Options { source_namespace, entropy, .. } = &context.options;
+    let key = fingerprint::load(&context.calls.own_secrets(), source_namespace, entropy).await?;
     wait_for(&context.indexed).await;
     context.stage.complete.send_replace(true);
     Ok(key)

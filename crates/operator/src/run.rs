@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry;
-use regcred_controller::{Clients, Clock, Issuers, Metrics, Options, Registries, Stage};
+use regcred_controller::{Clients, Clock, Entropy, Issuers, Metrics, Options, Registries, Stage};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -84,6 +84,7 @@ fn options(args: RunArgs) -> Options {
         identity: identity(),
         verification_period: Duration::from_hours(args.verification_hours.into()),
         clock: Clock::default(),
+        entropy: Entropy::default(),
         issuers: Issuers::Clouds { endpoints: args.token_endpoints.into_iter().collect() },
         registries: Registries::Real {
             endpoints: args.registry_endpoints.into_iter().collect(),
