@@ -264,17 +264,19 @@ async fn start_again(world: &World) -> Option<String> {
 async fn settle(world: &World, patient: bool) -> Vec<String> {
     let rest = Instant::now();
     loop {
-        let problems = oracle::problems(&world.server.store(), &world.issuer, world.refused);
         let elapsed = rest.elapsed();
-        let deleting = problems.iter().any(|problem| problem.ends_with(oracle::UNTOLD));
-        let late = deleting && !patient && elapsed > DELETION;
         // A replica that waits for the lease writes nothing either.
         let restless = world.trace.last_write().elapsed().min(elapsed) < SILENCE;
-        if problems.is_empty() && !restless {
-            return Vec::new();
-        }
-        if late || elapsed > PATIENCE {
-            return told(world, problems, restless);
+        // Nothing that is wrong counts before.
+        if !restless || elapsed > DELETION {
+            let problems = oracle::problems(&world.server.store(), &world.issuer, world.refused);
+            if problems.is_empty() && !restless {
+                return Vec::new();
+            }
+            let deleting = problems.iter().any(|problem| problem.ends_with(oracle::UNTOLD));
+            if (deleting && !patient && elapsed > DELETION) || elapsed > PATIENCE {
+                return told(world, problems, restless);
+            }
         }
         sleep_until(Instant::now() + Duration::from_secs(1)).await;
     }
