@@ -196,7 +196,7 @@ impl<'a> View<'a> {
                     "ServiceAccount {namespace}/{name} lists {target} {count} times, not once"
                 ));
             }
-            if !selected && marked(&account).contains(target) {
+            if !selected && marked(&account).contains(target) && !self.is_idle_mark(&account, target) {
                 problems
                     .push(format!("ServiceAccount {namespace}/{name} is not selected and marks {target}"));
             }
@@ -223,7 +223,7 @@ impl<'a> View<'a> {
             return;
         }
         for account in self.store.list(Kind::ServiceAccount, Some(namespace)) {
-            if marked(&account).contains(&target) {
+            if marked(&account).contains(&target) && !self.is_idle_mark(&account, target) {
                 let name = text(&account, "name");
                 problems.push(format!("ServiceAccount {namespace}/{name} still marks {target}"));
             }
@@ -235,6 +235,12 @@ impl<'a> View<'a> {
     fn is_untold(&self, namespace: &str, name: &str) -> bool {
         let all = self.store.list(Kind::RegistryCredential, None);
         self.refused == Some(namespace) && all.iter().all(|credential| target(credential) != name)
+    }
+
+    /// Whether a webhook refuses to take a mark off whose entry is gone: it gives nobody anything, so no status tells of it.
+    fn is_idle_mark(&self, account: &Value, target: &str) -> bool {
+        let listed = entries(account).iter().any(|entry| *entry == target);
+        !listed && self.refused.is_some_and(|name| account["metadata"]["namespace"] == name)
     }
 
     /// Whether a copy may stay under this former name: the present one is not in place, has not been for long, or nobody can
