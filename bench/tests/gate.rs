@@ -42,7 +42,7 @@ async fn measure(say: &dyn Fn(&str)) -> Result<Vec<Sample>> {
         steady: Duration::from_secs(5),
         quiet_accounts: 10,
         drops: 1,
-        tokens: 500,
+        tokens: 100,
     };
     let bare_writer = PathBuf::from(env!("CARGO_BIN_EXE_bare-writer"));
     let regcred = tokio::task::block_in_place(operator_binary)?;

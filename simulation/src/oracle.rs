@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use regcred_api::names;
 use serde_json::Value;
 
@@ -39,6 +40,14 @@ pub fn tells_of_failures(store: &Store) -> bool {
     let all = store.list(Kind::RegistryCredential, None).into_iter();
     let mut failures = all.map(|object| object["status"]["failures"].as_array().map_or(0, Vec::len));
     failures.any(|count| count > 0)
+}
+
+/// Whether a registry is to be asked before `end`, as some status says: one that gave no answer, as a rule.
+pub fn asks_registries_by(store: &Store, end: Timestamp) -> bool {
+    let all = store.list(Kind::RegistryCredential, None);
+    let registries = all.iter().filter_map(|object| object["status"]["registries"].as_array()).flatten();
+    let mut checks = registries.filter_map(|registry| registry["verification"]["nextCheckAt"].as_str());
+    checks.any(|at| at.parse::<Timestamp>().is_ok_and(|at| at <= end))
 }
 
 /// The RegistryCredentials of which a new process knows less, and says so in one status.

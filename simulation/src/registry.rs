@@ -34,9 +34,15 @@ impl Registries {
         sleep(Duration::from_millis(fastrand::u64(1..2_000))).await;
         if self.started.elapsed() < self.rest {
             match fastrand::u8(0..8) {
-                0 => sleep(FOREVER).await,
+                0 => {
+                    self.trace.note("registry", &format!("{server} is silent"));
+                    sleep(FOREVER).await;
+                }
                 1 => sleep(Duration::from_secs(fastrand::u64(1..50))).await,
-                2 => return (verdict(Reason::RateLimited), Duration::from_secs(fastrand::u64(0..20))),
+                2 => {
+                    self.trace.note("registry", &format!("{server} is asked too often"));
+                    return (verdict(Reason::RateLimited), Duration::from_secs(fastrand::u64(0..20)));
+                }
                 _ => {}
             }
         }

@@ -234,11 +234,18 @@ fn too_many_writes(trace: &Trace) -> Option<String> {
     (count > most).then(|| format!("{key} was written {count} times, and {most} would be explained"))
 }
 
+/// Whether a start has nothing to do: a new process remembers no back-off and tries at once, and a registry that is to be asked
+/// soon says something new.
+fn is_quiet(world: &World) -> bool {
+    let store = world.server.store();
+    let end = world.server.now() + (START + SILENCE);
+    !oracle::tells_of_failures(&store) && !oracle::asks_registries_by(&store, end)
+}
+
 /// Starts every replica again where all is as it should be. That is no reason to write anything, in whatever order
 /// lists come in.
 async fn start_again(world: &World) -> Option<String> {
-    if oracle::tells_of_failures(&world.server.store()) {
-        // A new process remembers no back-off, and tries at once.
+    if !is_quiet(world) {
         return None;
     }
     world.trace.note("run", "every replica is killed and starts again");
