@@ -36,6 +36,14 @@ pub enum Error {
         /// Why.
         source: regcred_tests::Error,
     },
+    /// A profile could not be read.
+    #[error("{program}: {reason}")]
+    Profile {
+        /// What should have read it.
+        program: String,
+        /// What it says.
+        reason: String,
+    },
     /// Raw data that this version cannot read.
     #[error("raw data: {0}")]
     Raw(#[from] serde_json::Error),

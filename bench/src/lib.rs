@@ -16,6 +16,7 @@
 //! | [`cluster`] | the control plane, its namespaces, and the other users in it |
 //! | [`observer`] | sees when each Secret and each entry on a ServiceAccount is in place |
 //! | [`least_writes`] | the least writes, as the bare writer sends them |
+//! | [`profile`] | where processor time goes, in kube-apiserver and in a subject |
 //! | [`usage`] | memory and processor time of a process |
 //! | [`record`] | the raw data |
 //! | [`error`] | what can go wrong around a measurement |
@@ -29,6 +30,7 @@ pub mod least_writes;
 pub mod observer;
 pub mod page;
 pub mod plot;
+pub mod profile;
 pub mod record;
 pub mod subject;
 pub mod suite;

@@ -6,16 +6,20 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use crate::{
     goals::{self, Figures, Goal, Verdict, float, mebibytes},
     plot,
+    profile::{Part, Profiles},
     record::{Run, SUBJECT, Sample, Series, Workload, median, quantile},
 };
+
+/// Where profiles are kept, in the repository.
+pub const PROFILES: &str = "bench/results/profile.json";
 
 const NOTES: &str = include_str!("../notes.yaml");
 const WORKLOADS: [Workload; 4] =
     [Workload::Cold, Workload::ManyCredentials, Workload::Rotation, Workload::Deletion];
 
 /// Every generated file: its path in the repository, and its content.
-pub fn files(run: &Run) -> Vec<(String, String)> {
-    let mut files = vec![("docs/performance.md".to_owned(), page(run))];
+pub fn files(run: &Run, profiles: Option<&Profiles>) -> Vec<(String, String)> {
+    let mut files = vec![("docs/performance.md".to_owned(), page(run, profiles))];
     files.extend(plot::all(run).into_iter().map(|(name, svg)| (format!("bench/results/{name}"), svg)));
     files
 }
@@ -101,7 +105,7 @@ fn row(cells: &[&str]) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
-fn page(run: &Run) -> String {
+fn page(run: &Run, profiles: Option<&Profiles>) -> String {
     let goals = goals::all(run, SUBJECT);
     let notes: BTreeMap<String, String> = serde_saphyr::from_str(NOTES).unwrap_or_default();
     let note = |name: &str| notes.get(name).map_or("", String::as_str);
@@ -116,6 +120,13 @@ fn page(run: &Run) -> String {
     }
     let _ = write!(page, "\n## Workloads\n\n{}", note("workloads"));
     let _ = write!(page, "\n## Subjects\n\nMedians over the rounds.\n\n{}", subject_table(run));
+    if let Some(profiles) = profiles {
+        let _ = write!(
+            page,
+            "\n## Where the API server's time goes\n\n{}",
+            profile_table(profiles, note("profiles"))
+        );
+    }
     let _ = write!(page, "\n## Scale\n\n{}", scale_table(run));
     let _ = write!(page, "\n## At birth\n\n{}", birth_table(run));
     for (name, title) in plot::TITLES {
@@ -181,6 +192,28 @@ fn cost(run: &Run) -> String {
         );
     }
     text
+}
+
+/// Each part of kube-apiserver, for each subject and workload.
+fn profile_table(profiles: &Profiles, note: &str) -> String {
+    let date = profiles.began.split('T').next().unwrap_or_default();
+    let commit = &profiles.machine.commit;
+    let head = ["subject".to_owned(), "workload".to_owned(), "CPU s".to_owned()];
+    let cells: Vec<String> = head.into_iter().chain(Part::ALL.map(|part| part.to_string())).collect();
+    let mut rows = vec![header(&cells.iter().map(String::as_str).collect::<Vec<_>>())];
+    for profile in &profiles.profiles {
+        let all: f64 = profile.api_server.values().sum();
+        let share = |part| 100.0 * profile.api_server.get(&part).copied().unwrap_or_default() / all;
+        let parts = Part::ALL.map(|part| format!("{:.0} %", share(part)));
+        let told = [profile.subject.clone(), profile.workload.to_string(), format!("{:.2}", all / 1000.0)];
+        let cells: Vec<String> = told.into_iter().chain(parts).collect();
+        rows.push(row(&cells.iter().map(String::as_str).collect::<Vec<_>>()));
+    }
+    let namespaces = profiles.namespaces;
+    format!(
+        "{note}Recorded {date} by `cargo bench-regcred --profile` at commit {commit}: {namespaces} namespaces.\n\n{}\n",
+        rows.join("\n")
+    )
 }
 
 /// What the policy that attaches at birth costs whoever makes a ServiceAccount that no credential selects.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::{
     Result,
     cluster::{ALL, Cluster},
+    profile::Profile,
     record::{SUBJECT, Sample, Series, Workload, median},
     subject::{Programs, Session, Subject},
     usage,
@@ -100,6 +101,25 @@ pub async fn run(
     let mut suite = Suite { cluster, parameters, subjects, programs, samples, gaps, say };
     suite.measure().await?;
     Ok((suite.samples, suite.gaps))
+}
+
+/// Profiles W1 and W3 of each subject.
+pub async fn profile(
+    namespaces: usize,
+    subjects: &[Subject],
+    programs: &Programs,
+    say: &dyn Fn(&str),
+) -> Result<Vec<Profile>> {
+    say("starting a control plane");
+    let cluster = Cluster::start().await?;
+    let names = cluster.grow(namespaces).await?;
+    let mut profiles = Vec::new();
+    for subject in subjects {
+        say(&subject.name);
+        let mut session = Session::open(&cluster, subject, programs, secret_names()).await?;
+        profiles.extend(session.profiles(&names).await?);
+    }
+    Ok(profiles)
 }
 
 impl Suite<'_> {

@@ -18,6 +18,7 @@ use crate::{
     cluster::{ALL, TENTH, in_parallel, object},
     least_writes::{self, Call},
     observer::Seen,
+    profile::{Profile, Recording},
     record::{Sample, Series, Workload},
     subject::{DEADLINE, Session},
     usage::{self, Usage},
@@ -178,6 +179,38 @@ impl Session<'_> {
         let done = self.all_hold(task, PASSWORDS[0]);
         let trigger = async |this: &mut Self| this.apply_credentials(&task.secrets, task.label).await;
         self.run(task, trigger, done).await
+    }
+
+    /// Profiles of W1 and W3, after one W1 that warms up and tells how long it takes. The subject does not run before and after.
+    pub(crate) async fn profiles(&mut self, namespaces: &[String]) -> Result<[Profile; 2]> {
+        let [all, ..] = cold_tasks(namespaces);
+        if !self.subject.is_one_shot() {
+            self.start(&[])?;
+            self.ready().await?;
+        }
+        let seconds = self.cold(&all).await?.seconds;
+        self.deletion(&all).await?;
+        let period = Duration::from_secs_f64(seconds * 1.5);
+        let secret = all.secrets[0].clone();
+        let cold = self.profiled(period, Workload::Cold, async |this| this.cold(&all).await).await?;
+        let rotation = async |this: &mut Self| this.rotation(namespaces, &secret).await;
+        let rotation = self.profiled(period, Workload::Rotation, rotation).await?;
+        self.deletion(&all).await?;
+        self.stop().await?;
+        Ok([cold, rotation])
+    }
+
+    async fn profiled(
+        &mut self,
+        period: Duration,
+        workload: Workload,
+        work: impl AsyncFnOnce(&mut Self) -> Result<Sample>,
+    ) -> Result<Profile> {
+        let folder = self.cluster.control_plane.folder().to_owned();
+        let (client, subject) = (self.cluster.client.clone(), self.subject.name.clone());
+        let recording = Recording::start(&folder, period, self.process_id());
+        let (_, profile) = recording.around(&client, work(self)).await?;
+        recording.read(&subject, workload, &profile)
     }
 
     /// W3: a new password in all namespaces.

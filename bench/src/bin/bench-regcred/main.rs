@@ -11,7 +11,9 @@ use std::{
 };
 
 use clap::Parser;
-use regcred_bench::{Error, Result, error::InFile as _, page, record::Run, subject::Subject, suite};
+use regcred_bench::{
+    Error, Result, error::InFile as _, page, profile::Profiles, record::Run, subject::Subject, suite,
+};
 use regcred_tests::install::repository;
 use tokio::time::Instant;
 
@@ -39,6 +41,10 @@ struct Arguments {
     /// Where the raw data goes [default: bench/results/full.json; target/bench-quick.json with --quick]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Measure nothing: show where processor time goes in W1 and W3, in bench/results/profile.json, and the functions that
+    /// take the most beside it. Needs Go; the operator's own functions need `perf`
+    #[arg(long)]
+    profile: bool,
     /// Measure nothing: make docs/performance.md and the plots from bench/results/full.json
     #[arg(long)]
     render: bool,
@@ -57,6 +63,10 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let committed = repository().join("bench/results/full.json");
     if arguments.render {
+        return render(&Run::read(&committed)?);
+    }
+    if arguments.profile {
+        profile(arguments)?.write(&repository().join(page::PROFILES))?;
         return render(&Run::read(&committed)?);
     }
     let run = measure(arguments)?;
@@ -97,6 +107,19 @@ fn measure(arguments: &Arguments) -> Result<Run> {
     })
 }
 
+fn profile(arguments: &Arguments) -> Result<Profiles> {
+    let namespaces = arguments.namespaces.unwrap_or(suite::Parameters::full().namespaces);
+    let mut subjects = subjects(arguments)?;
+    subjects.retain(|subject| !NOT_QUICK.contains(&subject.name.as_str()));
+    let programs = programs::build_with_symbols()?;
+    let began = Instant::now();
+    let say = |line: &str| println!("{:>6.0} s  {line}", began.elapsed().as_secs_f64());
+    let runtime = tokio::runtime::Runtime::new().in_file(Path::new("a runtime"))?;
+    let (run_began, machine) = (machine::now(), machine::describe());
+    let profiles = runtime.block_on(suite::profile(namespaces, &subjects, &programs, &say))?;
+    Ok(Profiles { began: run_began, machine, namespaces, profiles })
+}
+
 fn command() -> String {
     let words: Vec<String> = std::env::args().skip(1).collect();
     ["cargo bench-regcred".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
@@ -134,7 +157,8 @@ fn shipped() -> Result<Vec<PathBuf>> {
 }
 
 fn render(run: &Run) -> Result<()> {
-    for (path, content) in page::files(run) {
+    let profiles = Profiles::read(&repository().join(page::PROFILES))?;
+    for (path, content) in page::files(run, profiles.as_ref()) {
         let path = repository().join(path);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).in_file(folder)?;
