@@ -7,9 +7,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::error::Error;
 
+/// Fills all of a buffer.
+type Fill = dyn Fn(&mut [u8]) -> Result<(), Error> + Send + Sync;
+
 /// Gives random bytes.
 #[derive(Clone)]
-pub struct Entropy(Arc<dyn Fn(&mut [u8]) -> Result<(), Error> + Send + Sync>);
+pub struct Entropy(Arc<Fill>);
 
 impl Entropy {
     /// What `fill` fills is taken as random.
