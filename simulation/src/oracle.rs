@@ -248,7 +248,7 @@ impl<'a> View<'a> {
 
     /// Whether a webhook refuses to take a mark off whose entry is gone: it gives nobody anything, so no status tells of it.
     fn is_idle_mark(&self, account: &Value, target: &str) -> bool {
-        let listed = entries(account).iter().any(|entry| *entry == target);
+        let listed = entries(account).contains(&target);
         !listed && self.refused.is_some_and(|name| account["metadata"]["namespace"] == name)
     }
 

@@ -210,7 +210,8 @@ fn options(world: &World, setup: &Setup, number: u32) -> Options {
         verification_period: setup.verification_period,
         clock: Clock::new(move || time_at(started.elapsed())),
         entropy: Entropy::new(move |key| {
-            Ok(key.iter_mut().zip(own.bytes().cycle()).for_each(|(to, from)| *to = from))
+            key.iter_mut().zip(own.bytes().cycle()).for_each(|(to, from)| *to = from);
+            Ok(())
         }),
         issuers: Issuers::Other(Arc::new(world.issuer.clone())),
         registries: Verifiers::Other(Arc::new(world.registries.clone())),

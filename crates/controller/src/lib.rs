@@ -76,8 +76,8 @@ const STATUS_WORKERS: usize = 4;
 const SOURCE_WORKERS: usize = 4;
 /// RegistryCredentials for which clouds are asked at once: those hang, and hold up nothing but each other.
 const REMOTE_SOURCE_WORKERS: usize = 16;
-/// Registries that are asked at once.
-const PROBE_WORKERS: usize = 4;
+/// Registries that are asked at once: one that does not answer takes up to a minute, and holds up nothing but itself.
+const PROBE_WORKERS: usize = 16;
 
 /// Runs the operator until `stage.stopping` is cancelled, then lets writes in flight end and gives the
 /// lease back.

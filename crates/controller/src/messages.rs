@@ -190,6 +190,7 @@ fn verdicts() -> Vec<(Row, Said)> {
         Said::PullDenied(_) => Said::PullDenied(refusal()), "lets them not pull", Act("give the user the right");
         Said::Unknown { why: Unknown::Pattern, .. } => unknown(Unknown::Pattern), "the server is a pattern", Act("name a server");
         Said::Unknown { why: Unknown::Unreachable { .. }, .. } => unknown(unreachable), "ghcr.io needs more than 30 s", Wait("asked again");
+        Said::Unknown { why: Unknown::Spared { .. }, .. } => unknown(Unknown::Spared { host: host() }), "ghcr.io rejected this user some times", Wait("asked again");
         Said::Unknown { why: Unknown::RateLimited { .. }, .. } => unknown(Unknown::RateLimited { host: host() }), "ghcr.io answers that it gets too many requests", Wait("asked again");
         Said::Unknown { why: Unknown::Unverifiable { .. }, .. } => unknown(Unknown::Unverifiable { host: host() }), "ghcr.io accepts whatever", Act("turn anonymous access off");
         Said::Unknown { why: Unknown::UntrustedRealm { .. }, .. } => unknown(untrusted), "ghcr.io sends logins to the token server 10.0.0.1", Remedy::None;
@@ -341,7 +342,14 @@ impl State {
         let (checked_at, next_at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         let answer = verdict.map(|verdict| Answer { verdict, checked_at, next_at });
         let server = "ghcr.io".to_owned();
-        let verified = Verified { server, kind: "Secret", fingerprint: "1".to_owned(), hold: true, answer };
+        let verified = Verified {
+            server,
+            kind: "Secret",
+            fingerprint: "1".to_owned(),
+            hold: true,
+            answer,
+            is_late: false,
+        };
         Self { verified: Some(vec![verified]), ..Self::in_place() }
     }
 

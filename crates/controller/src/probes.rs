@@ -21,8 +21,9 @@ pub(crate) type Account = Arc<str>;
 pub(crate) const OF_CONFIGURATION: &str = "Secret";
 /// How many rejected logins are remembered though nobody asks about them.
 const MAX_REJECTED: usize = 4096;
-/// How long copies wait for a first answer.
-pub(crate) const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+/// How long copies wait for a first answer. A registry that is asked answers, or is given up, within a minute: what takes longer
+/// is the turn of others, which must not let a credential through that nobody asked about.
+pub(crate) const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 /// The shortest time between two tries of one login, whoever asks for them.
 const SHORTEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -98,8 +99,8 @@ pub(crate) struct Probes(Mutex<State>);
 struct State {
     wanted: BTreeMap<Arc<str>, Wanted>,
     answers: HashMap<Question, Answer>,
-    /// Questions that are being asked.
-    asking: HashSet<Question>,
+    /// Logins about which registries are being asked: each is shown once at a time.
+    asking: HashSet<Account>,
     /// Questions that are asked before their time, as somebody wants to know now.
     forced: HashSet<Question>,
     /// Since when copies wait for an answer.
@@ -127,7 +128,7 @@ pub(crate) struct Asking<'a> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.probes.0.lock().asking.remove(&self.probe.question);
+            self.probes.0.lock().asking.remove(&self.probe.account);
         }
     }
 }
@@ -206,9 +207,8 @@ impl Probes {
         let held = probes.find(|probe| probe.server == *server && probe.verification.hold);
         let Some(probe) = held else { return Standing::Accepted };
         let Some(answer) = state.answers.get(&probe.question) else {
-            let since = *state.awaited.entry(probe.question.clone()).or_insert(now);
-            let is_late = now.duration_since(since) >= PATIENCE;
-            return if is_late { Standing::Accepted } else { Standing::Awaited };
+            state.awaited.entry(probe.question.clone()).or_insert(now);
+            return if state.is_late(&probe.question, now) { Standing::Accepted } else { Standing::Awaited };
         };
         if answer.verdict.status != ConditionStatus::False {
             return Standing::Accepted;
@@ -218,7 +218,7 @@ impl Probes {
     }
 
     /// What status says of each server; `None` before the sources were looked at.
-    pub(crate) fn verified(&self, name: &Arc<str>) -> Option<Vec<Verified>> {
+    pub(crate) fn verified(&self, name: &Arc<str>, now: Timestamp) -> Option<Vec<Verified>> {
         let state = self.0.lock();
         let verified = |probe: &Probe| Verified {
             server: probe.server.to_string(),
@@ -226,18 +226,23 @@ impl Probes {
             fingerprint: probe.fingerprint.clone(),
             hold: probe.verification.hold,
             answer: state.answers.get(&probe.question).cloned(),
+            is_late: state.is_late(&probe.question, now),
         };
         Some(state.wanted.get(name)?.probes.iter().map(verified).collect())
     }
 
-    /// The next question of a RegistryCredential that is due and that nobody asks already.
+    /// Whether copies wait for an answer that nobody is asked for.
+    pub(crate) fn is_awaited(&self, name: &Arc<str>) -> bool {
+        let state = self.0.lock();
+        state.open(name).any(|probe| state.is_awaited(probe))
+    }
+
+    /// The next question of a RegistryCredential that is due and about whose login nobody asks: first one for which copies wait.
     pub(crate) fn begin(&self, name: &Arc<str>, now: Timestamp) -> Option<Asking<'_>> {
         let mut state = self.0.lock();
-        let is_open = |probe: &&Probe| {
-            !state.asking.contains(&probe.question) && state.due(probe).is_none_or(|at| at <= now)
-        };
-        let probe = state.wanted.get(name)?.probes.iter().find(is_open)?.clone();
-        state.asking.insert(probe.question.clone());
+        let is_due = |probe: &&Probe| state.due(probe).is_none_or(|at| at <= now);
+        let probe = state.open(name).filter(is_due).min_by_key(|probe| !state.is_awaited(probe))?.clone();
+        state.asking.insert(probe.account.clone());
         Some(Asking { probes: self, probe, ended: false })
     }
 
@@ -253,7 +258,7 @@ impl Probes {
         asking.ended = true;
         let Probe { question, account, .. } = &asking.probe;
         let answer = state.answered(&asking.probe, verdict, retry_after, now);
-        state.asking.remove(question);
+        state.asking.remove(account);
         state.forced.remove(question);
         state.answers.insert(question.clone(), answer.clone());
         if is_wrong_login(&answer) {
@@ -272,15 +277,29 @@ impl Probes {
     /// When a question of a RegistryCredential is due; `None` if it has none but those that are being asked.
     pub(crate) fn next_at(&self, name: &Arc<str>) -> Option<Timestamp> {
         let state = self.0.lock();
-        let open =
-            state.wanted.get(name)?.probes.iter().filter(|probe| !state.asking.contains(&probe.question));
-        open.map(|probe| state.due(probe).unwrap_or(Timestamp::MIN)).min()
+        state.open(name).map(|probe| state.due(probe).unwrap_or(Timestamp::MIN)).min()
     }
 }
 
 impl State {
     fn questions(&self, name: &Arc<str>) -> impl Iterator<Item = &Question> {
         self.wanted.get(name).into_iter().flat_map(|wanted| &wanted.probes).map(|probe| &probe.question)
+    }
+
+    /// The probes of a RegistryCredential about whose login nobody asks.
+    fn open(&self, name: &Arc<str>) -> impl Iterator<Item = &Probe> {
+        let probes = self.wanted.get(name).into_iter().flat_map(|wanted| &wanted.probes);
+        probes.filter(|probe| !self.asking.contains(&probe.account))
+    }
+
+    /// Whether copies wait no longer for an answer that there is not yet.
+    fn is_late(&self, question: &Question, now: Timestamp) -> bool {
+        self.awaited.get(question).is_some_and(|since| has_waited(*since, now))
+    }
+
+    /// Whether copies wait for the answer to a probe.
+    fn is_awaited(&self, probe: &Probe) -> bool {
+        probe.verification.hold && !self.answers.contains_key(&probe.question)
     }
 
     fn probes(&self) -> impl Iterator<Item = (&Arc<str>, &Probe)> {
@@ -378,6 +397,11 @@ impl State {
         self.forced.retain(|question| questions.contains(question));
         self.awaited.retain(|question, _| questions.contains(question));
     }
+}
+
+/// Whether copies that wait since then wait no longer.
+fn has_waited(since: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(since) >= PATIENCE
 }
 
 /// Whether the login is wrong for whatever it is asked.
@@ -543,7 +567,7 @@ mod tests {
         ask(&probes, "a", Reason::LoginVerified, 0).expect("it is due");
         probes.forget(&name("a"));
         assert!(probes.0.lock().answers.is_empty());
-        assert!(probes.verified(&name("a")).is_none());
+        assert!(probes.verified(&name("a"), at(0)).is_none());
     }
 
     #[test]
@@ -575,13 +599,32 @@ mod tests {
     }
 
     #[test]
-    fn copies_wait_two_minutes_for_a_first_answer_and_no_longer() {
+    fn copies_wait_ten_minutes_for_a_first_answer_and_no_longer() {
         let probes = Probes::default();
         probes.want(&name("a"), vec![probe("q", true)], &[]);
         let standing = |now| probes.standing(&name("a"), &probe("q", true).server, at(now));
         assert!(matches!(standing(0), Standing::Awaited));
-        assert!(matches!(standing(119), Standing::Awaited));
-        assert!(matches!(standing(120), Standing::Accepted));
+        let is_late = |now| probes.verified(&name("a"), at(now)).unwrap()[0].is_late;
+        assert!(matches!(standing(599), Standing::Awaited) && !is_late(599));
+        assert!(matches!(standing(600), Standing::Accepted) && is_late(600));
+    }
+
+    #[test]
+    fn a_login_is_shown_once_at_a_time_and_first_where_copies_wait() {
+        let probes = Probes::default();
+        let account: Account = Arc::from("shared");
+        let pull = Probe { account: account.clone(), ..probe("pull", false) };
+        let login = Probe { account, ..probe("login", false) };
+        probes.want(&name("a"), vec![pull.clone(), login.clone(), probe("held", true)], &[]);
+        assert!(probes.is_awaited(&name("a")));
+        let first = probes.begin(&name("a"), at(0)).expect("it is due");
+        assert_eq!(&*first.probe.question, "held");
+        assert!(!probes.is_awaited(&name("a")));
+        let second = probes.begin(&name("a"), at(0)).expect("it is due");
+        assert_eq!(&*second.probe.question, "pull");
+        assert!(probes.begin(&name("a"), at(0)).is_none() && probes.next_at(&name("a")).is_none());
+        drop(second);
+        assert!(probes.begin(&name("a"), at(0)).is_some());
     }
 
     #[test]
@@ -623,7 +666,7 @@ mod tests {
         let probes = Probes::default();
         probes.want(&name("a"), vec![probe("old", false), probe("q", true)], &[]);
         probes.keep(&name("a"), |probe| probe.verification.hold);
-        let going_on: Vec<_> = probes.verified(&name("a")).unwrap();
+        let going_on: Vec<_> = probes.verified(&name("a"), at(0)).unwrap();
         assert_eq!(going_on.iter().map(|own| &*own.fingerprint).collect::<Vec<_>>(), ["q"]);
     }
 }

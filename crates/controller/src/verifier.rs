@@ -58,7 +58,7 @@ pub(crate) fn judged(said: &Said) -> Verdict {
 const fn silence(why: &Unknown) -> Reason {
     match why {
         Unknown::Unreachable { .. } => Reason::Unreachable,
-        Unknown::RateLimited { .. } => Reason::RateLimited,
+        Unknown::RateLimited { .. } | Unknown::Spared { .. } => Reason::RateLimited,
         Unknown::Pattern | Unknown::Unverifiable { .. } | Unknown::UntrustedRealm { .. } => {
             Reason::Unverifiable
         }

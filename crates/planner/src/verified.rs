@@ -18,6 +18,8 @@ pub struct Verified {
     pub hold: bool,
     /// The answer about it; `None` until there is one.
     pub answer: Option<Answer>,
+    /// Its copies wait no longer for an answer that there is not yet.
+    pub is_late: bool,
 }
 
 /// What the condition `CredentialsVerified` says; `None` where no registry is asked, and [`Judgement::Pending`] while
@@ -39,15 +41,13 @@ pub(crate) fn condition(verified: &[Verified]) -> Option<Judgement> {
             message: told(ConditionStatus::False),
         }));
     }
-    let waiting = verified.iter().filter(|own| own.answer.is_none()).map(|own| own.server.clone());
-    let waiting = listed_by(waiting, ", ");
-    if !waiting.is_empty() {
-        let message = format!("not asked yet: {waiting}");
-        return Some(Judgement::Pending(Verdict {
-            status: ConditionStatus::Unknown,
-            reason: Reason::NotChecked,
-            message,
-        }));
+    let waiting = || verified.iter().filter(|own| own.answer.is_none());
+    if waiting().next().is_some() {
+        let servers = listed_by(waiting().map(|own| own.server.clone()), ", ");
+        let message = format!("not asked yet: {servers}");
+        let verdict = Verdict { status: ConditionStatus::Unknown, reason: Reason::NotChecked, message };
+        let is_late = waiting().any(|own| own.is_late);
+        return Some(if is_late { Judgement::Known(verdict) } else { Judgement::Pending(verdict) });
     }
     if let Some(reason) = reason_of(ConditionStatus::Unknown).next() {
         let message = told(ConditionStatus::Unknown);
@@ -120,6 +120,7 @@ mod tests {
             fingerprint: "1".to_owned(),
             hold: false,
             answer,
+            is_late: false,
         }
     }
 
@@ -142,6 +143,8 @@ mod tests {
         let waiting = [verified("a", Some(silent())), verified("c", None)];
         assert_eq!(reason(&waiting), Some((Reason::NotChecked, true)));
         assert_eq!(reason(&waiting[..1]), Some((Reason::Unreachable, false)));
+        let late = [Verified { is_late: true, ..verified("c", None) }];
+        assert_eq!(reason(&late), Some((Reason::NotChecked, false)));
         let mixed = [verified("a", Some(pull)), verified("b", Some(login))];
         assert_eq!(reason(&mixed), Some((Reason::LoginVerified, false)));
         assert_eq!(reason(&mixed[..1]), Some((Reason::PullVerified, false)));

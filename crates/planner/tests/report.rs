@@ -470,6 +470,7 @@ fn verified(server: &str, status: ConditionStatus, reason: Reason) -> Verified {
         fingerprint: "abc".to_owned(),
         hold: false,
         answer: Some(answer),
+        is_late: false,
     }
 }
 

@@ -75,14 +75,16 @@ fn is_global_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// The address of IPv4 in one of IPv6: mapped, compatible, translated (`64:ff9b::/96`) or 6to4 (`2002::/16`).
+/// The address of IPv4 in one of IPv6: mapped, compatible, translated (`64:ff9b::/96`, and within a network `64:ff9b:1::/48`, whose
+/// longer prefixes end before the last four bytes as a rule) or 6to4 (`2002::/16`).
 fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(wrapped) = address else { return address };
     let (bytes, segments) = (wrapped.octets(), wrapped.segments());
     let inner = match segments {
         [0x64, 0xff9b, 0, 0, 0, 0, _, _]
         | [0, 0, 0, 0, 0, 0xffff | 0, _, _]
-        | [0, 0, 0, 0, 0xffff, 0, _, _] => [bytes[12], bytes[13], bytes[14], bytes[15]],
+        | [0, 0, 0, 0, 0xffff, 0, _, _]
+        | [0x64, 0xff9b, 1, ..] => [bytes[12], bytes[13], bytes[14], bytes[15]],
         [0x2002, ..] => [bytes[2], bytes[3], bytes[4], bytes[5]],
         _ => return address,
     };
@@ -126,6 +128,8 @@ mod tests {
             "::ffff:0:127.0.0.1",
             "64:ff9b::127.0.0.1",
             "64:ff9b::169.254.169.254",
+            "64:ff9b:1::127.0.0.1",
+            "64:ff9b:1:fffe::169.254.169.254",
             "2002:7f00:1::",
             "2002:a9fe:a9fe::1",
         ] {
@@ -158,7 +162,7 @@ mod tests {
             "3fff::1",
             "100::1",
             "fec0::1",
-            "64:ff9b:1::1",
+            "64:ff9b:1::10.1.2.3",
             "::ffff:10.0.0.1",
             "64:ff9b::10.0.0.1",
             "2002:a00:1::",

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use crate::challenge::Challenge;
 use crate::client::{Client, Place, Question, Trust};
 use crate::control::Controls;
-use crate::realm::{Realm, Rules};
+use crate::realm::{Realm, Rules, split_port};
+use crate::tries::Tries;
 use crate::verdict::{Hint, Refusal, Trouble, Unknown, Verdict};
 use crate::{Settings, answer, vendor};
 
@@ -53,6 +54,7 @@ pub struct Registries {
     client: Client,
     allowed_realms: Vec<String>,
     controls: Controls,
+    tries: Tries,
 }
 
 /// What ends a check early.
@@ -70,6 +72,7 @@ impl Registries {
             client: Client::new(settings, network),
             allowed_realms: settings.allowed_realms.clone(),
             controls: Controls::default(),
+            tries: Tries::default(),
         }
     }
 
@@ -92,7 +95,7 @@ impl Registries {
                     allowed: &self.allowed_realms,
                 };
                 let realm = Realm::of(&realm, &rules).map_err(|untrusted| untrusted.verdict(registry))?;
-                let tokens = Tokens { client: &self.client, registry, realm, service };
+                let tokens = Tokens { client: &self.client, tries: &self.tries, registry, realm, service };
                 self.with_tokens(&tokens, check.login, manifest.as_ref()).await
             }
         }
@@ -121,8 +124,9 @@ impl Registries {
     ) -> Step<Verdict> {
         let shown = || authorization(registry, login);
         let question = Question::get(BASE, Some(shown()?));
+        let attempt = self.tries.begin(registry, login.username().expose())?;
         let reply = self.client.ask(registry, question).await.map_err(unknown)?;
-        accepted(registry, registry, &reply)?;
+        attempt.judged(accepted(registry, registry, &reply))?;
         match manifest {
             Some(manifest) => self.pull(registry, manifest, shown()?).await,
             None => Ok(verified(registry, None)),
@@ -136,9 +140,10 @@ impl Registries {
         manifest: Option<&Manifest>,
     ) -> Step<Verdict> {
         let registry = tokens.registry;
+        let attempt = self.tries.begin(&tokens.realm.place, login.username().expose())?;
         let login = || authorization(registry, login);
         let reply = tokens.ask(Some(login()?), None).await?;
-        accepted(registry, &tokens.realm.place, &reply)?;
+        attempt.judged(accepted(registry, &tokens.realm.place, &reply))?;
         let reply = tokens.show(&reply).await?;
         accepted(registry, registry, &reply)?;
         if !self.controls.tells_logins_apart(tokens).await? {
@@ -179,15 +184,18 @@ impl Registries {
 /// A token server, and the registry that named it.
 pub(crate) struct Tokens<'a> {
     client: &'a Client,
+    pub(crate) tries: &'a Tries,
     pub(crate) registry: &'a Place,
     pub(crate) realm: Realm,
     service: Option<String>,
 }
 
 impl Tokens<'_> {
-    /// What identifies the token server and its realm.
+    /// What identifies the token server and its realm, for the registry that named them: another may answer otherwise to what
+    /// the server gives.
     pub(crate) fn name(&self) -> String {
-        self.realm.place.host.clone() + &self.realm.path(self.service.as_deref(), None)
+        let path = self.realm.path(self.service.as_deref(), None);
+        format!("{} {}{path}", self.registry.host, self.realm.place.host)
     }
 
     /// Asks for a token.
@@ -247,8 +255,22 @@ pub fn asked_host(server: &Server) -> Option<String> {
 /// The registry of a server; `None` if that is a pattern.
 fn registry_of(server: &Server) -> Option<Place> {
     let name = server.to_string();
-    let host = name.split('/').next().unwrap_or_default();
-    (!host.contains('*')).then(|| Place { host: vendor::host(host), trust: Trust::Registry })
+    let named = name.split('/').next().unwrap_or_default();
+    let host = vendor::host(&with_usual_port(named)?);
+    (!host.contains('*')).then_some(Place { host, trust: Trust::Registry })
+}
+
+/// A host and port as they are asked: one host has one name, with whatever port of HTTPS it is written. `None` for a port that
+/// there is not.
+pub(crate) fn with_usual_port(named: &str) -> Option<String> {
+    match split_port(named) {
+        (host, None) => Some(host.to_owned()),
+        (host, Some(port)) => match port.parse::<u16>().ok()? {
+            0 => None,
+            443 => Some(host.to_owned()),
+            port => Some(format!("{host}:{port}")),
+        },
+    }
 }
 
 fn authorization(registry: &Place, login: &Login) -> Step<HeaderValue> {

@@ -12,6 +12,7 @@ use regcred_https::{ANSWER_LIMIT, Failure, Network, Reply, Transport, place};
 
 use crate::Settings;
 use crate::address::{is_public, is_this_machine, is_written_oddly, may_be_registry};
+use crate::check::with_usual_port;
 use crate::realm::split_port;
 use crate::vendor;
 use crate::verdict::{Trouble, Unknown};
@@ -59,7 +60,8 @@ pub(crate) struct Client {
 
 /// Under the hosts that are asked: `docker.io` means that of its registry.
 fn by_host(endpoints: &BTreeMap<String, Uri>) -> BTreeMap<String, Uri> {
-    endpoints.iter().map(|(host, address)| (vendor::host(host), address.clone())).collect()
+    let asked = |host: &String| with_usual_port(host).map(|host| vendor::host(&host));
+    endpoints.iter().filter_map(|(host, address)| Some((asked(host)?, address.clone()))).collect()
 }
 
 impl Client {

@@ -32,7 +32,7 @@ impl Controls {
         if let Some(known) = self.known(&tokens.name()) {
             return Ok(known);
         }
-        let found = !tokens.accepts(None).await? || !tokens.accepts(made_up()).await?;
+        let found = !tokens.accepts(None).await? || !tokens.accepts_made_up().await?;
         self.remember(tokens.name(), found);
         Ok(found)
     }
@@ -63,6 +63,14 @@ impl Tokens<'_> {
         }
         let reply = self.show(&reply).await?;
         is_yes(&reply).ok_or_else(|| unusable(self.registry, &reply))
+    }
+
+    /// Whether a login gets such a token that no registry knows.
+    async fn accepts_made_up(&self) -> Step<bool> {
+        let attempt = self.tries.begin(&self.realm.place, MADE_UP.0)?;
+        let accepted = self.accepts(made_up()).await?;
+        attempt.refused(!accepted);
+        Ok(accepted)
     }
 }
 

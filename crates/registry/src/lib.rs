@@ -11,6 +11,7 @@
 //! | `vendor` | what is particular about single registries |
 //! | `answer` | what is read of an answer's body: an error code, a token |
 //! | `control` | whether a token server refuses wrong logins at all |
+//! | `tries` | how often a user may be refused, so that nobody is locked out |
 //! | `client` | requests: to which address, within which limits |
 //!
 //! Nothing of an answer is repeated: its error code is compared with the ones of the specification. Logins and tokens
@@ -26,6 +27,7 @@ mod check;
 mod client;
 mod control;
 mod realm;
+mod tries;
 mod vendor;
 mod verdict;
 

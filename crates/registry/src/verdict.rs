@@ -70,6 +70,11 @@ pub enum Unknown {
         /// Who was asked.
         host: String,
     },
+    /// Some logins of the user were refused there lately, so no more are shown for now.
+    Spared {
+        /// The registry, or the token server that it names.
+        host: String,
+    },
     /// The registry answers everybody alike, so that its answers prove nothing.
     Unverifiable {
         /// The registry.
@@ -147,6 +152,11 @@ impl fmt::Display for Unknown {
             Self::RateLimited { host } => {
                 write!(f, "{host} answers that it gets too many requests; it is asked again")
             }
+            Self::Spared { host } => write!(
+                f,
+                "{host} rejected this user some times within 15 minutes, so it is not asked for now, lest it locks the user \
+                 out; it is asked again"
+            ),
             Self::Unverifiable { host } => write!(
                 f,
                 "{host} accepts whatever it is shown, as it serves everybody, so this proves no credential; \

@@ -307,7 +307,7 @@ async fn a_registry_is_no_address_of_this_machine_or_its_link() {
         "[::ffff:127.0.0.1]:5000",
         "[fe80::1]:5000",
         "[fd00:ec2::254]:80",
-        "[64:ff9b::7f00:1]:443",
+        "[64:ff9b::7f00:1]:8443",
         "rebound.example",
         "rebound-link.example",
         "rebound-six.example",
@@ -457,8 +457,8 @@ async fn a_proxy_is_asked_for_names_and_never_for_addresses_of_this_machine() {
         "127.1",
         "localhost",
         "169.254.169.254",
-        "[::1]:443",
-        "[::ffff:7f00:1]:443",
+        "[::1]:8443",
+        "[::ffff:7f00:1]:8443",
     ] {
         let verdict = check(&registries, server, None).await;
         let (host, what) = (server.to_owned(), Trouble::Failed(Failure::Forbidden));

@@ -31,10 +31,17 @@ async fn visit(context: &Context, name: &Arc<str>) {
     if let Some(asking) = context.probes.begin(name, context.now()) {
         ask(context, asking).await;
     }
-    if let Some(at) = context.probes.next_at(name) {
+    if context.probes.is_awaited(name) {
+        context.queues.probes.push(name.clone(), Lane::Urgent);
+    } else if let Some(at) = context.probes.next_at(name) {
         let wait = Duration::try_from(at.duration_since(context.now())).unwrap_or_default();
         context.queues.probes.push_at(name.clone(), Instant::now() + wait);
     }
+}
+
+/// Those for which copies wait come first: a registry that does not answer holds up nobody's rotation.
+pub(super) fn lane(context: &Context, name: &Arc<str>) -> Lane {
+    if context.probes.is_awaited(name) { Lane::Urgent } else { Lane::Bulk }
 }
 
 /// Forgets the questions of a RegistryCredential that is gone or idle. The index is locked meanwhile: a look at its sources
@@ -60,7 +67,8 @@ async fn ask(context: &Context, mut asking: Asking<'_>) {
         if copies_wait {
             context.queues.sources.push(name.clone(), Lane::Urgent);
         }
-        context.queues.probes.push(name.clone(), Lane::Bulk);
+        let lane = lane(context, &name);
+        context.queues.probes.push(name.clone(), lane);
         context.queues.status(name);
     }
 }

@@ -21,7 +21,7 @@ use regcred_sources::{
 };
 use tokio::time::Instant;
 
-use super::next;
+use super::{next, probe};
 use crate::calls::DEADLINE;
 use crate::context::Context;
 use crate::fingerprint::FingerprintKey;
@@ -176,7 +176,7 @@ fn want_probes(context: &Context, key: &FingerprintKey, subject: &Subject<'_>, r
     if subject.refresh {
         context.probes.force(name);
     }
-    context.queues.probes.push((*name).clone(), Lane::Urgent);
+    context.queues.probes.push((*name).clone(), probe::lane(context, name));
 }
 
 fn probes_of(key: &FingerprintKey, subject: &Subject<'_>, resolved: &Resolved) -> Vec<Probe> {

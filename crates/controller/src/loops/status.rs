@@ -94,7 +94,7 @@ fn draft(context: &Context, name: &Arc<str>) -> Option<Draft> {
     let in_progress =
         !context.queues.is_settled(name) || (entry.source.is_none() && entry.wanted_sources().is_some());
     let tally = context.ledger().tally(&entry.planned.uid);
-    let verified = entry.wanted_sources().and_then(|_| context.probes.verified(name));
+    let verified = entry.wanted_sources().and_then(|_| context.probes.verified(name, context.now()));
     let is_asked = in_progress || context.probes.is_forced(name);
     let observed = Observed {
         credential: &entry.planned,
