@@ -35,6 +35,11 @@ pub const EXPIRES_AT_ANNOTATION: &str = "regcred.dev/expires-at";
 /// Annotation on a copy under a former target name: since when the present one is in place (RFC 3339).
 pub const SUPERSEDED_AT_ANNOTATION: &str = "regcred.dev/superseded-at";
 
+/// The annotations of a copy that change with what it holds, or with whether it is needed: a merge patch writes them, together
+/// with the data, where nothing else of the copy differs.
+pub const CONTENT_ANNOTATIONS: [&str; 4] =
+    [SERVERS_ANNOTATION, FINGERPRINT_ANNOTATION, EXPIRES_AT_ANNOTATION, SUPERSEDED_AT_ANNOTATION];
+
 /// Annotation on a Secret that `deletionPolicy: Retain` left: the name of the RegistryCredential that made it. One
 /// of that name may take it back.
 pub const RETAINED_FROM_ANNOTATION: &str = "regcred.dev/retained-from";

@@ -165,6 +165,7 @@ fn name(step: &Step) -> &'static str {
     match step {
         Step::PatchServiceAccount(_) => "PatchServiceAccount",
         Step::ApplySecret { .. } => "ApplySecret",
+        Step::RotateSecret { .. } => "RotateSecret",
         Step::VerifySecret { .. } => "VerifySecret",
         Step::RecreateSecret { .. } => "RecreateSecret",
         Step::DeleteSecret(_) => "DeleteSecret",

@@ -129,9 +129,14 @@ impl Metadata {
 }
 
 impl ManagedFields {
-    /// Whether this is what regcred's own server-side apply owns.
-    pub(crate) fn is_our_apply(&self) -> bool {
-        self.manager.as_deref() == Some(names::FIELD_MANAGER) && self.operation.as_deref() == Some("Apply")
+    /// Whether this is what regcred's field manager owns.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.manager.as_deref() == Some(names::FIELD_MANAGER)
+    }
+
+    /// Whether it is owned by server-side apply.
+    pub(crate) fn is_applied(&self) -> bool {
+        self.operation.as_deref() == Some("Apply")
     }
 }
 

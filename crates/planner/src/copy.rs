@@ -91,16 +91,32 @@ impl SecretCopy {
 
     /// Whether this Secret has no drift: our labels, annotations, owner and data are as we wrote them.
     pub fn matches(&self, secret: &Secret) -> bool {
+        self.matches_but_for(secret, &[])
+    }
+
+    /// Whether nothing but data and the annotations that tell of it can differ from this Secret.
+    pub fn differs_in_content(&self, secret: &Secret) -> bool {
+        self.matches_but_for(secret, &names::CONTENT_ANNOTATIONS)
+    }
+
+    fn matches_but_for(&self, secret: &Secret, ignored: &[&str]) -> bool {
         let owner = self.owned.then_some(&self.credential_uid);
         secret.owns_data
             && !secret.immutable
             && secret.marks.as_ref().is_some_and(|marks| {
                 !marks.owns_more
                     && marks.labels == self.labels
-                    && marks.annotations == self.annotations
+                    && without(&marks.annotations, ignored).eq(without(&self.annotations, ignored))
                     && marks.owner_uid.as_ref() == owner
             })
     }
+}
+
+fn without<'a>(
+    annotations: &'a BTreeMap<String, String>,
+    ignored: &[&str],
+) -> impl Iterator<Item = (&'a String, &'a String)> {
+    annotations.iter().filter(|(key, _)| !ignored.contains(&key.as_str()))
 }
 
 fn labels(credential_name: &str, spec: &Validated) -> BTreeMap<String, String> {

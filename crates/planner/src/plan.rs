@@ -244,6 +244,9 @@ impl<'a> Planner<'a> {
             Some(secret) if secret.immutable || frozen => {
                 Step::RecreateSecret { copy, over: Precondition::of(secret) }
             }
+            Some(secret) if copy.differs_in_content(secret) => {
+                Step::RotateSecret { copy, over: Precondition::of(secret) }
+            }
             _ => Step::ApplySecret { copy, over: existing.map(Precondition::of) },
         })
     }

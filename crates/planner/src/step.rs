@@ -39,7 +39,14 @@ pub enum Step {
         /// The Secret to be overwritten, with force; `None`: no Secret is known, so without force.
         over: Option<Precondition>,
     },
-    /// Server-side apply of what is there already, if nobody changed it without a trace.
+    /// Merge patch of the data and of the annotations that tell of it: nothing else differs.
+    RotateSecret {
+        /// What to write.
+        copy: Arc<SecretCopy>,
+        /// The Secret to be changed.
+        over: Precondition,
+    },
+    /// The same merge patch of what is there already, if nobody changed it without a trace.
     VerifySecret {
         /// What to write.
         copy: Arc<SecretCopy>,
@@ -214,6 +221,7 @@ impl Step {
         match self {
             Self::PatchServiceAccount(patch) => Object::ServiceAccount(patch.name.clone()),
             Self::ApplySecret { copy, .. }
+            | Self::RotateSecret { copy, .. }
             | Self::VerifySecret { copy, .. }
             | Self::RecreateSecret { copy, .. } => Object::Secret(copy.name.clone()),
             Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
@@ -227,9 +235,9 @@ impl Step {
         match self {
             Self::PatchServiceAccount(patch) => Some(&patch.resource_version),
             Self::ApplySecret { over, .. } => over.as_ref().map(|over| &over.resource_version),
-            Self::VerifySecret { over, .. } | Self::RecreateSecret { over, .. } => {
-                Some(&over.resource_version)
-            }
+            Self::RotateSecret { over, .. }
+            | Self::VerifySecret { over, .. }
+            | Self::RecreateSecret { over, .. } => Some(&over.resource_version),
             Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
                 Some(&removal.over.resource_version)
             }
@@ -244,7 +252,9 @@ impl Step {
                 let detached = patch.detach.iter().chain(&patch.unmark);
                 attached.chain(detached.map(|name| Deed::detach(&patch.uid, name))).collect()
             }
-            Self::ApplySecret { copy, .. } | Self::RecreateSecret { copy, .. } => vec![Deed::write(copy)],
+            Self::ApplySecret { copy, .. }
+            | Self::RotateSecret { copy, .. }
+            | Self::RecreateSecret { copy, .. } => vec![Deed::write(copy)],
             Self::VerifySecret { copy, .. } => vec![Deed::look(&copy.name)],
             Self::DeleteSecret(removal) | Self::ReleaseSecret(removal) => {
                 vec![Deed::remove(&removal.name)]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use regcred_api::names;
 use regcred_planner::StringMap;
 
 use crate::interest::Interest;
@@ -39,7 +38,7 @@ pub(super) fn labels(metadata: &Metadata, kept: &Interest, interner: &mut Intern
 pub(super) fn last_other_writer(metadata: &Metadata, owns: impl Fn(&FieldSet) -> bool) -> Option<&str> {
     let others = || {
         let all = metadata.managed_fields();
-        all.filter(|entry| entry.manager.as_deref() != Some(names::FIELD_MANAGER))
+        all.filter(|entry| !entry.is_ours())
     };
     let owners = others().filter(|entry| entry.fields.as_ref().is_some_and(&owns));
     let writer = owners.max_by_key(|entry| &entry.time);

@@ -52,7 +52,8 @@ pub(crate) fn secret(
     }
 }
 
-/// What server-side apply by our field manager still owns on a Secret.
+/// What our field manager still owns on a Secret: all that server-side apply wrote, and of what a merge patch wrote the data and
+/// the annotations that tell of it. regcred patches nothing else, so whatever more is owned that way is somebody else's.
 #[derive(Default)]
 pub(super) struct OwnedFields {
     data: bool,
@@ -62,12 +63,18 @@ pub(super) struct OwnedFields {
 
 impl OwnedFields {
     fn of(metadata: &Metadata) -> Self {
-        let ours = metadata.managed_fields().filter(|entry| entry.is_our_apply());
+        let ours = metadata.managed_fields().filter(|entry| entry.is_ours());
         let mut owned = Self::default();
-        for fields in ours.filter_map(|entry| entry.fields.as_ref()) {
+        for (entry, fields) in ours.filter_map(|entry| Some((entry, entry.fields.as_ref()?))) {
+            let annotations = fields.metadata.annotations.0.iter();
+            let is_patched = |key: &&String| names::CONTENT_ANNOTATIONS.contains(&key.as_str());
             owned.data |= fields.data.0.contains(names::SECRET_KEY);
-            owned.labels.extend(fields.metadata.labels.0.iter().cloned());
-            owned.annotations.extend(fields.metadata.annotations.0.iter().cloned());
+            owned
+                .annotations
+                .extend(annotations.filter(|key| entry.is_applied() || is_patched(key)).cloned());
+            if entry.is_applied() {
+                owned.labels.extend(fields.metadata.labels.0.iter().cloned());
+            }
         }
         owned
     }
@@ -172,13 +179,32 @@ mod tests {
     }
 
     #[test]
-    fn data_that_another_manager_or_operation_owns_is_drift() {
-        for (manager, operation) in [("kubectl-edit", "Update"), ("regcred", "Update"), ("argocd", "Apply")] {
+    fn data_that_another_manager_owns_is_drift() {
+        for (manager, operation) in [("kubectl-edit", "Update"), ("argocd", "Apply")] {
             let secret =
                 observed(&copy(&[managed(manager, operation, "2026-01-01T00:00:00Z", &our_fields())]));
             assert!(!secret.owns_data, "{manager} {operation}");
             assert!(secret.marks.expect("marks").labels.is_empty(), "{manager} {operation}");
         }
+    }
+
+    /// regcred patches data and the annotations that tell of it; whoever else writes under its name gains nothing by it.
+    #[test]
+    fn of_what_our_name_patched_only_data_and_what_tells_of_it_is_ours() {
+        let fields = json!({
+            "f:data": {"f:.dockerconfigjson": {}},
+            "f:metadata": {
+                "f:labels": {"f:team": {}},
+                "f:annotations": {"f:regcred.dev/fingerprint": {}, "f:regcred.dev/credential-uid": {}, "f:note": {}},
+            },
+        });
+        let mut metadata = copy(&[managed("regcred", "Update", "2026-01-01T00:00:00Z", &fields)]);
+        metadata["annotations"]["regcred.dev/fingerprint"] = json!("f1");
+        let secret = observed(&metadata);
+        assert!(secret.owns_data);
+        let marks = secret.marks.expect("marks");
+        assert_eq!(marks.annotations.keys().collect::<Vec<_>>(), ["regcred.dev/fingerprint"]);
+        assert!(marks.labels.is_empty() && !marks.owns_more);
     }
 
     #[test]

@@ -74,6 +74,9 @@ fn sentence(step: &Step) -> String {
         Step::ApplySecret { copy, over: Some(over) } => {
             format!("apply {object} of {} over version {}", copy.credential_name, over.resource_version)
         }
+        Step::RotateSecret { copy, over } => {
+            format!("rotate {object} of {} at version {}", copy.credential_name, over.resource_version)
+        }
         Step::VerifySecret { copy, over } => {
             format!("verify {object} of {} at version {}", copy.credential_name, over.resource_version)
         }

@@ -129,6 +129,7 @@ impl Cluster {
                 account.marked.clone_from(&patch.marked);
             }
             Step::ApplySecret { copy, over } => self.apply(copy, over.as_ref(), version)?,
+            Step::RotateSecret { copy, over } => self.rotate(copy, over, version)?,
             Step::VerifySecret { copy, over } => return self.verify(copy, over, version),
             Step::RecreateSecret { copy, over } => {
                 self.delete(&copy.name, over)?;
@@ -194,15 +195,34 @@ impl Cluster {
         Ok(())
     }
 
+    /// Writes data and the annotations that tell of it, and leaves everything else as it is.
+    fn rotate(&mut self, copy: &SecretCopy, over: &Precondition, version: u64) -> Result<(), StepError> {
+        let secret = self.secrets.get_mut(&copy.name).ok_or(StepError::Gone)?;
+        secret.meets(over)?;
+        if secret.immutable {
+            return Err(StepError::Immutable);
+        }
+        secret.content = String::from_utf8(copy.payload.content.expose().to_vec()).unwrap();
+        let marks = secret.marks.get_or_insert_default();
+        for key in names::CONTENT_ANNOTATIONS {
+            marks.annotations.remove(key);
+            marks
+                .annotations
+                .extend(copy.annotations.get_key_value(key).map(|(key, value)| (key.clone(), value.clone())));
+        }
+        (secret.version, secret.owns_data, secret.trust) = (version, true, Trust::Confirmed);
+        Ok(())
+    }
+
     /// Writes nothing where the content is right.
     fn verify(&mut self, copy: &SecretCopy, over: &Precondition, version: u64) -> Result<(), StepError> {
-        let secret = self.secrets.get_mut(&copy.name).ok_or(StepError::Conflict)?;
+        let secret = self.secrets.get_mut(&copy.name).ok_or(StepError::Gone)?;
         secret.meets(over)?;
         if secret.content.as_bytes() == copy.payload.content.expose() {
             secret.trust = Trust::Confirmed;
             return Ok(());
         }
-        self.apply(copy, Some(over), version)?;
+        self.rotate(copy, over, version)?;
         Err(StepError::Undone)
     }
 
