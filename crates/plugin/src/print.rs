@@ -1,5 +1,6 @@
 //! How a report is shown: as text in at most 120 columns, as JSON or YAML with a kind of its own, or as names.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
@@ -10,6 +11,10 @@ use crate::text::cut;
 
 /// The widest line of a table.
 const WIDTH: usize = 120;
+/// What the last column, which says why, keeps of a line where all others are wide.
+const LAST: usize = 30;
+/// No column gives way further than to this.
+const NARROWEST: usize = 8;
 /// What is between two columns.
 const GAP: &str = "  ";
 /// The API version of every report.
@@ -47,9 +52,9 @@ pub(crate) enum Colour {
 impl Style {
     /// By the flags, the terminal and `NO_COLOR`.
     pub(crate) fn new(global: &Global) -> Self {
-        let asked = !global.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let variable = std::env::var_os("NO_COLOR");
         Self {
-            colour: asked && io::stdout().is_terminal(),
+            colour: has_colour(global.no_color, variable.as_deref(), io::stdout().is_terminal()),
             headers: !global.no_headers,
             wide: global.output == Format::Wide,
         }
@@ -64,6 +69,11 @@ impl Style {
         };
         if self.colour { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.to_owned() }
     }
+}
+
+/// Whether there are colours: by the flag, the variable `NO_COLOR` (no-color.org: set, and not empty) and the terminal.
+fn has_colour(is_refused: bool, no_color: Option<&OsStr>, is_terminal: bool) -> bool {
+    is_terminal && !is_refused && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// Prints a report as it was asked for.
@@ -94,18 +104,31 @@ fn enveloped<R: Report>(report: &R) -> io::Result<Value> {
     Ok(value)
 }
 
-/// Columns that are as wide as their widest cell, and no wider than their limit. The last one takes what is left of the line.
+/// Columns that are as wide as their widest cell, and no wider than their limit. The last one takes what is left of the line; where
+/// that is too little, the widest ones give way.
 pub(crate) struct Table {
     header: Vec<&'static str>,
     limits: Vec<usize>,
     rows: Vec<Vec<String>>,
+    indent: usize,
+    whole: Option<usize>,
 }
 
 impl Table {
     /// A table with these columns, each with the most that it may take.
     pub(crate) fn new(columns: &[(&'static str, usize)]) -> Self {
         let (header, limits) = columns.iter().copied().unzip();
-        Self { header, limits, rows: Vec::new() }
+        Self { header, limits, rows: Vec::new(), indent: 0, whole: None }
+    }
+
+    /// A table before whose lines so many characters are written.
+    pub(crate) fn indented(self, indent: usize) -> Self {
+        Self { indent, ..self }
+    }
+
+    /// A table in which this column gives nothing way.
+    pub(crate) fn keeping(self, column: usize) -> Self {
+        Self { whole: Some(column), ..self }
     }
 
     /// Adds a row.
@@ -136,12 +159,26 @@ impl Table {
         };
         let limit = |at: usize| if style.wide { usize::MAX } else { self.limits[at] };
         let mut widths: Vec<usize> = (0..self.header.len()).map(|at| widest(at).min(limit(at))).collect();
-        let taken = widths.iter().rev().skip(1).sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
-        if let Some(last) = widths.last_mut().filter(|_| !style.wide) {
-            *last = WIDTH.saturating_sub(taken);
+        let gaps = GAP.len() * widths.len().saturating_sub(1);
+        let last = self.header.len().saturating_sub(1);
+        if let Some((end, others)) = widths.split_last_mut().filter(|_| !style.wide) {
+            let room = WIDTH.saturating_sub(self.indent + gaps);
+            *end = fitted(others, self.whole, room, widest(last).min(LAST));
         }
         widths
     }
+}
+
+/// Narrows the widest columns until the last one has what it has to keep; returns what it gets.
+fn fitted(columns: &mut [usize], whole: Option<usize>, room: usize, kept: usize) -> usize {
+    while columns.iter().sum::<usize>() + kept > room {
+        let others = columns.iter_mut().enumerate().filter(|(at, _)| Some(*at) != whole);
+        match others.map(|(_, width)| width).max().filter(|widest| **widest > NARROWEST) {
+            Some(widest) => *widest -= 1,
+            None => break,
+        }
+    }
+    room.saturating_sub(columns.iter().sum())
 }
 
 fn line(row: &[String], widths: &[usize], wide: bool) -> String {
@@ -161,6 +198,21 @@ mod tests {
     const PLAIN: Style = Style { colour: false, headers: true, wide: false };
 
     #[test]
+    fn colours_are_for_terminals_whose_owner_has_not_refused_them() {
+        let set = |value: &'static str| Some(OsStr::new(value));
+        for (flag, variable, terminal, wanted) in [
+            (false, None, true, true),
+            (false, set(""), true, true),
+            (false, set("1"), true, false),
+            (false, set("0"), true, false),
+            (true, None, true, false),
+            (false, None, false, false),
+        ] {
+            assert_eq!(has_colour(flag, variable, terminal), wanted, "{flag} {variable:?} {terminal}");
+        }
+    }
+
+    #[test]
     fn no_line_is_longer_than_a_terminal_is_wide() {
         let mut table = Table::new(&[("A", 10), ("B", 40), ("WHY", 0)]);
         table.row(["short", &"b".repeat(60), &"w".repeat(300)]);
@@ -170,6 +222,17 @@ mod tests {
         assert!(text.contains("a name th…"));
         let wide = table.text(Style { wide: true, ..PLAIN }, |_| None);
         assert!(wide.contains(&"w".repeat(300)) && !wide.contains('…'));
+    }
+
+    #[test]
+    fn what_is_too_wide_together_gives_way_where_it_is_widest() {
+        for indent in [0, 6] {
+            let mut table = Table::new(&[("A", 60), ("B", 60), ("C", 10), ("WHY", 0)]).indented(indent);
+            table.row([&"a".repeat(99), &"b".repeat(99), "short", &"w".repeat(99)]);
+            let text = table.text(PLAIN, |_| None);
+            assert!(text.lines().skip(1).all(|line| line.chars().count() == WIDTH - indent), "{text}");
+            assert!(text.contains("  short  ") && text.contains(&"w".repeat(LAST - 1)), "{text}");
+        }
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::print::{Colour, Report, Style, Table};
 use crate::scene::{Image, Look, Place, Scene};
 use crate::text::{counted, plain};
 
+/// The column with the reason, which people search for.
+const REASON: usize = 4;
+
 /// The report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -229,7 +232,7 @@ impl Report for AuditReport {
         if style.wide {
             columns.push(("FIX", 0));
         }
-        let mut table = Table::new(&columns);
+        let mut table = Table::new(&columns).keeping(REASON);
         for finding in &self.findings {
             finding.row(&mut table, style);
         }
@@ -358,6 +361,24 @@ FAIL   team-b     pod/other        ghcr.io/acme/app:1  NamespaceNotSelected  pla
         let stage = cluster().pod("shop/p", &["platform-pull"], IMAGE, "ErrImagePull");
         assert_eq!(levels(&stage), [(Level::Fail, None)]);
         assert!(text(&stage).contains("platform-pull is in place; the kubelet"), "{}", text(&stage));
+    }
+
+    #[test]
+    fn the_longest_names_leave_room_for_why_in_120_columns() {
+        let (namespace, image) = ("n".repeat(63), format!("ghcr.io/{}:1", "i".repeat(200)));
+        let stage = Stage::new().credential("platform-pull", "ghcr.io", &json!({}));
+        let stage = stage.namespace(&namespace, &json!({"pull": "private"}));
+        let stage = stage.account(&namespace, "builder", &[]);
+        let stage = stage.pod_of(
+            &format!("{namespace}/{}:StatefulSet", "w".repeat(200)),
+            "builder",
+            &[],
+            &image,
+            "ErrImagePull",
+        );
+        let text = text(&stage);
+        assert!(text.lines().take(2).all(|line| line.chars().count() <= 120), "{text}");
+        assert!(text.contains("ServiceAccountNotSelected  platform-pull opens it, not f"), "{text}");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::print::{Colour, Report, Style, Table};
 use crate::scene::{Place, Scene};
 use crate::text::{sentence, some, span};
 
+/// How many characters the tree takes before a registry.
+const BRANCH: usize = 6;
 /// How many namespaces one line names.
 const NAMED: usize = 12;
 
@@ -181,7 +183,8 @@ impl One {
     }
 
     fn registries(&self, style: Style) -> String {
-        let mut table = Table::new(&[("", 50), ("", 12), ("", 8), ("", 24), ("", 34), ("", 0)]);
+        let columns = [("", 50), ("", 12), ("", 8), ("", 24), ("", 34), ("", 0)];
+        let mut table = Table::new(&columns).indented(BRANCH);
         for registry in &self.registries {
             let verdict = registry.verdict.as_deref().unwrap_or_default();
             let Registry { server, source, fingerprint, changed, expires, .. } = registry;
@@ -259,6 +262,21 @@ pull   Ready=False PartiallySynced   Secret pull   generation 3, not seen by the
    └─ shop/default   Contested since 2026-11-25 03:29 UTC   kustomize-controller takes the entry off
 ";
         assert_eq!(text, wanted, "{text}");
+    }
+
+    #[test]
+    fn the_table_of_registries_is_no_wider_than_a_terminal() {
+        let more = json!({"status": {"registries": [{
+            "server": format!("{}.example.com/acme", "r".repeat(80)), "source": "ServiceAccountToken", "fingerprint": "605bf0f6",
+            "refreshedAt": "2026-11-25T11:52:00Z", "expiresAt": "2027-02-01T12:00:00Z",
+            "verification": {"reason": "RegistryUnreachable", "message": "no answer", "fingerprint": "605bf0f6",
+                             "checkedAt": "2026-11-25T11:52:00Z", "nextCheckAt": "2026-11-25T12:52:00Z"},
+        }]}});
+        let stage = Stage::new().credential("pull", "ghcr.io", &more);
+        let text = report(&stage.0, None).text(PLAIN);
+        let registries: Vec<&str> = text.lines().filter(|line| line.contains("expires")).collect();
+        assert!(registries.len() == 1 && registries[0].contains("RegistryUnreachable"), "{text}");
+        assert!(registries[0].chars().count() <= 120, "{text}");
     }
 
     #[test]
