@@ -1,36 +1,28 @@
 //! Reads of the API server: in pages, only what a verb needs, and what is refused costs a line.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
 
+use crate::args::Global;
+use crate::kubeconfig::{self, words};
+use crate::pod::Pod;
+use crate::progress::Progress;
+use crate::scene::{CREDENTIALS, Look, Scene};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, Request};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ObjectList, Resource};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use regcred_dockerconfig::SecretBytes;
 use regcred_index::{Body, CredentialBody, NamespaceBody, Received, ServiceAccountBody};
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
-
-use crate::args::Global;
-use crate::pod::Pod;
-use crate::scene::{CREDENTIALS, Look, Scene};
-
-/// How long a read may take before a terminal is told of it.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// What rustls says of a certificate that it does not read.
-const OLD_CERTIFICATE: &str = "UnsupportedCertVersion";
 
 /// Why a verb ends without an answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The kubeconfig.
-    #[error("the kubeconfig cannot be used: {0}{advice}", advice = advice(.0))]
+    #[error("the kubeconfig cannot be used: {0}")]
     Config(String),
     /// A request.
-    #[error("{doing}: {causes}{advice}", causes = causes(.error), advice = advice(&causes(.error)))]
+    #[error("{doing}: {words}", words = words(.error))]
     Request {
         /// What was asked for.
         doing: String,
@@ -52,35 +44,26 @@ pub(crate) struct Cluster {
     pub(crate) namespace: String,
     page: Option<u32>,
     pods: ListParams,
-    progress: Progress,
-}
-
-/// Tells a terminal what takes long.
-struct Progress {
-    began: Instant,
-    shown: bool,
-    is_terminal: bool,
+    pub(crate) progress: Progress,
 }
 
 impl Cluster {
     /// Connects as kubectl would.
     pub(crate) async fn new(global: &Global) -> Result<Self, Error> {
-        let config = config(global).await?;
+        let config = kubeconfig::config(global).await.map_err(Error::Config)?;
         let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| Error::Config(causes(&error)))?;
+        let client = kubeconfig::client(config).map_err(Error::Config)?;
         let pods = ListParams {
             label_selector: global.selector.clone(),
             field_selector: global.field_selector.clone(),
             ..ListParams::default()
         };
-        let progress =
-            Progress { began: Instant::now(), shown: false, is_terminal: std::io::stderr().is_terminal() };
         Ok(Self {
             client,
             namespace,
             page: (global.chunk_size > 0).then_some(global.chunk_size),
             pods,
-            progress,
+            progress: Progress::on_standard_error(),
         })
     }
 
@@ -110,7 +93,9 @@ impl Cluster {
 
     /// Reads the namespace that the verb is about.
     pub(crate) async fn own_namespace(&mut self, scene: &mut Scene) -> Result<(), Error> {
-        let read = self.all::<NamespaceBody>().get_opt(&self.namespace).await;
+        let (api, name) = (self.all::<NamespaceBody>(), self.namespace.clone());
+        let read = self.progress.during("reading the Namespace", api.get_opt(&name)).await;
+        self.progress.end();
         let read = read.map_err(|error| asking("Namespace", error));
         let read = read.map(|found| found.into_iter().for_each(|received| scene.add_namespace(received)));
         refused(read, || scene.unread.note("Namespaces", Some(&self.namespace)))
@@ -160,11 +145,12 @@ impl Cluster {
     }
 
     /// Reads one Pod.
-    pub(crate) async fn pod(&self, name: &str) -> Result<Pod, Error> {
+    pub(crate) async fn pod(&mut self, name: &str) -> Result<Pod, Error> {
         let path = format!("/api/v1/namespaces/{}/pods", self.namespace);
         let request = Request::new(path).get(name, &kube::api::GetParams::default());
         let request = request.map_err(|error| asking("Pod", kube::Error::BuildRequest(error)))?;
-        let read = self.client.request(request).await;
+        let read = self.progress.during("reading the Pod", self.client.request(request)).await;
+        self.progress.end();
         read.map_err(|error| asking(&format!("Pod {}/{name}", self.namespace), error))
     }
 
@@ -176,9 +162,9 @@ impl Cluster {
     ) -> Result<(), Error> {
         let looks = scene.secrets.insert(BTreeMap::new());
         for (namespace, name) in names {
-            self.progress.tell("Secrets", looks.len());
             let api = Api::<Secret>::namespaced(self.client.clone(), &namespace);
-            let look = look(api.get_opt(&name).await)?;
+            let doing = reading("Secrets", looks.len());
+            let look = look(self.progress.during(&doing, api.get_opt(&name)).await)?;
             looks.insert((namespace, name), look);
         }
         self.progress.end();
@@ -190,10 +176,10 @@ impl Cluster {
         loop {
             let request = Request::new(path).list(&params);
             let request = request.map_err(|error| asking("Pods", kube::Error::BuildRequest(error)))?;
-            let page: ObjectList<Pod> =
-                self.client.request(request).await.map_err(|error| asking("Pods", error))?;
+            let doing = reading("Pods", scene.pods.len());
+            let page = self.progress.during(&doing, self.client.request(request)).await;
+            let page: ObjectList<Pod> = page.map_err(|error| asking("Pods", error))?;
             scene.pods.extend(page.items);
-            self.progress.tell("Pods", scene.pods.len());
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 self.progress.end();
@@ -216,53 +202,17 @@ impl Cluster {
     {
         let (mut params, mut count) = (ListParams { limit: self.page, ..ListParams::default() }, 0);
         loop {
-            let page = api.list(&params).await.map_err(|error| asking(kind, error))?;
+            let page = self.progress.during(&reading(kind, count), api.list(&params)).await;
+            let page = page.map_err(|error| asking(kind, error))?;
             count += page.items.len();
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             page.items.into_iter().for_each(&mut take);
-            self.progress.tell(kind, count);
             if params.continue_token.is_none() {
                 self.progress.end();
                 return Ok(());
             }
         }
     }
-}
-
-impl Progress {
-    fn tell(&mut self, kind: &str, count: usize) {
-        if self.is_terminal && self.began.elapsed() > PATIENCE {
-            self.shown = true;
-            // A terminal that is gone is told nothing.
-            let _unheard = write!(std::io::stderr(), "\rreading {kind}: {count} \u{1b}[K");
-        }
-    }
-
-    fn end(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            let _unheard = write!(std::io::stderr(), "\r\u{1b}[K");
-        }
-    }
-}
-
-async fn config(global: &Global) -> Result<Config, Error> {
-    let unusable = |error: &dyn std::error::Error| Error::Config(causes(error));
-    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
-    let mut config = match &global.kubeconfig {
-        Some(file) => {
-            let kubeconfig = Kubeconfig::read_from(file).map_err(|error| unusable(&error))?;
-            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))?
-        }
-        None if global.context.is_some() => {
-            Config::from_kubeconfig(&options).await.map_err(|error| unusable(&error))?
-        }
-        None => Config::infer().await.map_err(|error| unusable(&error))?,
-    };
-    if global.impersonate.is_some() {
-        config.auth_info.impersonate.clone_from(&global.impersonate);
-        config.auth_info.impersonate_groups = Some(global.groups.clone()).filter(|groups| !groups.is_empty());
-    }
-    Ok(config)
 }
 
 /// What was seen of a Secret. Its bytes go no further than the scene.
@@ -286,6 +236,11 @@ fn look(read: kube::Result<Option<Secret>>) -> Result<Look, Error> {
     Ok(Look::Config(SecretBytes::from(config.unwrap_or_default())))
 }
 
+/// What a terminal is told.
+fn reading(kind: &str, count: usize) -> String {
+    format!("reading {kind}: {count} so far")
+}
+
 fn asking(what: &str, error: kube::Error) -> Error {
     Error::Request { doing: format!("reading {what}"), error }
 }
@@ -301,26 +256,4 @@ fn refused(read: Result<(), Error>, note: impl FnOnce()) -> Result<(), Error> {
         return Ok(());
     }
     read
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
-fn advice(text: &str) -> &'static str {
-    if text.contains(OLD_CERTIFICATE) {
-        "; a certificate of the kubeconfig has the X.509 version 1, as those of MicroK8s have, and only version 3 is accepted: \
-         sign it again with extensions, or use a token, as `kubectl create token` gives one"
-    } else {
-        ""
-    }
 }

@@ -16,6 +16,8 @@ const BIRTHS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpol
 const BIRTH_BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings";
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 const CREDENTIALS: &str = "/apis/regcred.dev/v1alpha1/registrycredentials";
+/// What takes long, or fails.
+const READING: &str = "reading the installation";
 /// The name of the CRD.
 const CRD: &str = "registrycredentials.regcred.dev";
 /// What the operator asks for, by group, resource and verb. What may be granted by name is asked for by name.
@@ -31,7 +33,7 @@ const REQUESTS: [(&str, &str, &str); 7] = [
 
 impl Cluster {
     /// One RegistryCredential as it is stored.
-    pub(crate) async fn credential(&self, name: &str) -> Result<Option<Value>, Error> {
+    pub(crate) async fn credential(&mut self, name: &str) -> Result<Option<Value>, Error> {
         match self.fact(CREDENTIALS, Some(name)).await? {
             Fact::Found(object) => Ok(Some(object)),
             Fact::Missing => Ok(None),
@@ -42,7 +44,7 @@ impl Cluster {
     }
 
     /// Reads an installation.
-    pub(crate) async fn facts(&self, home: &str, now: Timestamp) -> Result<Facts, Error> {
+    pub(crate) async fn facts(&mut self, home: &str, now: Timestamp) -> Result<Facts, Error> {
         let deployments = self.deployments(home).await?;
         let rights = self.rights(&user(home, &deployments)).await?;
         let own_crd = serde_json::to_value(crd::definition()).unwrap_or_default();
@@ -63,7 +65,7 @@ impl Cluster {
     }
 
     /// Deployments of the operator; a namespace that does not exist has none.
-    async fn deployments(&self, home: &str) -> Result<Fact, Error> {
+    async fn deployments(&mut self, home: &str) -> Result<Fact, Error> {
         let path = format!("/apis/apps/v1/namespaces/{home}/deployments");
         let params = ListParams::default().labels("app.kubernetes.io/name=regcred");
         let request = Request::new(path).list(&params).map_err(kube::Error::BuildRequest);
@@ -71,7 +73,7 @@ impl Cluster {
     }
 
     /// An object, or all of its kind.
-    async fn fact(&self, path: &str, name: Option<&str>) -> Result<Fact, Error> {
+    async fn fact(&mut self, path: &str, name: Option<&str>) -> Result<Fact, Error> {
         let request = Request::new(path);
         let request = match name {
             Some(name) => request.get(name, &GetParams::default()),
@@ -81,7 +83,7 @@ impl Cluster {
     }
 
     /// Whether the operator may do what it has to; `None` where the caller may not ask for others.
-    async fn rights(&self, user: &str) -> Result<Option<Vec<Right>>, Error> {
+    async fn rights(&mut self, user: &str) -> Result<Option<Vec<Right>>, Error> {
         let name = self.target_name().await?;
         let mut rights = Vec::new();
         for (group, resource, verb) in REQUESTS {
@@ -106,22 +108,22 @@ impl Cluster {
     }
 
     /// The target name of some RegistryCredential: rights on Secrets may be granted by name.
-    async fn target_name(&self) -> Result<Option<String>, Error> {
+    async fn target_name(&mut self) -> Result<Option<String>, Error> {
         let Fact::Found(list) = self.fact(CREDENTIALS, None).await? else { return Ok(None) };
         let first = &list["items"][0];
         let name = first.pointer("/spec/target/name").unwrap_or(&first["metadata"]["name"]);
         Ok(name.as_str().map(str::to_owned))
     }
 
-    async fn ask(&self, request: kube::Result<http::Request<Vec<u8>>>) -> Result<Fact, Error> {
-        match request {
-            Ok(request) => match self.client.request::<Value>(request).await {
-                Ok(found) => Ok(Fact::Found(found)),
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(Fact::Missing),
-                Err(kube::Error::Api(status)) if status.code == 403 => Ok(Fact::Refused),
-                Err(error) => Err(Error::Request { doing: "reading the installation".to_owned(), error }),
-            },
-            Err(error) => Err(Error::Request { doing: "reading the installation".to_owned(), error }),
+    async fn ask(&mut self, request: kube::Result<http::Request<Vec<u8>>>) -> Result<Fact, Error> {
+        let read = async { self.client.request::<Value>(request?).await };
+        let answer = self.progress.during(READING, read).await;
+        self.progress.end();
+        match answer {
+            Ok(found) => Ok(Fact::Found(found)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Fact::Missing),
+            Err(kube::Error::Api(status)) if status.code == 403 => Ok(Fact::Refused),
+            Err(error) => Err(Error::Request { doing: READING.to_owned(), error }),
         }
     }
 }

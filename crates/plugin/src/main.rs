@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `args` | the command line |
 //! | `pod` | a Pod, as far as pulling is concerned |
+//! | `kubeconfig` | kubeconfigs, and in sentences what is wrong with one |
 //! | `cluster` | reads of the API server, which may be refused |
 //! | `install` | reads of an installation, for `check` |
 //! | `file` | RegistryCredentials of a file, as they would be once applied |
@@ -14,6 +15,7 @@
 //! | `mend` | the command that mends a cause |
 //! | `diagnose` | why an image finds no entry: ten reasons |
 //! | `text` | text of others, as it may be shown |
+//! | `progress` | tells a terminal what takes long |
 //! | `print` | tables, JSON, YAML and names |
 //! | `complete` | what a shell may complete |
 //! | `probe` | asks registries, for `explain --probe` |
@@ -25,10 +27,12 @@ mod complete;
 mod diagnose;
 mod file;
 mod install;
+mod kubeconfig;
 mod mend;
 mod pod;
 mod print;
 mod probe;
+mod progress;
 mod run;
 mod scene;
 mod text;

@@ -84,18 +84,15 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Error> {
 
 async fn answer(args: &Args) -> Result<Outcome, Error> {
     let global = &args.global;
-    if let Verb::Complete(asked) = &args.verb {
-        return complete(&asked.words, global).await;
-    }
-    let mut cluster = Cluster::new(global).await?;
+    let cluster = async || Cluster::new(global).await;
     match &args.verb {
-        Verb::Explain(asked) => explain(asked, global, &mut cluster).await,
-        Verb::Audit(asked) => audit(asked, global, &mut cluster).await,
-        Verb::Status(asked) => status(asked, global, &mut cluster).await,
-        Verb::Impact(asked) => impact(asked, global, &mut cluster).await,
-        Verb::Diff(asked) => diff(asked, global, &mut cluster).await,
-        Verb::Refresh(asked) => refresh(asked, global, &cluster).await,
-        Verb::Check => check(global, &cluster).await,
+        Verb::Explain(asked) => explain(asked, global, &mut cluster().await?).await,
+        Verb::Audit(asked) => audit(asked, global, &mut cluster().await?).await,
+        Verb::Status(asked) => status(asked, global, &mut cluster().await?).await,
+        Verb::Impact(asked) => impact(asked, global, &mut cluster().await?).await,
+        Verb::Diff(asked) => diff(asked, global, &mut cluster().await?).await,
+        Verb::Refresh(asked) => refresh(asked, global, &mut cluster().await?).await,
+        Verb::Check => check(global, &mut cluster().await?).await,
         Verb::Complete(asked) => complete(&asked.words, global).await,
     }
 }
@@ -170,13 +167,13 @@ async fn diff(asked: &Diff, global: &Global, cluster: &mut Cluster) -> Result<Ou
     Ok(Outcome::from(asked.exit_code && report.has_change()))
 }
 
-async fn refresh(asked: &Refresh, global: &Global, cluster: &Cluster) -> Result<Outcome, Error> {
+async fn refresh(asked: &Refresh, global: &Global, cluster: &mut Cluster) -> Result<Outcome, Error> {
     let wait = asked.wait.then(|| Duration::from_secs(asked.timeout));
     let now = scene(global).now.to_string();
     answered(&refresh::refresh(cluster, &asked.name, now, wait).await?, global)
 }
 
-async fn check(global: &Global, cluster: &Cluster) -> Result<Outcome, Error> {
+async fn check(global: &Global, cluster: &mut Cluster) -> Result<Outcome, Error> {
     let report = check::report(&cluster.facts(&global.operator_namespace, scene(global).now).await?);
     show(&report, global)?;
     Ok(Outcome::from(report.has_finding()))

@@ -1,5 +1,14 @@
 //! `kubectl regcred` on a real control plane: each verb over a scene that has every reason at least once. No kubelet runs
 //! here, so what one would say of a Pod is written into its status.
+//!
+//! | file | what it tests |
+//! |---|---|
+//! | `main` | verbs, reasons, and the commands that mend them |
+//! | `kubeconfig` | kubeconfigs are taken as kubectl takes them |
+//! | `interrupt` | Ctrl-C ends it at once |
+
+mod interrupt;
+mod kubeconfig;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -16,6 +25,7 @@ use regcred_tests::operator::OperatorOptions;
 use regcred_tests::registry::Registry;
 use regcred_tests::{Identity, SECRET_KEY, SECRET_TYPE, Scene, eventually};
 use serde_json::{Value, json};
+use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
@@ -29,29 +39,35 @@ struct Run {
     stderr: String,
 }
 
-/// Runs the plugin as somebody.
-async fn plugin(who: &Identity, arguments: &[&str]) -> Run {
+/// The plugin, built once, with these arguments and an empty environment.
+async fn program(arguments: &[&str]) -> Command {
     static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
     let build = async || {
         let built = spawn_blocking(|| workspace_binary("regcred-plugin", "kubectl-regcred", &[])).await;
         built.expect("the build panicked").unwrap_or_else(|error| panic!("{error}"))
     };
-    let output = tokio::process::Command::new(BINARY.get_or_init(build).await)
-        .args(arguments)
-        .env_clear()
-        .env("KUBECONFIG", &who.kubeconfig)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+    let mut command = Command::new(BINARY.get_or_init(build).await);
+    command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs the plugin as somebody.
+async fn plugin(who: &Identity, arguments: &[&str]) -> Run {
+    let run = end(program(arguments).await.env("KUBECONFIG", &who.kubeconfig)).await;
+    record(arguments, &run);
+    run
+}
+
+/// What a run comes to.
+async fn end(command: &mut Command) -> Run {
+    let output = command.output();
     let output = tokio::time::timeout(SOON, output).await.expect("an end").expect("a program");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    let run = Run {
+    Run {
         code: output.status.code().expect("a code"),
         stdout: text(output.stdout),
         stderr: text(output.stderr),
-    };
-    record(arguments, &run);
-    run
+    }
 }
 
 /// Adds a run to the file that `REGCRED_PLUGIN_RUNS` names: what the documentation shows comes from there.

@@ -32,7 +32,7 @@ pub(crate) struct RefreshReport {
 
 /// Asks for a refresh, and waits for `wait` until the operator has acted on it.
 pub(crate) async fn refresh(
-    cluster: &Cluster,
+    cluster: &mut Cluster,
     name: &str,
     requested_at: String,
     wait: Option<Duration>,
@@ -43,7 +43,9 @@ pub(crate) async fn refresh(
     let doing = |error| Error::Request { doing: format!("annotating RegistryCredential {name}"), error };
     api.patch_metadata(name, &params, &Patch::Merge(patch)).await.map_err(doing)?;
     let Some(wait) = wait else { return Ok(RefreshReport::new(name, requested_at, false, None)) };
-    let told = tokio::time::timeout(wait, handled(&api, name, &requested_at)).await;
+    let told = tokio::time::timeout(wait, handled(&api, name, &requested_at));
+    let told = cluster.progress.during("waiting for the operator", told).await;
+    cluster.progress.end();
     let ready = told.map_err(|_| late(name, wait))?.map_err(doing)?;
     Ok(RefreshReport::new(name, requested_at, true, ready.as_ref()))
 }
