@@ -17,6 +17,7 @@
 //! | `text` | text of others, as it may be shown |
 //! | `progress` | tells a terminal what takes long |
 //! | `print` | tables, JSON, YAML and names |
+//! | `picture` | pictures of a terminal, for the documentation: a test |
 //! | `complete` | what a shell may complete |
 //! | `probe` | asks registries, for `explain --probe` |
 //! | `verbs` | one file for each verb |
@@ -29,6 +30,8 @@ mod file;
 mod install;
 mod kubeconfig;
 mod mend;
+#[cfg(test)]
+mod picture;
 mod pod;
 mod print;
 mod probe;
