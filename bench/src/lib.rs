@@ -11,6 +11,7 @@
 //! | [`suite`] | which workloads run, on which subjects, in which order |
 //! | [`birth`] | an admission policy that attaches at birth: first Pods, and what it costs |
 //! | [`hostile_memory`] | the operator beside objects of the largest size, and its page |
+//! | [`plugin`] | an audit of a large cluster by `kubectl regcred`, and its paragraph |
 //! | [`workload`], `tokens` | W1 to W12, each on one subject |
 //! | [`subject`] | an operator to measure, from its file, and its process |
 //! | [`cluster`] | the control plane, its namespaces, and the other users in it |
@@ -31,6 +32,7 @@ pub mod observer;
 pub mod page;
 pub mod plot;
 pub mod profile;
+pub mod plugin;
 pub mod record;
 pub mod subject;
 pub mod suite;
