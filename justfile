@@ -75,6 +75,7 @@ generate:
     cargo run --quiet --package regcred -- crd > crds/registrycredentials.regcred.dev.yaml
     cargo run --quiet --package regcred-tests --bin generate
     cargo run --quiet --package regcred-bench --bin bench-regcred -- --render
+    UPDATE_PICTURES=1 cargo test --quiet --package regcred-plugin pictures
 
 # Fail if regenerating changes anything
 generated: generate
@@ -84,9 +85,30 @@ generated: generate
 image *ARGS:
     cargo run --quiet --package regcred-image -- {{ARGS}}
 
-# The files of a release in target/dist, for which it needs Helm: `just release --dry-run` before there is a tag. Prints the image's digest
+# The files of a release in target/dist, for which it needs Helm: `just release --dry-run` before there is a tag, which takes of the plugin for other systems what is in target/plugins. Prints the image's digest
 release *ARGS: sbom
     cargo run --quiet --package regcred-image --bin regcred-release -- --add target/regcred.cdx.json {{ARGS}}
+
+# Type-check the plugin for macOS and Windows, whose linkers are not here; the C code of ring is not compiled for them
+plugin-systems:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # Checking links nothing, so that an empty file will do for each object and archive.
+    tools=$(mktemp -d)
+    trap 'rm -rf "$tools"' EXIT
+    printf '#!/bin/sh\nwhile [ "$#" -gt 0 ]; do [ "$1" != -o ] || : > "$2"; shift; done\n' > "$tools/compile"
+    printf '#!/bin/sh\nfor word; do case "$word" in *.a) : > "$word" ;; esac; done\n' > "$tools/archive"
+    chmod +x "$tools/compile" "$tools/archive"
+    for target in aarch64-apple-darwin x86_64-apple-darwin x86_64-pc-windows-gnu; do
+        rustup --quiet target add "$target"
+        env "CC_${target//-/_}=$tools/compile" "AR_${target//-/_}=$tools/archive" \
+            cargo check --quiet --locked --package regcred-plugin --target "$target"
+        echo "$target: checked"
+    done
+
+# Audit ten thousand Pods with the plugin, hold it to its bounds, and write the numbers into docs/kubectl-regcred.md: some minutes
+plugin-cost *ARGS:
+    cargo run --quiet --package regcred-bench --bin plugin-cost -- {{ARGS}}
 
 # Fail unless the image built in another folder has the same digest
 reproducible:

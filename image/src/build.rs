@@ -1,4 +1,4 @@
-//! Builds the static binary of the operator for an image: for musl, with the list of its dependencies inside
+//! Builds the static binaries, the operator's for an image and the plugin's for downloads: for musl, with the list of its dependencies inside
 //! (cargo-auditable), and with no path of this machine in it, so that every folder gives the same bytes. Where cargo
 //! has its home must be the same: the path of cargo-auditable there is part of what cargo hashes into symbols.
 
@@ -14,9 +14,21 @@ const AUDITABLE: &str = "cargo-auditable@0.7.7";
 /// Rust brings this linker and musl along, so that no C library of the target is needed.
 const LINKER: &str = "rust-lld";
 
-/// Builds the operator of the repository in this folder; returns the path of the binary. Takes some minutes the
+/// A program of the repository.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    package: &'static str,
+    binary: &'static str,
+}
+
+/// The operator.
+pub const OPERATOR: Program = Program { package: "regcred", binary: "regcred" };
+/// The kubectl plugin.
+pub const PLUGIN: Program = Program { package: "regcred-plugin", binary: "kubectl-regcred" };
+
+/// Builds a program of the repository in this folder; returns the path of the binary. Takes some minutes the
 /// first time, and fetches the target's standard library (by rustup) and cargo-auditable where they are missing.
-pub fn binary(repository: &Path, architecture: Architecture) -> Result<PathBuf, Error> {
+pub fn binary(repository: &Path, program: Program, architecture: Architecture) -> Result<PathBuf, Error> {
     let target = format!("{}-unknown-linux-musl", architecture.rust_name());
     let folder = repository.join("target");
     run(Command::new("rustup").args(["target", "add", &target]).current_dir(repository))?;
@@ -27,7 +39,16 @@ pub fn binary(repository: &Path, architecture: Architecture) -> Result<PathBuf, 
     let variable = target.replace('-', "_");
     let mut build = cargo(repository);
     build
-        .args(["auditable", "build", "--release", "--locked", "--package", "regcred", "--target", &target])
+        .args([
+            "auditable",
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            program.package,
+            "--target",
+            &target,
+        ])
         .arg("--target-dir")
         .arg(&folder)
         .env("PATH", path_with(&tools.join("bin")))
@@ -36,7 +57,7 @@ pub fn binary(repository: &Path, architecture: Architecture) -> Result<PathBuf, 
         .env(format!("CC_{variable}"), c_compiler(architecture))
         .env(format!("CFLAGS_{variable}"), remapped(repository, &home, "-ffile-prefix-map").join(" "));
     run(&mut build)?;
-    Ok(folder.join(target).join("release/regcred"))
+    Ok(folder.join(target).join("release").join(program.binary))
 }
 
 /// cargo, to run in this folder. The variables that `cargo run` sets for our own package are removed: build scripts

@@ -4,6 +4,7 @@
 
 pub mod build;
 pub mod oci;
+pub mod plugin;
 pub mod release;
 
 use std::{

@@ -42,8 +42,9 @@ fn main() -> ExitCode {
 fn make(arguments: &Arguments) -> Result<String, Error> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let repository = repository.canonicalize().map_err(|source| Error::File { path: repository, source })?;
-    let binary =
-        |architecture: &Architecture| Ok((*architecture, build::binary(&repository, *architecture)?));
+    let binary = |architecture: &Architecture| {
+        Ok((*architecture, build::binary(&repository, build::OPERATOR, *architecture)?))
+    };
     let binaries = arguments.architecture.iter().map(binary).collect::<Result<Vec<_>, _>>()?;
     write(&arguments.output, &arguments.tag, &binaries)
 }

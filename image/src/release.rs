@@ -1,4 +1,5 @@
-//! The files of a release: the image, a chart and manifests that name it by its digest, the binaries, notes, and checksums
+//! The files of a release: the image, a chart and manifests that name it by its digest, the binaries, the kubectl plugin with
+//! the manifest by which krew finds it, notes, and checksums
 //! of all that is downloaded. Nothing is pushed and nothing signed.
 
 use std::{
@@ -7,10 +8,17 @@ use std::{
     process::Command,
 };
 
-use crate::{Architecture, Error, oci::Blob, write};
+use crate::{
+    Architecture, Error,
+    oci::Blob,
+    plugin::{self, Platform},
+    write,
+};
 
 /// The file of checksums, as `sha256sum --check` reads it.
 pub const CHECKSUMS: &str = "checksums.txt";
+/// krew's manifest of the kubectl plugin.
+pub const KREW: &str = "krew.yaml";
 /// What changed, from the changelog.
 pub const NOTES: &str = "notes.md";
 
@@ -27,6 +35,10 @@ pub struct Release<'a> {
     pub version: &'a str,
     /// The operator for each architecture.
     pub binaries: &'a [(Architecture, PathBuf)],
+    /// The kubectl plugin for each platform.
+    pub plugins: &'a [(Platform, PathBuf)],
+    /// Where the files of releases are downloaded: a version and a file's name follow.
+    pub downloads: &'a str,
     /// Further files to be downloaded, such as an SBOM.
     pub further: &'a [PathBuf],
     /// The program Helm.
@@ -48,6 +60,7 @@ impl Release<'_> {
         for file in self.further {
             copy(file, &self.output.join(file.file_name().unwrap_or_default()))?;
         }
+        self.plugins()?;
         self.manifests(&digest)?;
         self.chart(&digest)?;
         self.checksums()?;
@@ -87,6 +100,18 @@ impl Release<'_> {
             std::fs::remove_dir_all(self.output).map_err(at)?;
         }
         std::fs::create_dir_all(self.output).map_err(at)
+    }
+
+    /// The archives of the kubectl plugin, and krew's manifest of them.
+    fn plugins(&self) -> Result<(), Error> {
+        let mut archives = Vec::new();
+        for (platform, binary) in self.plugins {
+            let packed = plugin::packed(self.repository, *platform, binary)?;
+            save(&self.output.join(platform.archive_name()), &packed)?;
+            archives.push((*platform, packed));
+        }
+        let manifest = plugin::manifest(self.repository, self.version, self.downloads, &archives)?;
+        save(&self.output.join(KREW), &manifest)
     }
 
     /// The manifests for kubectl.
@@ -168,8 +193,8 @@ fn read(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
-fn save(path: &Path, text: &str) -> Result<(), Error> {
-    std::fs::write(path, text).map_err(|source| Error::File { path: path.to_owned(), source })
+fn save(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Error> {
+    std::fs::write(path, content).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {

@@ -43,7 +43,7 @@ fn binary() -> Result<(Architecture, PathBuf)> {
     let repository = repository()
         .canonicalize()
         .map_err(|source| Error::Io { context: "find the repository".to_owned(), source })?;
-    let path = build::binary(&repository, architecture).map_err(|error| failed(&error))?;
+    let path = build::binary(&repository, build::OPERATOR, architecture).map_err(|error| failed(&error))?;
     Ok((architecture, path))
 }
 

@@ -9,7 +9,8 @@ use std::{
 use regcred_image::{
     Architecture,
     oci::Blob,
-    release::{CHECKSUMS, NOTES, Release},
+    plugin::{ELSEWHERE, Platform, packed},
+    release::{CHECKSUMS, KREW, NOTES, Release},
 };
 use regcred_tests::{
     binaries,
@@ -20,6 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+const DOWNLOADS: &str = "https://downloads.example.com/acme";
 const REGISTRY: &str = "registry.example.com/acme";
 
 /// An ELF header for this machine, whose one program header asks for no dynamic linker, and nothing after it.
@@ -33,6 +35,19 @@ fn binary(folder: &Path, architecture: Architecture) -> (Architecture, PathBuf) 
     (architecture, path)
 }
 
+/// The plugin for every platform. Only those for Linux are looked at.
+fn plugins(folder: &Path) -> Vec<(Platform, PathBuf)> {
+    let linux = [Architecture::Amd64, Architecture::Arm64];
+    let linux = linux.map(|architecture| (Platform::linux(architecture), binary(folder, architecture).1));
+    let elsewhere = ELSEWHERE.map(|platform| {
+        let path = platform.binary_in(folder);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, platform.to_string()).unwrap();
+        (platform, path)
+    });
+    linux.into_iter().chain(elsewhere).collect()
+}
+
 /// A release of this checkout with such binaries, in a folder; the digest of its image.
 fn release(folder: &TempDir) -> String {
     let architectures = [Architecture::Amd64, Architecture::Arm64];
@@ -40,12 +55,15 @@ fn release(folder: &TempDir) -> String {
     let sbom = folder.path().join("regcred.cdx.json");
     std::fs::write(&sbom, "{}").unwrap();
     let helm = binaries::helm().unwrap();
+    let plugins = plugins(folder.path());
     let release = Release {
         repository: &repository(),
         output: &folder.path().join("dist"),
         registry: REGISTRY,
         version: VERSION,
         binaries: &binaries,
+        plugins: &plugins,
+        downloads: DOWNLOADS,
         further: &[sbom],
         helm: &helm,
         draft: true,
@@ -110,6 +128,12 @@ fn all_that_is_downloaded_is_in_the_checksums() {
     let files = [
         "attach-at-birth.yaml",
         "install.yaml",
+        "krew.yaml",
+        "kubectl-regcred_darwin_amd64.tar.gz",
+        "kubectl-regcred_darwin_arm64.tar.gz",
+        "kubectl-regcred_linux_amd64.tar.gz",
+        "kubectl-regcred_linux_arm64.tar.gz",
+        "kubectl-regcred_windows_amd64.tar.gz",
         "regcred-linux-amd64",
         "regcred-linux-arm64",
         "regcred.cdx.json",
@@ -124,6 +148,70 @@ fn all_that_is_downloaded_is_in_the_checksums() {
     assert!(check.status.success(), "{check:?}");
     let notes = std::fs::read_to_string(dist.join(NOTES)).unwrap();
     assert!(notes.starts_with("### ") && !notes.contains("\n## "), "{notes}");
+}
+
+/// Whoever follows krew's manifest gets the plugin, what completes it, and the licence; the same files give the same bytes.
+#[test]
+fn krew_finds_an_archive_for_each_platform_by_address_and_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    release(&folder);
+    let dist = folder.path().join("dist");
+    let text = std::fs::read_to_string(dist.join(KREW)).unwrap();
+    assert!(
+        text.starts_with("apiVersion: krew.googlecontainertools.github.com/v1alpha2\nkind: Plugin\n"),
+        "{text}"
+    );
+    let manifest: Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(manifest["metadata"]["name"], "regcred");
+    assert_eq!(manifest["spec"]["version"], format!("v{VERSION}"));
+    let short = manifest["spec"]["shortDescription"].as_str().unwrap();
+    assert!(short.len() <= 50, "krew cuts it");
+    let platforms = manifest["spec"]["platforms"].as_array().unwrap();
+    assert_eq!(platforms.len(), 5);
+    for platform in platforms {
+        let [system, architecture] =
+            ["os", "arch"].map(|key| platform["selector"]["matchLabels"][key].as_str().unwrap());
+        let name = format!("kubectl-regcred_{system}_{architecture}.tar.gz");
+        assert_eq!(platform["uri"], format!("{DOWNLOADS}/v{VERSION}/{name}"));
+        let archive = std::fs::read(dist.join(&name)).unwrap();
+        let digest = format!("sha256:{}", platform["sha256"].as_str().unwrap());
+        assert_eq!(Blob::new(archive).digest, digest);
+        let program = platform["bin"].as_str().unwrap();
+        let wanted = if system == "windows" { "kubectl-regcred.exe" } else { "kubectl-regcred" };
+        assert_eq!(program, wanted);
+        assert_eq!(
+            listed(&dist.join(&name)),
+            [
+                "-rw-r--r-- 0/0 LICENSE".to_owned(),
+                format!("-rwxr-xr-x 0/0 {program}"),
+                "-rwxr-xr-x 0/0 kubectl_complete-regcred".to_owned(),
+            ]
+        );
+    }
+    let again = tempfile::tempdir().unwrap();
+    release(&again);
+    assert_eq!(std::fs::read_to_string(again.path().join("dist").join(KREW)).unwrap(), text);
+}
+
+/// Mode, owner and name of each file in an archive.
+fn listed(archive: &Path) -> Vec<String> {
+    let output = Command::new("tar").args(["--numeric-owner", "-tvzf"]).arg(archive).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let columns = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        format!("{} {} {}", columns[0], columns[1], columns.last().unwrap())
+    };
+    text.lines().map(columns).collect()
+}
+
+#[test]
+fn a_plugin_for_linux_that_needs_a_dynamic_linker_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubectl-regcred");
+    std::fs::write(&path, "#!/bin/sh\n").unwrap();
+    let refused = packed(&repository(), Platform::linux(Architecture::Amd64), &path).unwrap_err().to_string();
+    assert!(refused.contains("build it for the musl target"), "{refused}");
 }
 
 /// The workflow cannot be run here: what it pushes has to be what is made.
@@ -142,12 +230,15 @@ fn the_workflow_names_files_that_there_are() {
     let mut count = 0;
     for name in named.map(|name| name.replace("$VERSION", VERSION)) {
         assert!(
-            files.iter().any(|file| *file == name || name.ends_with('-') && file.starts_with(&name)),
+            files.iter().any(|file| *file == name || name.ends_with(['-', '_']) && file.starts_with(&name)),
             "{name}"
         );
         count += 1;
     }
-    assert_eq!(count, 4, "image, chart, SBOM, and all that begins with regcred-");
+    assert_eq!(count, 5, "image, chart, SBOM, and all that begins with regcred- or kubectl-regcred_");
+    for platform in ELSEWHERE {
+        assert!(workflow.contains(&format!("platform: {platform}\n")), "{platform} is built by a job");
+    }
 }
 
 /// Whoever makes it again gets what is of this one, and nothing of the last; a folder of something else stays.
@@ -183,6 +274,8 @@ fn a_version_that_the_chart_or_the_changelog_lacks_is_refused() {
             registry,
             version,
             binaries: &[],
+            plugins: &[],
+            downloads: DOWNLOADS,
             further: &[],
             helm,
             draft: false,

@@ -8,7 +8,11 @@ use std::{
 };
 
 use clap::Parser;
-use regcred_image::{Architecture, Error, build, release::Release};
+use regcred_image::{
+    Architecture, Error, build,
+    plugin::{ELSEWHERE, Platform},
+    release::Release,
+};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -25,6 +29,13 @@ struct Arguments {
     /// Registry and owner under which image and chart are to be pushed
     #[arg(long, default_value = "ghcr.io/regcred")]
     registry: String,
+    /// Where the files of releases are downloaded, for krew
+    #[arg(long, default_value = concat!(env!("CARGO_PKG_REPOSITORY"), "/releases/download"))]
+    downloads: String,
+    /// Folder with the binaries of the kubectl plugin that are built on their own systems, as in
+    /// `kubectl-regcred_darwin_arm64/kubectl-regcred`; a dry run takes those that there are
+    #[arg(long, value_name = "FOLDER", default_value = "target/plugins")]
+    plugins: PathBuf,
     /// For which machines; arm64 needs gcc-aarch64-linux-gnu on others
     #[arg(long, value_enum, value_delimiter = ',', default_value = "amd64,arm64")]
     architecture: Vec<Architecture>,
@@ -63,18 +74,40 @@ fn make(arguments: &Arguments) -> Result<String, Error> {
     }
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let repository = repository.canonicalize().map_err(|source| Error::File { path: repository, source })?;
-    let binary =
-        |architecture: &Architecture| Ok((*architecture, build::binary(&repository, *architecture)?));
-    let binaries = arguments.architecture.iter().map(binary).collect::<Result<Vec<_>, Error>>()?;
+    let build = |program| {
+        let binary = |architecture: &Architecture| {
+            Ok((*architecture, build::binary(&repository, program, *architecture)?))
+        };
+        arguments.architecture.iter().map(binary).collect::<Result<Vec<_>, Error>>()
+    };
+    let binaries = build(build::OPERATOR)?;
+    let own = build(build::PLUGIN)?.into_iter();
+    let mut plugins: Vec<_> = own.map(|(architecture, path)| (Platform::linux(architecture), path)).collect();
+    plugins.extend(built_elsewhere(arguments)?);
     let release = Release {
         repository: &repository,
         output: &arguments.output,
         registry: &arguments.registry,
         version: VERSION,
         binaries: &binaries,
+        plugins: &plugins,
+        downloads: &arguments.downloads,
         further: &arguments.further,
         helm: &arguments.helm,
         draft: arguments.dry_run,
     };
     release.make()
+}
+
+/// The plugin's binaries for systems other than Linux. Only a dry run may lack some.
+fn built_elsewhere(arguments: &Arguments) -> Result<Vec<(Platform, PathBuf)>, Error> {
+    let all = ELSEWHERE.map(|platform| (platform, platform.binary_in(&arguments.plugins)));
+    let (found, missing): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, path)| path.is_file());
+    match missing.first() {
+        Some((platform, path)) if !arguments.dry_run => Err(Error::Release(format!(
+            "the plugin for {platform} is not at {}: build it there, or name the folder by --plugins",
+            path.display()
+        ))),
+        _ => Ok(found),
+    }
 }
