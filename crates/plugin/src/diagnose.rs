@@ -8,7 +8,7 @@ use regcred_planner::{Goal, Pair};
 use serde::Serialize;
 
 use crate::mend;
-use crate::pod::Workload;
+use crate::pod::{Complaint, Workload};
 use crate::scene::{CREDENTIALS, Image, Look, Place, Scene, failures, registry_of};
 use crate::text::{bracketed, sentence, word};
 
@@ -76,8 +76,8 @@ pub(crate) struct Subject<'a> {
     /// The names that the kubelet looks up.
     pub(crate) list: &'a [String],
     pub(crate) image: &'a Image,
-    /// The kubelet says that a Secret of the list is missing.
-    pub(crate) lacks_secret: bool,
+    /// What the kubelet says of a Secret of the list.
+    pub(crate) complaint: Option<Complaint>,
 }
 
 /// What there is to say of a subject.
@@ -105,6 +105,11 @@ pub(crate) struct Diagnosis {
 pub(crate) fn diagnose(scene: &Scene, place: Option<&Place>, subject: &Subject<'_>) -> Diagnosis {
     if let Some(spoiled) = deep(scene, subject) {
         return spoiled;
+    }
+    if subject.complaint == Some(Complaint::Undecodable)
+        && let Some(first) = subject.list.first()
+    {
+        return undecodable(subject, first);
     }
     let openers = scene.openers(subject.image);
     let Some(place) = place else { return unknown(subject) };
@@ -392,7 +397,7 @@ impl Case<'_> {
 
     /// No RegistryCredential opens this registry at all.
     fn nobody(&self) -> Diagnosis {
-        let Subject { image, list, lacks_secret, namespace, .. } = self.subject;
+        let Subject { image, list, complaint, namespace, .. } = self.subject;
         let host = if image.host.is_empty() { "it" } else { &image.host };
         let none = if self.scene.unread.lacks(CREDENTIALS) {
             "RegistryCredentials were not read".to_owned()
@@ -404,7 +409,7 @@ impl Case<'_> {
             let words = format!("the list names Secret {}, which does not exist", word(name));
             return by_secret(Reason::DeadReference, self.subject, name, words);
         }
-        if *lacks_secret {
+        if *complaint == Some(Complaint::Missing) {
             let names = bracketed(*list);
             return Diagnosis {
                 reason: Some(Reason::DeadReference),
@@ -463,6 +468,25 @@ fn deep(scene: &Scene, subject: &Subject<'_>) -> Option<Diagnosis> {
         return Some(by_secret(Reason::WrongKey, subject, name, words));
     }
     None
+}
+
+/// The kubelet says that a Secret of the list cannot be decoded: it is known which, if there is but one.
+fn undecodable(subject: &Subject<'_>, first: &str) -> Diagnosis {
+    let fails = "cannot be decoded, as the kubelet says, which fails every pull of the Pod";
+    let words = if subject.list.len() == 1 {
+        format!("Secret {} {fails}", word(first))
+    } else {
+        format!("a Secret of {} {fails}; --deep says which", bracketed(subject.list))
+    };
+    let told = by_secret(Reason::Undecodable, subject, first, words);
+    match subject.pod.filter(|_| subject.list.len() > 1) {
+        Some((pod, _)) => {
+            let fix =
+                format!("kubectl regcred explain -n {} pod/{} --deep", word(subject.namespace), word(pod));
+            Diagnosis { fix: Some(fix), notes: Vec::new(), ..told }
+        }
+        None => told,
+    }
 }
 
 /// Entries of the image's host that do not match it, as the words of an error name them.

@@ -15,6 +15,17 @@ const CANNOT_PULL: [&str; 5] = [
 ];
 /// The reason that says that a Secret is missing, and no registry was asked.
 const SECRET_MISSING: &str = "FailedToRetrieveImagePullSecret";
+/// Errors that the kubelet gives as they are where the reason should be, when it cannot decode a Secret of the list: it then asks no
+/// registry, and names no Secret (k8s.io/kubernetes, pkg/credentialprovider; encoding/json and encoding/base64 of Go).
+const SECRET_UNDECODABLE: [&str; 5] = [
+    "illegal base64 data",
+    "unable to parse auth field",
+    "invalid character",
+    "unexpected end of JSON input",
+    "json: cannot unmarshal",
+];
+/// What is said instead of them.
+const UNDECODABLE: &str = "a pull secret cannot be decoded";
 /// How many digits end the name of a Job that a `CronJob` made: minutes since 1970.
 const MINUTES: std::ops::RangeInclusive<usize> = 8..=10;
 
@@ -64,6 +75,15 @@ pub(crate) enum Pull {
     Unknown,
 }
 
+/// What the kubelet says of a Secret of the list, without its name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Complaint {
+    /// It does not exist.
+    Missing,
+    /// It cannot be decoded.
+    Undecodable,
+}
+
 impl Workload {
     /// As kubectl takes it: `deployment/web`.
     pub(crate) fn text(&self) -> String {
@@ -72,9 +92,13 @@ impl Workload {
 }
 
 impl Pull {
-    /// Whether the kubelet says that a Secret of the list does not exist.
-    pub(crate) fn lacks_secret(&self) -> bool {
-        matches!(self, Self::Failed { reason: SECRET_MISSING, .. })
+    /// What the kubelet says of a Secret of the list.
+    pub(crate) fn complaint(&self) -> Option<Complaint> {
+        match self {
+            Self::Failed { reason: SECRET_MISSING, .. } => Some(Complaint::Missing),
+            Self::Failed { reason: UNDECODABLE, .. } => Some(Complaint::Undecodable),
+            _ => None,
+        }
     }
 }
 
@@ -195,7 +219,9 @@ impl From<Received> for Pod {
 fn pull(status: &ContainerStatus) -> Pull {
     let waiting = status.state.waiting.as_ref();
     let failed = waiting.and_then(|waiting| {
-        let reason = CANNOT_PULL.into_iter().find(|known| *known == waiting.reason)?;
+        let is_undecodable = || SECRET_UNDECODABLE.iter().any(|known| waiting.reason.contains(known));
+        let known = CANNOT_PULL.into_iter().find(|known| *known == waiting.reason);
+        let reason = known.or_else(|| is_undecodable().then_some(UNDECODABLE))?;
         Some(Pull::Failed { reason, hint: hint(&waiting.message) })
     });
     let known = || if status.image_id.is_empty() { Pull::Unknown } else { Pull::Done };
@@ -269,6 +295,26 @@ mod tests {
         assert_eq!(made_by("Job", "once-2", ""), "job/once-2");
         assert_eq!(made_by("StatefulSet", "etl", ""), "statefulset/etl");
         assert_eq!(made_by("Node", "n1", ""), "pod/p");
+    }
+
+    #[test]
+    fn an_error_of_the_kubelet_in_place_of_a_reason_is_of_a_secret() {
+        let of = |reason: &str| {
+            pull(&ContainerStatus {
+                image_id: String::new(),
+                state: State { waiting: Some(Waiting { reason: reason.to_owned(), message: String::new() }) },
+                ..ContainerStatus::default()
+            })
+        };
+        assert_eq!(of("illegal base64 data at input byte 0").complaint(), Some(Complaint::Undecodable));
+        assert_eq!(
+            of("invalid character 'x' looking for beginning of value").complaint(),
+            Some(Complaint::Undecodable)
+        );
+        let said = "unable to parse auth field, must be formatted as base64(username:password)";
+        assert_eq!(of(said).complaint(), Some(Complaint::Undecodable));
+        assert_eq!(of("FailedToRetrieveImagePullSecret").complaint(), Some(Complaint::Missing));
+        assert_eq!((of("ErrImagePull").complaint(), of("ContainerCreating")), (None, Pull::Unknown));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
 
+mod audit;
 mod credentials;
 mod end;
 mod held;
@@ -75,6 +76,7 @@ fn trials(runtime: &Arc<Runtime>, stage: &Arc<Mutex<Shared>>) -> Vec<Trial> {
         credentials::every_form_of_credential_pulls,
         credentials::a_wrong_password_does_not_pull,
         credentials::several_registries_pull_with_one_secret,
+        audit::the_audit_says_of_each_pod_what_the_kubelet_did,
         pulls::a_rotation_keeps_what_was_pulled_and_pulls_anew,
         pulls::a_source_that_breaks_stops_nobody_and_the_same_bytes_by_hand_do,
         held::a_rejected_new_password_stops_no_pod_under_hold,

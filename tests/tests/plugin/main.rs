@@ -178,13 +178,15 @@ async fn break_everything(scene: &Scene) -> Broken {
     pod(scene, (&unserved, "dead"), "default", &[&credential], "ErrImagePull").await;
     pod(scene, (&unserved, "lucky"), "default", &[], "").await;
     pod(scene, (&conflict, "refused"), "default", &[&credential], "ErrImagePull").await;
-    for (name, kind, config) in [
-        ("wrong-key", SECRET_TYPE, r#"{"auths":{"ghcr.io/other":{"auth":"dTpw"}}}"#),
-        ("wrong-type", "Opaque", ""),
-        ("undecodable", SECRET_TYPE, r#"{"auths":{"ghcr.io":{"auth":"!"}}}"#),
+    // What the kubelet says of a Secret that it cannot decode has no reason of its own.
+    let undecodable = "illegal base64 data at input byte 0";
+    for (name, kind, config, waits) in [
+        ("wrong-key", SECRET_TYPE, r#"{"auths":{"ghcr.io/other":{"auth":"dTpw"}}}"#, "ErrImagePull"),
+        ("wrong-type", "Opaque", "", "ErrImagePull"),
+        ("undecodable", SECRET_TYPE, r#"{"auths":{"ghcr.io":{"auth":"!"}}}"#, undecodable),
     ] {
         secret(scene, &unserved, name, kind, config).await;
-        pod(scene, (&unserved, name), "default", &[name], "ErrImagePull").await;
+        pod(scene, (&unserved, name), "default", &[name], waits).await;
     }
     Broken { credential, expired, served, unserved, conflict }
 }
@@ -224,7 +226,11 @@ async fn every_reason_is_named_and_secrets_are_read_only_when_asked() {
         ("refused", "FAIL", "NotInPlace"),
         ("lucky", "RISK", "NamespaceNotSelected"),
     ];
-    let shallow = ["wrong-key", "wrong-type", "undecodable"].map(|pod| (pod, "FAIL", "NamespaceNotSelected"));
+    let shallow = [
+        ("wrong-key", "FAIL", "NamespaceNotSelected"),
+        ("wrong-type", "FAIL", "NamespaceNotSelected"),
+        ("undecodable", "FAIL", "Undecodable"),
+    ];
     let audit = report(admin, &["audit", "-A"]).await;
     assert_eq!(reasons(&audit), expected(&[&common[..], &shallow].concat()), "{audit}");
     assert_eq!(audit["summary"]["secretsRead"], 0);

@@ -169,8 +169,8 @@ impl Judge<'_> {
 
     fn diagnose(&self, image: &Image, list: &[String], pull: &Pull) -> Diagnosis {
         let Pod { namespace, name, workload, account, .. } = self.pod;
-        let lacks_secret = pull.lacks_secret();
-        let subject = Subject { namespace, pod: Some((name, workload)), account, list, image, lacks_secret };
+        let complaint = pull.complaint();
+        let subject = Subject { namespace, pod: Some((name, workload)), account, list, image, complaint };
         diagnose(self.scene, self.place, &subject)
     }
 }
@@ -354,6 +354,23 @@ FAIL   team-b     pod/other        ghcr.io/acme/app:1  NamespaceNotSelected  pla
             levels(&cluster().pod("shop/p", &[], IMAGE, "ErrImagePull")),
             [(Level::Fail, Some(Reason::StalePod))]
         );
+    }
+
+    /// Evidence before theory: a label on the namespace would not mend it.
+    #[test]
+    fn a_secret_that_the_kubelet_cannot_decode_is_told_of_unread() {
+        let said = "illegal base64 data at input byte 0";
+        let stage = cluster().pod("team-b/p", &["broken"], IMAGE, said).pod(
+            "shop/q",
+            &["a", "platform-pull"],
+            IMAGE,
+            said,
+        );
+        assert_eq!(levels(&stage), [(Level::Fail, Some(Reason::Undecodable)); 2], "{}", text(&stage));
+        let told = report(&stage.0, By::Pod).findings;
+        let fix = |at: usize| told[at].fix.clone().unwrap();
+        assert_eq!(fix(0), "kubectl regcred explain -n shop pod/q --deep");
+        assert!(fix(1).starts_with("kubectl -n team-b create secret docker-registry broken "), "{}", fix(1));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) fn image(scene: &Scene, namespace: &str, account: &str, image: &str) 
         Some(_) => format!("{} of ServiceAccount {account}", bracketed(&list)),
     };
     let image = Image::new(image);
-    let subject = Subject { namespace, pod: None, account, list: &list, image: &image, lacks_secret: false };
+    let subject = Subject { namespace, pod: None, account, list: &list, image: &image, complaint: None };
     let told = diagnose(scene, place.as_ref(), &subject);
     ExplainReport {
         namespace: namespace.to_owned(),
@@ -100,7 +100,7 @@ fn of_container(scene: &Scene, place: Option<&Place>, pod: &Pod, container: &Con
         account: &pod.account,
         list: &pod.list,
         image: &image,
-        lacks_secret: container.pull.lacks_secret(),
+        complaint: container.pull.complaint(),
     };
     let told = diagnose(scene, place, &subject);
     let seen = format!("container {}{}", container.name, evidence(&container.pull));
