@@ -10,7 +10,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams
 use kube::{Api, Client};
 use regcred_tests::audit::Entries;
 use regcred_tests::binaries::{kubernetes_version, workspace_binary};
-use regcred_tests::{ControlPlane, Identity, Options, install, wait::try_eventually};
+use regcred_tests::{ControlPlane, Identity, Options, image, install, wait::try_eventually};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -66,8 +66,11 @@ pub struct Cost {
 /// Makes a cluster of this size, and audits it once.
 pub async fn measure(size: Size, say: &impl Fn(&str)) -> Result<Cost> {
     // It blocks, and nothing else runs yet.
-    let further: &[&str] = if size.released { &["--release"] } else { &[] };
-    let program = workspace_binary("regcred-plugin", "kubectl-regcred", further)?;
+    let program = if size.released {
+        image::plugin()?
+    } else {
+        workspace_binary("regcred-plugin", "kubectl-regcred", &[])?
+    };
     let control_plane = ControlPlane::start(Options::default()).await?;
     install::install_crd(&control_plane).await?;
     let rig = Rig { client: control_plane.admin().await?, control_plane, size };

@@ -19,7 +19,7 @@ pub fn layout() -> Result<PathBuf> {
     if let Some(path) = LAYOUT.get() {
         return Ok(path.clone());
     }
-    let (architecture, binary) = binary()?;
+    let (architecture, binary) = binary(build::OPERATOR)?;
     let repository = repository();
     let folder = repository.join("target/image-of-tests");
     // Another test process may read it, or write it too.
@@ -32,18 +32,23 @@ pub fn layout() -> Result<PathBuf> {
 pub fn operator() -> Result<PathBuf> {
     match std::env::var_os("REGCRED_BINARY") {
         Some(path) => Ok(PathBuf::from(path)),
-        None => binary().map(|(_, path)| path),
+        None => binary(build::OPERATOR).map(|(_, path)| path),
     }
 }
 
-fn binary() -> Result<(Architecture, PathBuf)> {
-    say("building the operator as images ship it, if it is not there: two to five minutes");
+/// The kubectl plugin as releases have it, built from this checkout. Blocks, for minutes the first time.
+pub fn plugin() -> Result<PathBuf> {
+    binary(build::PLUGIN).map(|(_, path)| path)
+}
+
+fn binary(program: build::Program) -> Result<(Architecture, PathBuf)> {
+    say("building a program as releases have it, if it is not there: two to five minutes");
     let architecture = Architecture::of_this_machine()
         .ok_or_else(|| Error::Unexpected(format!("no image for {}", std::env::consts::ARCH)))?;
     let repository = repository()
         .canonicalize()
         .map_err(|source| Error::Io { context: "find the repository".to_owned(), source })?;
-    let path = build::binary(&repository, build::OPERATOR, architecture).map_err(|error| failed(&error))?;
+    let path = build::binary(&repository, program, architecture).map_err(|error| failed(&error))?;
     Ok((architecture, path))
 }
 
