@@ -20,12 +20,19 @@ use tower_http::map_response_body::MapResponseBodyLayer;
 
 use crate::calls::DEADLINE;
 use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::observed::Observe;
 
 /// The API server sends a bookmark on each watch about once a minute
 /// (k8s.io/apiserver, storage/cacher); a watch that is silent for longer is dead.
 const WATCH_SILENCE: Duration = Duration::from_secs(65);
-/// As audit logs show it, so that another program with the operator's token stands out.
-const NAME: &str = concat!("regcred/", env!("CARGO_PKG_VERSION"));
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit that this build is of, where whoever built it said so with `REGCRED_COMMIT`.
+pub const COMMIT: &str = match option_env!("REGCRED_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection whose other end disappeared silently is given up within twice this: before a leader's lease is
 /// lost, as the lease travels on it too.
@@ -81,16 +88,31 @@ impl Default for Pulse {
 }
 
 impl Clients {
-    /// Clients for this cluster.
-    pub fn new(config: &Config) -> Result<Self, Error> {
+    /// Clients for this cluster, whose requests are counted.
+    pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, Error> {
         let pulse = Pulse::new();
         let mut config = config.clone();
-        config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
-        Ok(Self { watch: watch_client(config.clone(), pulse.clone())?, write: write_client(config)?, pulse })
+        if let Ok(name) = HeaderValue::from_str(&user_agent()) {
+            config.headers.push((USER_AGENT, name));
+        }
+        let observe = Observe::new(&config.cluster_url, metrics.requests.clone());
+        let watch = watch_client(config.clone(), pulse.clone(), &observe)?;
+        Ok(Self { watch, write: write_client(config, &observe)?, pulse })
     }
 }
 
-fn watch_client(mut config: Config, pulse: Pulse) -> Result<Client, Error> {
+/// As audit logs show it, so that another program with the operator's token stands out.
+fn user_agent() -> String {
+    let (os, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
+    let architecture = match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("regcred/{VERSION} ({os}/{architecture}) {COMMIT}")
+}
+
+fn watch_client(mut config: Config, pulse: Pulse, observe: &Observe) -> Result<Client, Error> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(WATCH_SILENCE);
     config.reset_reader_on_write = true;
@@ -102,20 +124,20 @@ fn watch_client(mut config: Config, pulse: Pulse) -> Result<Client, Error> {
             frame
         })
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&heard).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&heard).with_layer(observe).build())
 }
 
 /// Writes travel as streams of one HTTP/2 connection where the server speaks it: kube's own connector
 /// speaks HTTP/1.1 only, and then each write in flight is a connection. There are no retries inside a
 /// call: a namespace that has to wait gives its place to another.
-fn write_client(mut config: Config) -> Result<Client, Error> {
+fn write_client(mut config: Config, observe: &Observe) -> Result<Client, Error> {
     if config.proxy_url.is_some() {
         // kube knows which proxies it was built for, and says so.
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(DEADLINE);
         config.reset_reader_on_write = true;
         config.default_retry = false;
-        return Ok(ClientBuilder::try_from(config)?.build());
+        return Ok(ClientBuilder::try_from(config)?.with_layer(observe).build());
     }
     let mut http = HttpConnector::new();
     http.enforce_http(false);
@@ -132,6 +154,7 @@ fn write_client(mut config: Config) -> Result<Client, Error> {
         .http2_keep_alive_timeout(PING_INTERVAL)
         .build(tls.enable_http1().enable_http2().wrap_connector(http));
     let service = ServiceBuilder::new()
+        .layer(observe)
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)

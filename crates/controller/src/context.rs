@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::identities::ClusterIdentities;
 use crate::metrics::Metrics;
+use crate::mint::CountedMint;
 use crate::probes::Probes;
 use crate::room::Room;
 use crate::unreadable::Unreadable;
@@ -205,14 +206,14 @@ impl Context {
         };
         Arc::new(Self {
             index,
-            tokens: Tokens::new(mint),
+            tokens: Tokens::new(Arc::new(CountedMint::new(mint, metrics.clone()))),
             probes: Probes::default(),
             verifier: verifier(&options.registries),
             ledger: Mutex::default(),
             calls,
             watch_client: clients.watch,
             pulse: clients.pulse,
-            queues: Queues::default(),
+            queues: Queues::measured(&metrics),
             indexed: signal::Sender::new(false),
             asked: SetOnce::new(),
             lists: Lists::default(),

@@ -45,6 +45,7 @@ mod tests {
 
     use super::*;
     use crate::client::Clients;
+    use crate::metrics::Metrics;
 
     /// The smallest certificate of version 1 that is read so far: its first member is the serial number.
     const VERSION_1: [u8; 13] =
@@ -63,7 +64,7 @@ mod tests {
         let mut config = Config::new("https://127.0.0.1:6443".parse().unwrap());
         config.auth_info.client_certificate_data = Some(pem("CERTIFICATE", &VERSION_1));
         config.auth_info.client_key_data = Some(pem("PRIVATE KEY", key.as_ref()).into());
-        let error = Clients::new(&config).unwrap_err();
+        let error = Clients::new(&config, &Metrics::default()).unwrap_err();
         assert!(matches!(error, Error::CertificateVersion), "{error}");
     }
 }

@@ -17,6 +17,8 @@
 //! | `identities` | ServiceAccounts and keys with which clouds are asked for tokens |
 //! | `probes`, `verifier` | what registries said of credentials, and who asks them |
 //! | `client` | the two clients, and when a watch last delivered anything |
+//! | `observed`, `mint` | each request to the API server, and each to an issuer, is counted |
+//! | `news` | which troubles are logged now, and which were a moment ago |
 //! | `room` | room in memory for large writes and for lists in pages |
 //! | `unreadable` | objects that are skipped, each logged once |
 //! | `messages` | a test: every message of the product, graded |
@@ -38,6 +40,9 @@ mod loops;
 #[cfg(test)]
 mod messages;
 mod metrics;
+mod mint;
+mod news;
+mod observed;
 mod pause;
 mod probes;
 mod queue;
@@ -58,7 +63,7 @@ use crate::context::{Context, wait_for};
 use crate::fingerprint::FingerprintKey;
 
 pub use cage::Cage;
-pub use client::{Clients, Pulse};
+pub use client::{COMMIT, Clients, Pulse, VERSION};
 pub use clock::Clock;
 pub use context::{Issuers, Options, Registries, Stage};
 pub use entropy::Entropy;
@@ -113,6 +118,7 @@ async fn prepare(context: &Context) -> Result<FingerprintKey, Error> {
 /// which lets passes in progress end.
 async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
     start_over(context);
+    context.metrics.leader.set(1);
     let mut workers = spawn_workers(context, key);
     let mut leading = context.stage.leading.subscribe();
     tokio::select! {
@@ -126,7 +132,8 @@ async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
         }
     }
     workers.shutdown().await;
-    context.metrics.forget_expirations();
+    context.metrics.leader.set(0);
+    context.metrics.told.forget_all();
 }
 
 /// What this replica knew when it last worked may be outdated: it must not bring back a credential that another

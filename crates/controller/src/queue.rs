@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::metrics::Waits;
+
 /// Priority.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lane {
@@ -39,6 +41,7 @@ pub(crate) struct Patience {
 pub(crate) struct Queue<K> {
     state: Mutex<State<K>>,
     changed: Notify,
+    waits: Waits,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,8 @@ struct State<K> {
     gathering: Option<Gathering<K>>,
     /// Keys that wait, with the place and ticket under which they do.
     pending: HashMap<K, (Place, Ticket)>,
+    /// Since when each of them does.
+    since: HashMap<K, Instant>,
     running: HashMap<K, Ticket>,
     /// Tickets of everything that waits or runs.
     open: BTreeSet<Ticket>,
@@ -84,32 +89,44 @@ pub(crate) struct Work<'a, K: Clone + Eq + Hash> {
 
 impl<K: Clone + Eq + Hash> Default for Queue<K> {
     fn default() -> Self {
+        Self::measured(Waits::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Queue<K> {
+    /// A queue that tells how many keys wait in it, and for how long.
+    pub(crate) fn measured(waits: Waits) -> Self {
         let state = State {
             urgent: VecDeque::new(),
             bulk: VecDeque::new(),
             gathering: None,
             pending: HashMap::new(),
+            since: HashMap::new(),
             running: HashMap::new(),
             open: BTreeSet::new(),
             delayed: BTreeMap::new(),
             due: HashMap::new(),
             next_ticket: 0,
         };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        Self { state: Mutex::new(state), changed: Notify::new(), waits }
     }
-}
 
-impl<K: Clone + Eq + Hash> Queue<K> {
     /// Asks for a pass over `key`.
     pub(crate) fn push(&self, key: K, lane: Lane) {
-        self.state.lock().push(key, lane);
+        let mut state = self.state.lock();
+        state.push(key, lane);
+        self.waits.waiting(state.pending.len());
+        drop(state);
         self.changed.notify_one();
     }
 
     /// Asks for a pass over each of `keys` once no more have come for a while, so that changes which
     /// come together make one pass. A key that is asked for otherwise meanwhile does not wait.
     pub(crate) fn gather(&self, keys: Vec<K>, lane: Lane, patience: Patience) {
-        self.state.lock().gather(keys, lane, patience);
+        let mut state = self.state.lock();
+        state.gather(keys, lane, patience);
+        self.waits.waiting(state.pending.len());
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -131,7 +148,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     pub(crate) async fn next(&self) -> Work<'_, K> {
         loop {
             let changed = self.changed.notified();
-            let (key, wake_at) = self.state.lock().take(Instant::now());
+            let (key, wake_at) = self.take(Instant::now());
             if let Some(key) = key {
                 // Whoever waits next may find more.
                 self.changed.notify_one();
@@ -144,6 +161,17 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 None => changed.await,
             }
         }
+    }
+
+    /// A key to work on, or else when to look again.
+    fn take(&self, now: Instant) -> (Option<K>, Option<Instant>) {
+        let mut state = self.state.lock();
+        let taken = state.take(now);
+        self.waits.waiting(state.pending.len());
+        if let Some(since) = taken.0.as_ref().and_then(|key| state.since.remove(key)) {
+            self.waits.taken_after(now - since);
+        }
+        taken
     }
 
     /// The ticket that the next push will get.
@@ -171,6 +199,7 @@ impl<K: Clone + Eq + Hash> State<K> {
             None => self.ticket(),
         };
         self.open.insert(ticket);
+        self.since.entry(key.clone()).or_insert_with(Instant::now);
         self.pending.insert(key.clone(), (Place::Lane(lane), ticket));
         if !self.running.contains_key(&key) {
             self.line_up(key, lane, ticket);
@@ -190,6 +219,7 @@ impl<K: Clone + Eq + Hash> State<K> {
                 None => {
                     let ticket = self.ticket();
                     self.open.insert(ticket);
+                    self.since.entry(key.clone()).or_insert(now);
                     self.pending.insert(key.clone(), (Place::Gathering(lane), ticket));
                     gathering.keys.push((key, ticket));
                 }
@@ -265,6 +295,7 @@ impl<K: Clone + Eq + Hash> State<K> {
             None => Place::Lane(Lane::Bulk),
         };
         let (Place::Lane(lane) | Place::Gathering(lane)) = place;
+        self.since.entry(key.clone()).or_insert_with(Instant::now);
         self.pending.insert(key.clone(), (Place::Lane(lane), ticket));
         self.line_up(key.clone(), lane, ticket);
     }
@@ -303,7 +334,38 @@ impl<K: Clone + Eq + Hash> Drop for Work<'_, K> {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
     use super::*;
+    use crate::metrics::Metrics;
+
+    #[tokio::test(start_paused = true)]
+    async fn how_many_keys_wait_and_for_how_long_is_told() {
+        let (metrics, mut registry) = (Metrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let queue = Queue::measured(metrics.waits("namespaces"));
+        let told = |line: &str| {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            assert!(text.contains(line), "{line}: {text}");
+        };
+        queue.push("a", Lane::Bulk);
+        queue.push("b", Lane::Bulk);
+        queue.push("b", Lane::Urgent);
+        told("regcred_queue_depth{queue=\"namespaces\"} 2\n");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        queue.next().await.done();
+        told("regcred_queue_depth{queue=\"namespaces\"} 1\n");
+        told("regcred_queue_wait_seconds_sum{queue=\"namespaces\"} 3.0\n");
+        // What is due later does not wait yet.
+        queue.push_at("c", Instant::now() + Duration::from_mins(1));
+        queue.next().await.done();
+        queue.next().await.done();
+        told("regcred_queue_wait_seconds_count{queue=\"namespaces\"} 3\n");
+        told("regcred_queue_wait_seconds_sum{queue=\"namespaces\"} 6.0\n");
+        told("regcred_queue_depth{queue=\"namespaces\"} 0\n");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_pushed_during_its_pass_runs_again_and_never_twice_at_once() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::metrics::Metrics;
 use crate::queue::{Lane, Patience, Queue, Ticket};
 
 /// A change for no more namespaces than this does not wait behind one for thousands.
@@ -44,6 +45,19 @@ struct Progress {
 }
 
 impl Queues {
+    /// Queues that are measured.
+    pub(crate) fn measured(metrics: &Metrics) -> Self {
+        Self {
+            namespaces: Queue::measured(metrics.waits("namespaces")),
+            credentials: Queue::measured(metrics.waits("finalizers")),
+            sources: Queue::measured(metrics.waits("sources")),
+            remote_sources: Queue::measured(metrics.waits("remote sources")),
+            probes: Queue::measured(metrics.waits("verifications")),
+            statuses: Queue::measured(metrics.waits("statuses")),
+            progress: Mutex::default(),
+        }
+    }
+
     /// Something in a namespace changed.
     pub(crate) fn namespace(&self, name: Arc<str>) {
         self.namespaces.push(name, Lane::Urgent);

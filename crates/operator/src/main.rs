@@ -3,6 +3,7 @@
 
 mod args;
 mod kubernetes;
+mod process;
 mod run;
 mod server;
 mod telemetry;

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::RunArgs;
 use crate::kubernetes;
+use crate::process::Process;
 use crate::server::{self, Pages, router};
 use crate::telemetry;
 
@@ -44,9 +45,10 @@ pub(crate) fn complain(error: &Error) {
 }
 
 async fn serve(args: RunArgs) -> Result<(), Error> {
-    let clients = Clients::new(&config(&args).await?)?;
     let (stage, metrics, mut registry) = (Stage::default(), Metrics::default(), Registry::default());
+    let clients = Clients::new(&config(&args).await?, &metrics)?;
     metrics.register(&mut registry);
+    registry.register_collector(Box::new(Process));
     let pages = Pages { pulse: clients.pulse.clone(), stage: stage.clone(), registry: Arc::new(registry) };
     let listener = TcpListener::bind(args.listen).await?;
     print(Ok::<_, Error>(format!("listening on {}\n", listener.local_addr()?)))?;

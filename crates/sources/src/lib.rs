@@ -57,6 +57,6 @@ pub use resolve::{
     resolve,
 };
 pub use secret::{Purpose, SourceSecret};
-pub use token::{AssumedRole, Identity, Issuer, Mint, MintError, Token, TokenRequest};
+pub use token::{AssumedRole, ISSUERS, Identity, Issuer, Mint, MintError, Token, TokenRequest};
 pub use tokens::{Given, Tokens};
 pub use withhold::{Instead, Standing};

@@ -95,6 +95,24 @@ impl Issuer {
     }
 }
 
+/// Every kind of issuer, as [`Issuer::kind`] names it.
+pub const ISSUERS: [&str; 7] = ["ECR", "ECRPublic", "GCP", "ACR", "Quay", "JFrog", "Cloudsmith"];
+
+impl Issuer {
+    /// What kind of issuer it is, as metrics name it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Ecr { .. } => "ECR",
+            Self::EcrPublic { .. } => "ECRPublic",
+            Self::Gcp { .. } => "GCP",
+            Self::Acr { .. } => "ACR",
+            Self::Quay { .. } => "Quay",
+            Self::Jfrog { .. } => "JFrog",
+            Self::Cloudsmith { .. } => "Cloudsmith",
+        }
+    }
+}
+
 /// As a message names it.
 impl fmt::Display for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,6 +14,7 @@ use regcred_index::{Received, SecretBody};
 use regcred_planner::{ListPatch, Plan, Precondition, Removal, SecretCopy, Step, StepError};
 use serde_json::{Value, json};
 use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
 
 use crate::calls::{answer, as_manager};
 use crate::context::Context;
@@ -43,6 +44,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     async fn execute(&self, step: &Step) -> Result<(), StepError> {
+        let begun = Instant::now();
         let result = match step {
             Step::PatchServiceAccount(patch) => self.patch_service_account(patch).await,
             Step::ApplySecret { copy, over } => self.apply_secret(copy, over.as_ref()).await,
@@ -55,7 +57,7 @@ impl Writer<'_> {
             Step::DeleteSecret(removal) => self.delete_secret(&removal.name, &removal.over).await,
             Step::ReleaseSecret(removal) => self.release_secret(removal).await,
         };
-        self.context.metrics.step_executed(step, result);
+        self.context.metrics.step_executed(step, result, begun.elapsed());
         if let Err(error) = result {
             tracing::debug!(namespace = %self.namespace, object = ?step.object(), %error, "a write failed");
         }

@@ -56,10 +56,11 @@ pub(crate) async fn work(context: Arc<Context>, paces: Arc<Paces>, failures: Arc
 async fn visit(context: &Context, name: &Arc<str>, paces: &Paces, failures: &Failures) {
     let Some(draft) = draft(context, name) else {
         paces.lock().remove(name);
+        context.metrics.told.forget(name);
         failures.forget(name);
         return;
     };
-    context.metrics.expirations(name, &draft.status.registries);
+    context.metrics.told.tell(name, &draft.status);
     let failing = failures.wait_until(name).filter(|_| draft.differs);
     let wait_until = failing.or_else(|| later(&draft, paces.lock().entry(name.clone()).or_default()));
     if let Some(at) = wait_until {

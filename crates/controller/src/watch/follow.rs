@@ -153,7 +153,7 @@ async fn survive(context: &Context, kind: &'static str, error: &watcher::Error, 
             return;
         }
     } else {
-        context.metrics.watch_failed(kind);
+        context.metrics.watch_restarted(kind);
         report(kind, error);
     }
     context.pulse.beat();

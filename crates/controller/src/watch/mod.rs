@@ -23,6 +23,9 @@ use follow::{follow, note_complete};
 
 pub(crate) use intake::{ingest_written_credential, ingest_written_secret, ingest_written_service_account};
 
+/// What the watch of source Secrets is called in logs and metrics.
+pub(crate) const SOURCES: &str = "Secret in the source namespace";
+
 /// Starts every watch. Dropping the set ends them.
 pub(crate) fn spawn_all(context: &Arc<Context>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -76,7 +79,7 @@ async fn sources(context: Arc<Context>) {
     let again = || context.lists.asked(&context, Listed::Sources);
     context.asked.wait().await;
     let ingest = |event| intake::source(&context, event);
-    follow(&context, "Secret in the source namespace", api, Config::default(), again, ingest).await;
+    follow(&context, SOURCES, api, Config::default(), again, ingest).await;
 }
 
 async fn secrets(context: Arc<Context>, scope: SecretScope) {
