@@ -107,7 +107,7 @@ async fn other_data_under_our_marks_and_manager_does_not_stand() {
     })
     .await;
     // An event that changes nothing of ours makes the operator look, and costs no write.
-    let looked = r#"regcred_steps_total{step="VerifySecret",result="Succeeded"}"#;
+    let looked = r#"regcred_steps_total{step="VerifySecret",result="Succeeded"} 1"#;
     assert!(!operator.metrics().await.unwrap().contains(looked));
     let touched = Patch::Merge(json!({"metadata": {"annotations": {"example.com/seen": "today"}}}));
     let touched = scene.secrets(&namespace).patch(&name, &PatchParams::default(), &touched).await.unwrap();

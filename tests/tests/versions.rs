@@ -17,7 +17,7 @@ async fn minor(control_plane: &ControlPlane) -> u32 {
 async fn said(operator: &Operator) -> String {
     eventually("the operator says of which version the API server is", SOON, async || {
         let output = operator.logs();
-        let line = output.lines().find(|line| line.contains("the API server") && line.contains("kubernetes"));
+        let line = output.lines().find(|line| line.contains("regcred has started"));
         line.map(str::to_owned).ok_or(output)
     })
     .await

@@ -20,8 +20,10 @@ use crate::client::{Clients, Pulse};
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::identities::ClusterIdentities;
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::mint::CountedMint;
+use crate::news::Troubles;
 use crate::probes::Probes;
 use crate::room::Room;
 use crate::unreadable::Unreadable;
@@ -148,7 +150,10 @@ impl Lists {
         loop {
             self.of(listed).notified().await;
             if context.index().needs_list(listed) {
-                tracing::info!(?listed, "a RegistryCredential names what was not kept so far; listing again");
+                tracing::debug!(
+                    ?listed,
+                    "a RegistryCredential names what was not kept so far; listing again"
+                );
                 return;
             }
         }
@@ -183,6 +188,10 @@ pub(crate) struct Context {
     /// A RegistryCredential was visited: its sources were looked at, or its finalizer was written.
     pub(crate) visited: Notify,
     pub(crate) unreadable: Unreadable,
+    /// What was changed, and is not told in the log yet.
+    pub(crate) journal: Journal,
+    /// What the log told of troubles.
+    pub(crate) troubles: Troubles,
     pub(crate) tokens: Tokens,
     pub(crate) probes: Probes,
     pub(crate) verifier: Arc<dyn Verifier>,
@@ -221,6 +230,8 @@ impl Context {
             targets_changed: Notify::new(),
             visited: Notify::new(),
             unreadable: Unreadable::default(),
+            journal: Journal::default(),
+            troubles: Troubles::default(),
             options,
             metrics,
             stage,

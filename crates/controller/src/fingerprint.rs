@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::calls::{Objects, answer};
 use crate::entropy::Entropy;
 use crate::error::Error;
+use crate::news::News;
 use crate::pause::Pause;
 
 pub(crate) const NO_NAMESPACE: &str =
@@ -133,7 +134,7 @@ enum Look {
 }
 
 /// Reads the key, or makes it at the first start. Tries until the API server answers; each cause of a delay is logged
-/// once.
+/// once in five minutes.
 pub(crate) async fn load(
     secrets: &Objects,
     namespace: &str,
@@ -141,7 +142,7 @@ pub(crate) async fn load(
 ) -> Result<FingerprintKey, Error> {
     let mut fresh = [0; KEY_LEN];
     entropy.fill(&mut fresh)?;
-    let (mut pause, mut logged) = (Pause::default(), None);
+    let (mut pause, news) = (Pause::default(), News::default());
     loop {
         let obstacle = match answer(look(secrets, &fresh)).await {
             Ok(Look::Key(key)) => return Ok(key),
@@ -149,15 +150,15 @@ pub(crate) async fn load(
             Ok(Look::Unusable) => Some(UNUSABLE.to_owned()),
             Err(error) => Some(obstacle(error.meaning())),
         };
-        if obstacle.is_some() && obstacle != logged {
-            let cause = obstacle.as_deref().unwrap_or_default();
+        if let Some(cause) = obstacle
+            && news.note((), cause.clone()).is_some()
+        {
             tracing::warn!(
                 secret = names::FINGERPRINT_KEY_SECRET,
                 namespace,
                 cause,
                 "waiting for the fingerprint key"
             );
-            logged = obstacle;
         }
         tokio::time::sleep(pause.next()).await;
     }

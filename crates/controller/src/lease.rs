@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::calls::{CallError, Objects};
 use crate::context::Context;
+use crate::news::News;
 use crate::refusal::refusal;
 
 /// Name of the Lease, in the operator's own namespace.
@@ -67,6 +68,8 @@ struct Elector {
     idle_since: Option<Instant>,
     /// Why looks fail, and since when.
     failing: Option<(StepError, Instant)>,
+    /// What the log told of that.
+    news: News<(), StepError>,
 }
 
 /// What a look at the lease came to.
@@ -161,7 +164,7 @@ impl Elector {
         }
     }
 
-    /// Logs each cause for which looks at the lease fail once, and that they no longer do. A replica whose looks are
+    /// Logs each cause for which looks at the lease fail, once in five minutes, and that they no longer do. A replica whose looks are
     /// refused, or fail for long, is not ready: it works only as long as another one need not.
     fn note_failure(
         &mut self,
@@ -176,10 +179,10 @@ impl Elector {
         self.failing = failure.map(|cause| (cause, since));
         if let Some(cause) = failure {
             context.metrics.lease_failures.inc();
-            if before.map(|(cause, _)| cause) != Some(cause) {
+            if self.news.note((), cause).is_some() {
                 tracing::warn!(lease = NAME, %namespace, cause = words(cause), "the lease cannot be read or written");
             }
-        } else if before.is_some() {
+        } else if self.news.over(&()) {
             tracing::info!(lease = NAME, %namespace, "the lease can be read and written again");
         }
         let needs_user = |cause: StepError| cause.class() == Class::UserMustAct || cause == StepError::Gone;
@@ -321,7 +324,9 @@ async fn release(context: &Context, leases: &Objects) {
         leases.replace(NAME, &record.to_send()).await
     };
     let given_back = tokio::time::timeout(RENEW_DEADLINE, give_back).await;
-    if !matches!(given_back, Ok(Ok(()))) {
+    if matches!(given_back, Ok(Ok(()))) {
+        tracing::info!(lease = NAME, "the lease was given back");
+    } else {
         tracing::warn!("the lease could not be given back; it expires by itself");
     }
 }

@@ -18,6 +18,7 @@
 //! | `probes`, `verifier` | what registries said of credentials, and who asks them |
 //! | `client` | the two clients, and when a watch last delivered anything |
 //! | `observed`, `mint` | each request to the API server, and each to an issuer, is counted |
+//! | `journal` | what the log tells of the work, in sums |
 //! | `news` | which troubles are logged now, and which were a moment ago |
 //! | `room` | room in memory for large writes and for lists in pages |
 //! | `unreadable` | objects that are skipped, each logged once |
@@ -35,6 +36,7 @@ mod error;
 mod fake;
 mod fingerprint;
 mod identities;
+mod journal;
 mod lease;
 mod loops;
 #[cfg(test)]

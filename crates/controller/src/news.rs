@@ -2,15 +2,32 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use regcred_api::Reason;
 use tokio::time::Instant;
 
 /// How soon a trouble that lasts is logged again.
 const AGAIN: Duration = Duration::from_mins(5);
 /// Of how many things it is remembered what was logged; of more nothing is logged, only counted in metrics.
 const MAX_KEPT: usize = 4096;
+/// How many causes are logged of one thing in five minutes: tenants have a say in the words of some.
+const MAX_CAUSES: usize = 16;
+
+/// What was logged of the troubles of this process.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles {
+    /// Sources, by RegistryCredential.
+    pub(crate) sources: News<Arc<str>, (Reason, String)>,
+    /// What is not in place, by RegistryCredential.
+    pub(crate) faults: News<Arc<str>, (Reason, Arc<str>)>,
+    /// Watches, by the kind of object where that matters, and HTTP status.
+    pub(crate) watches: News<Option<&'static str>, u16>,
+    /// Events that could not be written, by HTTP status.
+    pub(crate) events: News<(), u16>,
+}
 
 /// What was logged of each thing that may be in trouble.
 #[derive(Debug)]
@@ -45,6 +62,9 @@ impl<K: Eq + Hash, C: PartialEq> News<K, C> {
         let causes = said.entry(key).or_default();
         let Some(known) = causes.iter_mut().find(|said| said.cause == cause) else {
             causes.retain(|said| now - said.at < AGAIN);
+            if causes.len() >= MAX_CAUSES {
+                return None;
+            }
             causes.push(Said { cause, at: now, unsaid: 0 });
             return Some(0);
         };
@@ -89,6 +109,13 @@ mod tests {
         assert_eq!(said, expected);
         assert!(news.over("pull") && !news.over("pull"));
         assert_eq!(news.note("pull", "even"), Some(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_fills_the_log_with_ever_new_causes() {
+        let news = News::default();
+        let said = (0..1000).filter(|cause| news.note("pull", *cause).is_some()).count();
+        assert_eq!(said, MAX_CAUSES);
     }
 
     #[tokio::test(start_paused = true)]

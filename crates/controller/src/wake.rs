@@ -98,7 +98,6 @@ impl Queues {
     /// The copies of a RegistryCredential in these namespaces have another content. That concerns no list, so it
     /// waits for nothing.
     pub(crate) fn rotation(&self, name: &Arc<str>, concerned: Vec<Arc<str>>) {
-        tracing::info!(credential = %name, namespaces = concerned.len(), "a new credential is rolled out");
         self.with_progress(name, |progress| progress.rotated_at = Some(Instant::now()));
         self.refresh(name, concerned);
     }

@@ -1,9 +1,13 @@
-//! Says once, at start, of which version the API server is, and what it lacks of what regcred makes use of.
+//! Says once, at start, what this regcred is, on which cluster it works and in which way, and what the API server lacks of
+//! what regcred makes use of.
 
 use std::time::Duration;
 
 use kube::Client;
+use regcred_controller::{COMMIT, Stage, VERSION};
 
+/// How long the line waits for an answer to whether the operator is caged.
+const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// What regcred makes use of: the first minor version that has it, and what an older one means.
@@ -13,37 +17,56 @@ const USES: [(u32, &str); 3] = [
     (36, "attaching at birth, which needs MutatingAdmissionPolicies (1.36)"),
 ];
 
+/// How this operator was started, as far as its first line tells it.
+pub(crate) struct Start {
+    pub(crate) source_namespace: String,
+    pub(crate) target_names: Vec<String>,
+}
+
+/// What the API server says of itself.
+#[derive(Default)]
+struct Version {
+    text: String,
+    minor: Option<u32>,
+}
+
 /// Asks until the API server answers, and logs one line.
-pub(crate) async fn log_version(client: Client) {
+pub(crate) async fn log_start(client: Client, stage: Stage, start: Start) {
+    let mut cage = stage.cage.subscribe();
+    let version = version(&client).await;
+    // Without an answer it is not known, and said so.
+    let _asked = tokio::time::timeout(PATIENCE, cage.changed()).await;
+    let caged = cage.borrow().as_str();
+    log(&version, &start, caged);
+}
+
+async fn version(client: &Client) -> Version {
     loop {
         match client.apiserver_version().await {
             Ok(info) => {
                 // One that emulates an older version serves what that one did.
-                let minor = info.emulation_minor.as_ref().unwrap_or(&info.minor);
-                return log(&info.git_version, number(minor));
+                let minor = number(info.emulation_minor.as_ref().unwrap_or(&info.minor));
+                return Version { text: info.git_version, minor };
             }
-            Err(kube::Error::Api(status)) => {
-                return tracing::info!(
-                    code = status.code,
-                    "the API server does not say of which version it is"
-                );
-            }
+            Err(kube::Error::Api(_)) => return Version { text: "unknown".to_owned(), minor: None },
             Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }
 }
 
-fn log(version: &str, minor: Option<u32>) {
-    let lacks = lacks(minor);
-    if lacks.is_empty() {
-        tracing::info!(kubernetes = version, "the API server has all that regcred makes use of");
-    } else {
-        tracing::info!(
-            kubernetes = version,
-            lacks = lacks.join("; "),
-            "the API server lacks what a later version has"
-        );
-    }
+fn log(kubernetes: &Version, start: &Start, caged: &str) {
+    let profile = if start.target_names.is_empty() { "any target name" } else { "listed target names" };
+    tracing::info!(
+        version = VERSION,
+        commit = COMMIT,
+        kubernetes = kubernetes.text,
+        lacks = lacks(kubernetes.minor).join("; "),
+        source_namespace = start.source_namespace,
+        profile,
+        target_names = start.target_names.join(","),
+        caged,
+        "regcred has started"
+    );
 }
 
 /// A minor version: clouds write `30+`.

@@ -18,16 +18,16 @@ pub(crate) struct Process;
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         if let Some(seconds) = cpu_seconds() {
-            let (name, help) = ("process_cpu_seconds", "Processor time, in seconds");
+            let (name, help) = ("process_cpu_seconds", "Processor time, in seconds.");
             let metric = ConstCounter::new(seconds);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
         for (name, help, value) in [
-            ("process_resident_memory_bytes", "Memory that is resident", memory("VmRSS:")),
-            ("process_virtual_memory_bytes", "Memory that is mapped", memory("VmSize:")),
-            ("process_open_fds", "File descriptors that are open", open_files()),
-            ("process_max_fds", "File descriptors that may be open", most_files()),
-            ("process_start_time_seconds", "When it started, in seconds since 1970", start_time()),
+            ("process_resident_memory_bytes", "Memory that is resident.", memory("VmRSS:")),
+            ("process_virtual_memory_bytes", "Memory that is mapped.", memory("VmSize:")),
+            ("process_open_fds", "File descriptors that are open.", open_files()),
+            ("process_max_fds", "File descriptors that may be open.", most_files()),
+            ("process_start_time_seconds", "When it started, in seconds since 1970.", start_time()),
         ] {
             if let Some(value) = value {
                 let metric = ConstGauge::new(value);

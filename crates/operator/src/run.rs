@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::RunArgs;
-use crate::kubernetes;
+use crate::kubernetes::{self, Start};
 use crate::process::Process;
 use crate::server::{self, Pages, router};
 use crate::telemetry;
@@ -54,9 +54,14 @@ async fn serve(args: RunArgs) -> Result<(), Error> {
     print(Ok::<_, Error>(format!("listening on {}\n", listener.local_addr()?)))?;
     let server = tokio::spawn(server::serve(listener, router(pages)));
     let signals = tokio::spawn(stop_on_signal(stage.clone()));
-    let version = tokio::spawn(kubernetes::log_version(clients.write.clone()));
-    let outcome = regcred_controller::run(clients, options(args), metrics, stage).await;
-    version.abort();
+    let options = options(args);
+    let start = Start {
+        source_namespace: options.source_namespace.clone(),
+        target_names: options.target_names.clone(),
+    };
+    let started = tokio::spawn(kubernetes::log_start(clients.write.clone(), stage.clone(), start));
+    let outcome = regcred_controller::run(clients, options, metrics, stage).await;
+    started.abort();
     signals.abort();
     server.abort();
     Ok(outcome?)

@@ -76,6 +76,13 @@ impl Ledger {
         self.tallies.get(credential).cloned().unwrap_or_default()
     }
 
+    /// Whether a credential had its copy in a namespace, as the last report says.
+    pub fn had_copy(&self, namespace: &str, credential: &str) -> bool {
+        let reports = self.by_namespace.get(namespace).into_iter().flatten();
+        let own = |report: &&PairReport| &*report.credential == credential && report.role == Role::Wanted;
+        reports.filter(own).any(|report| report.secret == State::Synced)
+    }
+
     /// Forgets the sums of a credential that no longer exists.
     pub fn forget(&mut self, credential: &str) {
         self.tallies.remove(credential);

@@ -18,6 +18,7 @@
 //! | `claim.rs` | which credential governs each target name in a namespace |
 //! | `service_account.rs` | what is to change on the `imagePullSecrets` of a ServiceAccount |
 //! | `plan.rs` | [`plan()`] makes a [`Plan`] of a [`World`]: ordered steps, and what is refused |
+//! | `change.rs` | what a step changes, as an admin tells changes apart ([`Change`]) |
 //! | `outcome.rs` | what became of the steps, as one [`PairReport`] for each credential |
 //! | `ledger.rs` | those reports, summed over the cluster |
 //! | `words.rs` | how messages count, list and give causes |
@@ -26,6 +27,7 @@
 //! | `registries.rs` | what status says of each server |
 //! | `report.rs` | [`report()`] makes status and events of the sums |
 
+mod change;
 mod claim;
 mod copy;
 mod error;
@@ -47,6 +49,7 @@ mod verify;
 mod words;
 mod world;
 
+pub use change::{Change, ChangeKind, changes};
 pub use copy::{Payload, SecretCopy};
 pub use error::{Gate, StepError};
 pub use ledger::{Contested, Ledger, Tally};

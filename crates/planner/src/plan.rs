@@ -496,7 +496,7 @@ fn waiting_for_end(secret: &Secret) -> Goal {
 }
 
 /// Who undoes what we write, as far as Kubernetes knows.
-fn opponent(manager: Option<&str>) -> String {
+pub fn opponent(manager: Option<&str>) -> String {
     let name = manager.and_then(|name| quoted(name, NAME_LENGTH));
     name.map_or_else(|| "somebody".to_owned(), |name| format!("the field manager {name}"))
 }

@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 use crate::calls::{answer, as_manager};
 use crate::context::Context;
+use crate::journal::Named;
+use crate::metrics::name;
 use crate::watch;
 
 /// Executes every step that can be. One that fails stops only those that depend on it.
@@ -58,8 +60,12 @@ impl Writer<'_> {
             Step::ReleaseSecret(removal) => self.release_secret(removal).await,
         };
         self.context.metrics.step_executed(step, result, begun.elapsed());
+        let object = step.object();
+        let object = tracing::field::display(Named(&object));
         if let Err(error) = result {
-            tracing::debug!(namespace = %self.namespace, object = ?step.object(), %error, "a write failed");
+            tracing::debug!(namespace = %self.namespace, step = name(step), object, %error, "a write failed");
+        } else {
+            tracing::debug!(namespace = %self.namespace, step = name(step), object, "written");
         }
         result
     }

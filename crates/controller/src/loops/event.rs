@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType};
-use regcred_api::RegistryCredential;
+use regcred_api::{Reason, RegistryCredential};
 
 use crate::calls::answer;
 use crate::context::Context;
@@ -30,9 +30,27 @@ pub(super) async fn publish(context: &Context, name: &str, uid: &str, events: Ve
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = answer(recorder.publish(&event, &reference)).await {
-            tracing::warn!(credential = %name, %reason, code = error.code(), "an event could not be written");
+        log(name, reason, event.note.as_deref().unwrap_or_default());
+        if let Err(error) = answer(recorder.publish(&event, &reference)).await
+            && let Some(unsaid) = context.troubles.events.note((), error.code())
+        {
+            let (code, cause) = (error.code(), error.meaning());
+            tracing::warn!(credential = %name, %reason, code, %cause, unsaid, "an event could not be written");
         }
+    }
+}
+
+/// What no other line tells is told by that of its event.
+fn log(name: &str, reason: Reason, cause: &str) {
+    match reason {
+        Reason::InvalidSpec
+        | Reason::TargetNameNotAllowed
+        | Reason::NoNamespaceSelected
+        | Reason::ExpiringSoon
+        | Reason::Expired => {
+            tracing::warn!(credential = %name, %reason, cause, "a RegistryCredential needs somebody");
+        }
+        _ => tracing::debug!(credential = %name, %reason, cause, "an event"),
     }
 }
 

@@ -15,6 +15,9 @@ const PASSING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mi
 /// The same where a user must act.
 const LASTING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 
+/// How soon a cause that lasts is logged again.
+const TOLD_AGAIN: Duration = Duration::from_mins(5);
+
 /// The failures of each RegistryCredential since its last success, shared by the workers of a loop.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Mutex<HashMap<Arc<str>, Failure>>);
@@ -24,6 +27,7 @@ struct Failure {
     cause: StepError,
     pause: Duration,
     retry_at: Instant,
+    told_at: Instant,
 }
 
 impl Failures {
@@ -32,15 +36,18 @@ impl Failures {
         self.0.lock().get(name).map(|failure| failure.retry_at).filter(|at| *at > Instant::now())
     }
 
-    /// Notes a failure. Returns when to try again, and whether the cause is another than before.
+    /// Notes a failure. Returns when to try again, and whether to log it: the cause is another than before, or was logged
+    /// five minutes ago.
     pub(super) fn note(&self, name: &Arc<str>, cause: StepError) -> (Instant, bool) {
         let mut failures = self.0.lock();
         let before = failures.get(name);
         let (first, longest) = if cause.class() == Class::UserMustAct { LASTING } else { PASSING };
         let pause = before.map_or(first, |failure| (failure.pause * 2).clamp(first, longest));
-        let is_news = before.is_none_or(|failure| failure.cause != cause);
-        let retry_at = Instant::now() + pause;
-        failures.insert(name.clone(), Failure { cause, pause, retry_at });
+        let now = Instant::now();
+        let told_at = before.filter(|failure| failure.cause == cause && now - failure.told_at < TOLD_AGAIN);
+        let (is_news, told_at) = (told_at.is_none(), told_at.map_or(now, |failure| failure.told_at));
+        let retry_at = now + pause;
+        failures.insert(name.clone(), Failure { cause, pause, retry_at, told_at });
         (retry_at, is_news)
     }
 
@@ -60,7 +67,8 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..8 {
             let (at, is_news) = failures.note(&name, StepError::Forbidden);
-            assert_eq!(is_news, pauses.is_empty());
+            let waited: u64 = pauses.iter().sum();
+            assert_eq!(is_news, [0, 315, 615].contains(&waited), "{waited}");
             assert_eq!(failures.wait_until(&name), Some(at));
             pauses.push((at - Instant::now()).as_secs());
             tokio::time::sleep_until(at).await;

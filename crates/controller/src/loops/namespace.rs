@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use regcred_index::Index;
-use regcred_planner::{PairReport, Plan, outcomes, plan};
+use regcred_planner::{PairReport, Plan, StepError, World, changes, outcomes, plan};
 use tokio::time::Instant;
 
 use super::{apply, next};
 use crate::context::Context;
+use crate::journal::Named;
 use crate::queue::Lane;
 
 /// Plans that one pass carries out before it gives its worker to another namespace. Two are usual: the work, and
@@ -64,23 +65,40 @@ async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
     context.metrics.passes.inc();
     for _ in 0..MAX_ROUNDS {
         let now = context.now();
-        let Some(plan) = next_plan(context, name, now) else { return report(context, name, Vec::new()) };
+        let Some((world, plan)) = next_plan(context, name, now) else {
+            return report(context, name, Vec::new());
+        };
         if plan.steps.is_empty() {
             return conclude(context, &plan, now);
         }
         let results = apply::apply(context, &plan).await;
         context.index().record(&plan, &results, context.now());
+        note_changes(context, &world, &plan, &results);
     }
     // Something new each time: others are served before this goes on.
     context.queues.namespaces.push(name.clone(), Lane::Bulk);
     let now = context.now();
-    next_plan(context, name, now).map_or_else(Vec::new, |plan| conclude(context, &plan, now))
+    next_plan(context, name, now).map_or_else(Vec::new, |(_, plan)| conclude(context, &plan, now))
 }
 
 /// `None` if the namespace does not exist.
-fn next_plan(context: &Context, name: &Arc<str>, now: Timestamp) -> Option<Plan> {
+fn next_plan(context: &Context, name: &Arc<str>, now: Timestamp) -> Option<(World, Plan)> {
     let world = context.index().observe(name)?;
-    Some(plan(&world, now))
+    let plan = plan(&world, now);
+    Some((world, plan))
+}
+
+/// Notes for the log what the steps changed. The loop of statuses tells it, once all passes are done.
+fn note_changes(context: &Context, world: &World, plan: &Plan, results: &[Result<(), StepError>]) {
+    let mut changed = Vec::new();
+    for (step, result) in plan.steps.iter().zip(results) {
+        let had_copy = |credential: &str| context.ledger().had_copy(&plan.namespace, credential);
+        changed.extend(changes(world, plan, step, *result, had_copy));
+    }
+    for change in changed {
+        context.queues.status(change.credential.clone());
+        context.journal.note(&plan.namespace, change);
+    }
 }
 
 /// Remembers and reports what a plan found, none of whose steps were executed. Comes back when something that was
@@ -93,10 +111,33 @@ fn conclude(context: &Context, plan: &Plan, now: Timestamp) -> Vec<Arc<str>> {
         memory.map(|memory| (outcomes(plan, &[], memory, now), memory.wake_at(now)))
     };
     let (reports, wake_at) = concluded.unwrap_or_default();
+    log_faults(context, name, &reports);
     if let Some(at) = wake_at.into_iter().chain(plan.wake_at).min() {
         context.queues.namespaces.push_at(name.clone(), Instant::now() + until(at, context.now()));
     }
     report(context, name, reports)
+}
+
+/// Logs what is not in place. The same cause in other namespaces is told by status.
+fn log_faults(context: &Context, namespace: &Arc<str>, reports: &[PairReport]) {
+    for report in reports.iter().filter(|report| !report.failures.is_empty()) {
+        let Some(credential) = name_of(context, &report.credential) else { continue };
+        for (object, fault) in &report.failures {
+            let cause = (fault.reason, fault.message.clone());
+            if let Some(unsaid) = context.troubles.faults.note(credential.clone(), cause) {
+                let (object, reason, cause) = (Named(object), fault.reason, &fault.message);
+                tracing::warn!(
+                    %credential, %namespace, %object, %reason, %cause, unsaid, "something is not in place"
+                );
+            }
+        }
+    }
+}
+
+fn name_of(context: &Context, uid: &str) -> Option<Arc<str>> {
+    let index = context.index();
+    let found = index.credentials().iter().find(|(_, entry)| *entry.planned.uid == *uid);
+    found.map(|(name, _)| name.clone())
 }
 
 /// Takes the reports into the ledger. Returns the RegistryCredentials being deleted whose numbers changed.

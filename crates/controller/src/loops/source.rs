@@ -257,13 +257,20 @@ fn next_change(resolved: &Resolved, now: Timestamp) -> Option<Timestamp> {
 fn take(context: &Context, name: &Arc<str>, look: SourceLook) {
     let mut index = context.index();
     let entry = index.credential(name);
-    let had_copy = entry.is_some_and(|entry| entry.planned.copy.is_some());
+    let before = entry.and_then(|entry| entry.planned.copy.as_ref());
+    let had_copy = before.is_some();
+    let given = look.payload.as_ref().map(|payload| &payload.fingerprint);
+    let is_new = given.is_some_and(|given| before.is_none_or(|before| before.payload.fingerprint != *given));
     let asked = entry.is_some_and(|entry| look.request.is_some() && entry.handled_request != look.request);
     let concerned = index.take_look(name, look);
     if asked {
         // Whoever asks for a refresh wants to see now whether what failed or was undone before works.
         let concerned = index.forgive(name);
         context.queues.refresh(name, concerned);
+    }
+    if is_new {
+        let what = if had_copy { "a credential was refreshed" } else { "the sources give a credential" };
+        tracing::info!(credential = %name, namespaces = concerned.len(), "{what}");
     }
     if had_copy && !concerned.is_empty() {
         context.queues.rotation(name, concerned);
@@ -276,7 +283,10 @@ fn failed_state(context: &Context, name: &Arc<str>, spec: &Validated, failed: &F
     let others = (spec.registries.len() + spec.docker_config_secrets.len()).saturating_sub(1);
     let Failed { server, error } = failed;
     let (reason, message) = (error.reason(), of_several(server.as_ref(), others, located(context, error)));
-    tracing::info!(credential = %name, %reason, message, "a source gives no credential; copies stay as they are");
+    if let Some(unsaid) = context.troubles.sources.note(name.clone(), (reason, message.clone())) {
+        let cause = &message;
+        tracing::warn!(credential = %name, %reason, cause, unsaid, "a source gives no credential; copies stay as they are");
+    }
     SourceState::Failed { reason, message, registries: None }
 }
 
@@ -344,13 +354,19 @@ fn state_of(
 ) -> SourceState {
     let registries = registries(key, uid, spec, resolved);
     let Some(first) = resolved.failed.first() else {
+        if context.troubles.sources.over(name) {
+            tracing::info!(credential = %name, "the sources give their credentials again");
+        }
         return SourceState::Resolved { registries, note: note(resolved, context.now()) };
     };
     let mut reasons = resolved.failed.iter().map(|failed| failed.error.reason());
     let reason = reasons.find(|reason| *reason == Reason::Expired).unwrap_or(first.error.reason());
     let told: Vec<_> = resolved.failed.iter().map(|failed| partly(context, failed)).collect();
     let message = listed(&told, "; ");
-    tracing::info!(credential = %name, %reason, message, "a source gives nothing new; the others go on");
+    if let Some(unsaid) = context.troubles.sources.note(name.clone(), (reason, message.clone())) {
+        let cause = &message;
+        tracing::warn!(credential = %name, %reason, cause, unsaid, "a source gives nothing new; copies keep what it gave last");
+    }
     SourceState::Failed { reason, message, registries: Some(registries) }
 }
 

@@ -57,16 +57,28 @@ async fn visit(context: &Context, name: &Arc<str>, paces: &Paces, failures: &Fai
     let Some(draft) = draft(context, name) else {
         paces.lock().remove(name);
         context.metrics.told.forget(name);
+        context.journal.tell(name);
         failures.forget(name);
         return;
     };
     context.metrics.told.tell(name, &draft.status);
+    if !draft.in_progress {
+        tell(context, name, &draft.status);
+    }
     let failing = failures.wait_until(name).filter(|_| draft.differs);
     let wait_until = failing.or_else(|| later(&draft, paces.lock().entry(name.clone()).or_default()));
     if let Some(at) = wait_until {
         context.queues.statuses.push_at(name.clone(), at);
     } else if draft.differs {
         write(context, name, draft, failures).await;
+    }
+}
+
+/// Logs what was done for a RegistryCredential whose passes are done, and that nothing is wrong any more.
+fn tell(context: &Context, name: &Arc<str>, status: &RegistryCredentialStatus) {
+    context.journal.tell(name);
+    if status.failures.is_empty() && context.troubles.faults.over(name) {
+        tracing::info!(credential = %name, "everything is in place again");
     }
 }
 

@@ -320,7 +320,8 @@ impl Metrics {
     }
 }
 
-fn name(step: &Step) -> &'static str {
+/// What a step is called.
+pub(crate) fn name(step: &Step) -> &'static str {
     match step {
         Step::PatchServiceAccount(_) => "PatchServiceAccount",
         Step::ApplySecret { .. } => "ApplySecret",

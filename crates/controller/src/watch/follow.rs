@@ -72,7 +72,8 @@ async fn follow_stream<T, S, A: Future<Output = ()>>(
         match follow_once(context, kind, &config, &mut events, &again, &mut ingest).await {
             End::ListAgain => {}
             End::ListInPages => {
-                tracing::info!(kind, "the API server knows no streaming lists; listing in pages");
+                // The first line of the log says it of the API server.
+                tracing::debug!(kind, "the API server knows no streaming lists; listing in pages");
                 config.initial_list_strategy = watcher::InitialListStrategy::ListWatch;
                 config.page_size = Some(PAGE);
             }
@@ -154,7 +155,7 @@ async fn survive(context: &Context, kind: &'static str, error: &watcher::Error, 
         }
     } else {
         context.metrics.watch_restarted(kind);
-        report(kind, error);
+        report(context, kind, error);
     }
     context.pulse.beat();
     tokio::time::sleep(jittered(pause)).await;
@@ -193,14 +194,25 @@ fn lacks_streaming_lists(error: &watcher::Error) -> bool {
 }
 
 /// Expected interruptions are logged quietly, and none with its text: it may quote an object.
-fn report(kind: &str, error: &watcher::Error) {
-    match status_code(error) {
-        404 => tracing::warn!(kind, "not served by this cluster; is the CustomResourceDefinition installed?"),
-        403 => {
-            tracing::warn!(kind, "may not be watched; grant the permissions of the ClusterRole");
+fn report(context: &Context, kind: &'static str, error: &watcher::Error) {
+    let code = status_code(error);
+    if code == 410 {
+        return tracing::debug!(kind, "the watch is too old; listing again");
+    }
+    // What all watches share is told of one of them.
+    let of_kind = matches!(code, 403 | 404).then_some(kind);
+    let Some(unsaid) = context.troubles.watches.note(of_kind, code) else { return };
+    match code {
+        404 => {
+            tracing::warn!(
+                kind,
+                unsaid,
+                "not served by this cluster; is the CustomResourceDefinition installed?"
+            );
         }
-        410 => tracing::debug!(kind, "the watch is too old; listing again"),
-        code => tracing::info!(kind, code, "the watch was interrupted"),
+        403 => tracing::warn!(kind, unsaid, "may not be watched; grant the permissions of the ClusterRole"),
+        0 => tracing::info!(kind, unsaid, "the connection of a watch ended; it is begun again"),
+        code => tracing::info!(kind, code, unsaid, "the watch was interrupted"),
     }
 }
 
