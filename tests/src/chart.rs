@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     argo_cd, binaries,
     control_plane::ControlPlane,
+    dashboard,
     error::{Context as _, Error, Result},
     install::{OPERATOR_NAMESPACE, repository},
     stolen_token,
@@ -89,6 +90,7 @@ pub async fn generated_files() -> Result<Vec<(&'static str, String)>> {
         ("deploy/install.yaml", format!("{NAMESPACE}{}", caged_first(&install))),
         ("deploy/attach-at-birth.yaml", format!("{head}---\n{}", policy.collect::<Vec<_>>().join("---\n"))),
         ("deploy/chart/files/crd.yaml", crd),
+        ("deploy/chart/files/dashboard.json", dashboard::json()),
         ("deploy/chart/README.md", values_page()?),
         (argo_cd::CONFIG_MAP, argo_cd::config_map()?),
         ("docs/stolen-token.md", stolen_token::page()),

@@ -12,6 +12,8 @@
 //! | [`operator`] | the operator as a child process: start, kill, pause, ready, metrics, logs |
 //! | [`chart`], [`stolen_token`] | the chart by Helm, and what is rendered from it; what a thief of the token can do |
 //! | [`argo_cd`] | Argo CD's ConfigMap, made of the scripts of `deploy/gitops` |
+//! | [`dashboard`] | the dashboard of the chart |
+//! | [`prometheus`] | Prometheus, which scrapes an operator, and promtool, which tries the alerts |
 //! | [`image`] | the operator's image and the binary in it, built from this checkout |
 //! | [`install`] | puts regcred into the cluster, as a user would |
 //! | [`proxy`] | sits between an operator and the API server and breaks things on purpose |
@@ -27,6 +29,7 @@
 //! | [`pki`] | the certificate authority of one control plane |
 //! | [`process`] | child processes that never outlive us, however we end |
 //! | [`binaries`] | finds or builds the programs |
+//! | `debian` | programs from Debian's packages |
 //! | [`audit`] | exact request counts, from the API server's own audit log |
 //! | [`canary`] | a password to look for in all output |
 //! | [`birth`] | what a request that makes a ServiceAccount costs the API server |
@@ -42,6 +45,8 @@ pub mod canary;
 pub mod chart;
 pub mod clouds;
 pub mod control_plane;
+pub mod dashboard;
+mod debian;
 pub mod error;
 pub mod hostile;
 pub mod identity;
@@ -54,6 +59,7 @@ pub mod operator;
 pub mod pki;
 pub mod plain_http;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod pull;
 pub mod registry;

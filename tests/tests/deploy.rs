@@ -446,10 +446,10 @@ async fn expressions() -> Vec<String> {
     rules.iter().chain(targets).map(|object| object["expr"].as_str().unwrap().to_owned()).collect()
 }
 
-/// An expression about a metric that nobody exports would never say anything. Those that have no value yet are not in `/metrics`.
+/// An expression about a metric that nobody exports would never say anything. `tests/tests/telemetry.rs` holds the page to `/metrics`.
 #[tokio::test]
 async fn each_alert_and_panel_is_about_metrics_that_the_operator_registers() {
-    let registered = std::fs::read_to_string(repository().join("crates/controller/src/metrics.rs")).unwrap();
+    let registered = std::fs::read_to_string(repository().join("docs/metrics.md")).unwrap();
     let expressions = expressions().await;
     assert!(expressions.len() >= 20, "{expressions:?}");
     for expression in expressions {
@@ -457,9 +457,9 @@ async fn each_alert_and_panel_is_about_metrics_that_the_operator_registers() {
         let metrics: Vec<_> = words.filter_map(|word| word.strip_prefix("regcred_")).collect();
         assert!(!metrics.is_empty(), "{expression}");
         for metric in metrics {
-            // A counter is registered without the ending.
-            let family = metric.strip_suffix("_total").unwrap_or(metric);
-            assert!(registered.contains(&format!("registry.register(\"{family}\"")), "{expression}");
+            // The table has a histogram without the ending of its buckets.
+            let family = metric.strip_suffix("_bucket").unwrap_or(metric);
+            assert!(registered.contains(&format!("| `regcred_{family}` | ")), "{expression}");
         }
     }
 }

@@ -4,12 +4,12 @@
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use crate::{
-    binaries::{self, Tool, cache_folder, cached, lock, say},
-    error::{Context as _, Error, Result},
+    binaries::{self, Tool, cache_folder, cached},
+    debian::Packages,
+    error::{Context as _, Result},
 };
 
 /// The folder of the Go module with the network plugins, and with the program of test images.
@@ -98,62 +98,11 @@ const DEBIAN: &str = "debian";
 
 /// A program of the container runtime: from the folder that a variable names, from `PATH`, or from Debian.
 fn runtime(name: &str, folder: &str) -> Result<PathBuf> {
-    let named = std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = named.into_iter().chain(std::env::split_paths(&path));
-    if let Some(found) = folders.map(|folder| folder.join(name)).find(|path| path.is_file()) {
-        return Ok(found);
-    }
-    Ok(debian()?.join(folder).join(name))
-}
-
-/// Debian's packages, unpacked and not installed.
-fn debian() -> Result<PathBuf> {
-    let cache = cache_folder()?;
-    let folder = cache.join(DEBIAN);
-    let _lock = lock(&cache.join("lock"))?;
-    if folder.is_dir() {
-        return Ok(folder);
-    }
-    say(&format!("fetching {} from Debian's packages into {}", PACKAGES.join(", "), folder.display()));
-    let packages = tempfile::tempdir_in(&cache).context("make a folder for packages")?;
-    download(packages.path())?;
-    let unpacked = packages.path().join("unpacked");
-    for entry in std::fs::read_dir(packages.path()).context("list the packages")? {
-        let path = entry.context("list the packages")?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg").arg("--extract").arg(&path).arg(&unpacked))?;
-        }
-    }
-    std::fs::rename(&unpacked, &folder).context(format!("rename to {}", folder.display()))?;
-    Ok(folder)
-}
-
-/// With the package lists as they are; where they are missing or too old, with new ones.
-fn download(folder: &Path) -> Result<()> {
-    let fetch = || {
-        // Root hands the download to a user of its own, who may not write here.
-        let as_root = ["-o", "APT::Sandbox::User=root", "download", "-qq"];
-        run(Command::new("apt-get").args(as_root).args(PACKAGES).current_dir(folder))
+    let packages = Packages {
+        what: "the container runtime",
+        names: &PACKAGES,
+        folder: DEBIAN,
+        variable: FOLDER_VARIABLE,
     };
-    fetch().or_else(|_| {
-        run(Command::new("apt-get").args(["update", "-qq"]))?;
-        fetch()
-    })
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output();
-    let reason = match output {
-        Ok(output) if output.status.success() => return Ok(()),
-        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let remedy = format!(
-        "{program}: {reason}. They come from Debian's packages; elsewhere install {} or name a folder that holds \
-         them in {FOLDER_VARIABLE}",
-        PACKAGES.join(", ")
-    );
-    Err(Error::Missing { program: "the container runtime".to_owned(), remedy })
+    packages.program(name, folder)
 }
