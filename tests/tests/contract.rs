@@ -466,7 +466,8 @@ async fn every_permission_is_needed() {
     }
     let refused: Vec<_> = used.iter().filter(|entry| entry.code == 403 && !entry.is_dry_run()).collect();
     assert!(refused.is_empty(), "{refused:?}");
-    let unnamed = used.iter().find(|entry| !entry.user_agent.starts_with("regcred/"));
+    let name = format!("regcred/{} (linux/", env!("CARGO_PKG_VERSION"));
+    let unnamed = used.iter().find(|entry| !entry.user_agent.starts_with(&name));
     assert_eq!(unnamed, None, "an audit log tells the operator from a thief of its token");
     scene.finish().await;
 }

@@ -56,8 +56,9 @@ impl Line {
     fn told(&self) -> String {
         let dull = ["timestamp", "level", "message", "target", "unsaid", "cause"];
         let fields = self.0.iter().filter(|(key, _)| !dull.contains(&key.as_str()));
-        let fields: String = fields.map(|(key, value)| format!(" {key}={value}")).collect();
-        format!("{} {}{fields}", self.get("level"), self.get("message"))
+        let fields = fields.map(|(key, value)| format!("{key}={value}"));
+        let head = [self.get("level"), self.get("message")].map(str::to_owned);
+        head.into_iter().chain(fields).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -205,6 +206,38 @@ async fn in_trouble(story: &mut Story, name: &str) {
     story
         .next(format!("INFO a copy was deleted attached=0 credential={name} detached=1 namespace={other}"))
         .await;
+}
+
+/// The log may not have the password of an address.
+#[tokio::test]
+async fn trouble_with_the_connection_is_told_once_without_the_address() {
+    const PASSWORD: &str = "hidden-word";
+    let scene = Scene::new().await;
+    for (host, cause) in [("127.0.0.1:1", "connection refused"), ("no-such-name.invalid:6443", "DNS")] {
+        let options = OperatorOptions {
+            api_url: Some(format!("https://me:{PASSWORD}@{host}")),
+            log_level: "info".to_owned(),
+            ..OperatorOptions::default()
+        };
+        let operator = scene.starting_operator(options).await;
+        let told = format!("WARN the API server cannot be reached server={host}");
+        wait_for(&operator, &told).await;
+        // Five watches and the key are tried again meanwhile.
+        eventually("it was tried some times", SOON, async || {
+            let metrics = operator.metrics().await.map_err(|error| error.to_string())?;
+            let failed =
+                metrics.lines().filter(|line| line.contains("code=\"none\"") && !line.ends_with(" 0"));
+            let failed: Vec<_> = failed.collect();
+            if failed.len() >= 2 { Ok(()) } else { Err(failed.join("\n")) }
+        })
+        .await;
+        let lines = lines(&operator);
+        let told: Vec<_> = lines.iter().filter(|line| line.told() == told).collect();
+        assert_eq!(told.len(), 1, "{lines:#?}");
+        assert!(told[0].get("cause").starts_with(cause), "{told:?}");
+        assert!(!operator.logs().contains(PASSWORD));
+    }
+    scene.finish().await;
 }
 
 fn page() -> PathBuf {
