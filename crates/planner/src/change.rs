@@ -57,9 +57,12 @@ pub fn changes(
     match (step, result) {
         (Step::VerifySecret { copy, .. }, Err(StepError::Undone)) => of_copy(copy, mended(None)),
         (_, Err(_)) | (Step::VerifySecret { .. }, Ok(())) => Vec::new(),
-        (Step::ApplySecret { copy, .. } | Step::RecreateSecret { copy, .. }, Ok(())) => {
-            of_copy(copy, kind_of_write(world, copy, had_copy(&copy.credential_uid)))
-        }
+        (
+            Step::ApplySecret { copy, .. }
+            | Step::RotateSecret { copy, .. }
+            | Step::RecreateSecret { copy, .. },
+            Ok(()),
+        ) => of_copy(copy, kind_of_write(world, copy, had_copy(&copy.credential_uid))),
         (Step::DeleteSecret(removal), Ok(())) => {
             vec![Change::of(&removal.credential_name, step, ChangeKind::Deleted)]
         }

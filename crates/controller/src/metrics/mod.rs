@@ -30,8 +30,15 @@ pub(crate) use waits::Waits;
 
 use crate::client;
 
-const STEPS: [&str; 7] =
-    ["PatchServiceAccount", "ApplySecret", "RotateSecret", "VerifySecret", "RecreateSecret", "DeleteSecret", "ReleaseSecret"];
+const STEPS: [&str; 7] = [
+    "PatchServiceAccount",
+    "ApplySecret",
+    "RotateSecret",
+    "VerifySecret",
+    "RecreateSecret",
+    "DeleteSecret",
+    "ReleaseSecret",
+];
 /// How a step may end.
 const STEP_RESULTS: [&str; 8] = [
     SUCCEEDED,
