@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use regcred_api::names::{FIELD_MANAGER, SECRET_KEY};
+use regcred_api::names::{FIELD_MANAGER, FINGERPRINT_ANNOTATION, SECRET_KEY, SERVERS_ANNOTATION};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -89,10 +89,23 @@ fn act(store: &mut Store, key: &Key, now: Timestamp, forged: bool) -> Option<&'s
 }
 
 fn act_on_secret(store: &mut Store, key: &Key, now: Timestamp, forged: bool) -> Option<&'static str> {
-    if fastrand::u8(0..3) == 0 {
-        return spoil(store, key, now, forged);
+    match fastrand::u8(0..4) {
+        0 => spoil(store, key, now, forged),
+        1 => take_over(store, key, now),
+        _ => store.delete(key, None, now).is_ok().then_some("deleted"),
     }
-    store.delete(key, None, now).is_ok().then_some("deleted")
+}
+
+/// Changes an annotation of ours and puts it back, which leaves it right and somebody else's.
+fn take_over(store: &mut Store, key: &Key, now: Timestamp) -> Option<&'static str> {
+    let before = (**store.get(key)?).clone();
+    let name = [FINGERPRINT_ANNOTATION, SERVERS_ANNOTATION][usize::from(fastrand::bool())];
+    let mut changed = before.clone();
+    changed["metadata"]["annotations"][name] = json!("other");
+    store.update(key, changed, &writer(), now).ok()?;
+    let mut back = (**store.get(key)?).clone();
+    back["metadata"]["annotations"][name] = before["metadata"]["annotations"][name].clone();
+    store.update(key, back, &writer(), now).is_ok().then_some("taken over")
 }
 
 /// Puts a Secret back as it was, as a backup or a cloner does.

@@ -14,7 +14,7 @@ use crate::{
     dashboard,
     error::{Context as _, Error, Result},
     install::{OPERATOR_NAMESPACE, repository},
-    stolen_token,
+    reference, stolen_token,
 };
 
 /// The name of the release in tests and in what is committed.
@@ -94,6 +94,7 @@ pub async fn generated_files() -> Result<Vec<(&'static str, String)>> {
         ("deploy/chart/README.md", values_page()?),
         (argo_cd::CONFIG_MAP, argo_cd::config_map()?),
         ("docs/stolen-token.md", stolen_token::page()),
+        (reference::PAGE, reference::page()?),
         ("README.md", readme()?),
     ])
 }

@@ -13,6 +13,7 @@
 //! | [`chart`], [`stolen_token`] | the chart by Helm, and what is rendered from it; what a thief of the token can do |
 //! | [`argo_cd`] | Argo CD's ConfigMap, made of the scripts of `deploy/gitops` |
 //! | [`dashboard`] | the dashboard of the chart |
+//! | [`reference`] | the page of every field of the API |
 //! | [`prometheus`] | Prometheus, which scrapes an operator, and promtool, which tries the alerts |
 //! | [`image`] | the operator's image and the binary in it, built from this checkout |
 //! | [`install`] | puts regcred into the cluster, as a user would |
@@ -62,6 +63,7 @@ pub mod process;
 pub mod prometheus;
 pub mod proxy;
 pub mod pull;
+pub mod reference;
 pub mod registry;
 mod release;
 pub mod scene;

@@ -137,6 +137,8 @@ pub enum Reason {
     Unreachable,
     /// The registry gets too many requests.
     RateLimited,
+    /// The registry refused the user some times lately, and is spared for now, lest it locks the user out.
+    TooManyRejections,
     /// The registry's answer says nothing of the credential.
     Unverifiable,
     /// Every selected namespace holds the right Secret.
@@ -201,6 +203,7 @@ impl Reason {
             Self::NotChecked => "NotChecked",
             Self::Unreachable => "Unreachable",
             Self::RateLimited => "RateLimited",
+            Self::TooManyRejections => "TooManyRejections",
             Self::Unverifiable => "Unverifiable",
             Self::AllSynced => "AllSynced",
             Self::NameConflict => "NameConflict",
@@ -258,6 +261,7 @@ impl Reason {
             | Self::NotChecked
             | Self::Unreachable
             | Self::RateLimited
+            | Self::TooManyRejections
             | Self::Unverifiable
             | Self::AllSynced
             | Self::AllAttached

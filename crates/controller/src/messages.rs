@@ -490,6 +490,7 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
         PullDenied => State::asked(Some(verdict(Reason::PullDenied))), "ghcr.io", Act("give the user the right");
         NotChecked => State::asked(None), "not asked yet: ghcr.io", Remedy::None;
         Unreachable => State::asked(Some(verdict(Reason::Unreachable))), "ghcr.io", Wait("asked again");
+        TooManyRejections => State::asked(Some(verdict(Reason::TooManyRejections))), "ghcr.io", Wait("asked again");
         RateLimited => State::asked(Some(verdict(Reason::RateLimited))), "ghcr.io", Wait("asked again");
         Unverifiable => State::asked(Some(verdict(Reason::Unverifiable))), "ghcr.io", Remedy::None;
         AllSynced => State::in_place(), "1 of 1 namespace in sync", Remedy::None;

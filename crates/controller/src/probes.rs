@@ -24,6 +24,8 @@ const MAX_REJECTED: usize = 4096;
 /// How long copies wait for a first answer. A registry that is asked answers, or is given up, within a minute: what takes longer
 /// is the turn of others, which must not let a credential through that nobody asked about.
 pub(crate) const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+/// The same while its registry must not be asked: longer than logins are counted, and no author can prolong it.
+const LONG_PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 /// The shortest time between two tries of one login, whoever asks for them.
 const SHORTEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -206,7 +208,8 @@ impl Probes {
         let mut probes = wanted.probes.iter();
         let held = probes.find(|probe| probe.server == *server && probe.verification.hold);
         let Some(probe) = held else { return Standing::Accepted };
-        let Some(answer) = state.answers.get(&probe.question) else {
+        let answer = state.answers.get(&probe.question);
+        let Some(answer) = answer.filter(|answer| answer.verdict.reason != Reason::TooManyRejections) else {
             state.awaited.entry(probe.question.clone()).or_insert(now);
             return if state.is_late(&probe.question, now) { Standing::Accepted } else { Standing::Awaited };
         };
@@ -294,7 +297,8 @@ impl State {
 
     /// Whether copies wait no longer for an answer that there is not yet.
     fn is_late(&self, question: &Question, now: Timestamp) -> bool {
-        self.awaited.get(question).is_some_and(|since| has_waited(*since, now))
+        let patience = if self.answers.contains_key(question) { LONG_PATIENCE } else { PATIENCE };
+        self.awaited.get(question).is_some_and(|since| now.duration_since(*since) >= patience)
     }
 
     /// Whether copies wait for the answer to a probe.
@@ -397,11 +401,6 @@ impl State {
         self.forced.retain(|question| questions.contains(question));
         self.awaited.retain(|question, _| questions.contains(question));
     }
-}
-
-/// Whether copies that wait since then wait no longer.
-fn has_waited(since: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(since) >= PATIENCE
 }
 
 /// Whether the login is wrong for whatever it is asked.

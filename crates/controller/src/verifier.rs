@@ -58,7 +58,8 @@ pub(crate) fn judged(said: &Said) -> Verdict {
 const fn silence(why: &Unknown) -> Reason {
     match why {
         Unknown::Unreachable { .. } => Reason::Unreachable,
-        Unknown::RateLimited { .. } | Unknown::Spared { .. } => Reason::RateLimited,
+        Unknown::RateLimited { .. } => Reason::RateLimited,
+        Unknown::Spared { .. } => Reason::TooManyRejections,
         Unknown::Pattern | Unknown::Unverifiable { .. } | Unknown::UntrustedRealm { .. } => {
             Reason::Unverifiable
         }

@@ -94,9 +94,16 @@ impl SecretCopy {
         self.matches_but_for(secret, &[])
     }
 
-    /// Whether nothing but data and the annotations that tell of it can differ from this Secret.
+    /// Whether a merge patch of the content makes this Secret the copy: nothing but data and the annotations that tell of it
+    /// differs, and those are ours. A patch does not make a field ours that has the right value already; an apply does.
     pub fn differs_in_content(&self, secret: &Secret) -> bool {
-        self.matches_but_for(secret, &names::CONTENT_ANNOTATIONS)
+        let is_ours = |key: &&str| {
+            let marks = secret.marks.as_ref();
+            !self.annotations.contains_key(*key)
+                || marks.is_some_and(|own| own.annotations.contains_key(*key))
+        };
+        let content = &names::CONTENT_ANNOTATIONS;
+        content.iter().all(is_ours) && self.matches_but_for(secret, content)
     }
 
     fn matches_but_for(&self, secret: &Secret, ignored: &[&str]) -> bool {

@@ -78,7 +78,9 @@ impl Verdict {
         let status = match reason {
             Reason::LoginVerified | Reason::PullVerified => ConditionStatus::True,
             Reason::Rejected | Reason::Expired | Reason::PullDenied => ConditionStatus::False,
-            Reason::Unreachable | Reason::RateLimited | Reason::Unverifiable => ConditionStatus::Unknown,
+            Reason::Unreachable | Reason::RateLimited | Reason::TooManyRejections | Reason::Unverifiable => {
+                ConditionStatus::Unknown
+            }
             _ => return None,
         };
         Some(Self { status, reason, message })

@@ -124,7 +124,7 @@ impl Registries {
     ) -> Step<Verdict> {
         let shown = || authorization(registry, login);
         let question = Question::get(BASE, Some(shown()?));
-        let attempt = self.tries.begin(registry, login.username().expose())?;
+        let attempt = self.tries.begin(registry, login.username().expose()).await?;
         let reply = self.client.ask(registry, question).await.map_err(unknown)?;
         attempt.judged(accepted(registry, registry, &reply))?;
         match manifest {
@@ -140,12 +140,15 @@ impl Registries {
         manifest: Option<&Manifest>,
     ) -> Step<Verdict> {
         let registry = tokens.registry;
-        let attempt = self.tries.begin(&tokens.realm.place, login.username().expose())?;
+        let attempt = self.tries.begin(&tokens.realm.place, login.username().expose()).await?;
         let login = || authorization(registry, login);
         let reply = tokens.ask(Some(login()?), None).await?;
-        attempt.judged(accepted(registry, &tokens.realm.place, &reply))?;
+        if let Err(verdict) = accepted(registry, &tokens.realm.place, &reply) {
+            return attempt.judged(Err(verdict));
+        }
+        // Some token servers refuse nobody, and the registry then refuses the token.
         let reply = tokens.show(&reply).await?;
-        accepted(registry, registry, &reply)?;
+        attempt.judged(accepted(registry, registry, &reply))?;
         if !self.controls.tells_logins_apart(tokens).await? {
             return Err(unknown(Unknown::Unverifiable { host: registry.host.clone() }));
         }
@@ -191,11 +194,14 @@ pub(crate) struct Tokens<'a> {
 }
 
 impl Tokens<'_> {
-    /// What identifies the token server and its realm, for the registry that named them: another may answer otherwise to what
-    /// the server gives.
+    /// What identifies the token server and its realm.
     pub(crate) fn name(&self) -> String {
-        let path = self.realm.path(self.service.as_deref(), None);
-        format!("{} {}{path}", self.registry.host, self.realm.place.host)
+        self.realm.place.host.clone() + &self.realm.path(self.service.as_deref(), None)
+    }
+
+    /// The same for the registry that named them: another may answer otherwise to what the server gives.
+    pub(crate) fn name_at_registry(&self) -> String {
+        format!("{} {}", self.registry.host, self.name())
     }
 
     /// Asks for a token.

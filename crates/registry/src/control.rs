@@ -29,12 +29,21 @@ impl Controls {
         if vendor::tells_logins_apart(&tokens.registry.host) {
             return Ok(true);
         }
-        if let Some(known) = self.known(&tokens.name()) {
+        let (own, at_registry) = (tokens.name(), tokens.name_at_registry());
+        if let Some(known) = self.known(&own).or_else(|| self.known(&at_registry)) {
             return Ok(known);
         }
-        let found = !tokens.accepts(None).await? || !tokens.accepts_made_up().await?;
-        self.remember(tokens.name(), found);
-        Ok(found)
+        let (tells_apart, by) = match tokens.accepts(None).await? {
+            Answered::Yes => {
+                let made_up = tokens.accepts_made_up().await?;
+                (made_up != Answered::Yes, made_up)
+            }
+            no => (true, no),
+        };
+        // What the server itself refuses it refuses for whichever registry.
+        let by_itself = by == Answered::NoToken;
+        self.remember(if by_itself { own } else { at_registry }, tells_apart);
+        Ok(tells_apart)
     }
 
     fn known(&self, name: &str) -> Option<bool> {
@@ -51,26 +60,36 @@ impl Controls {
     }
 }
 
+/// What comes of asking for a token and showing it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Answered {
+    /// The registry takes the token.
+    Yes,
+    /// The registry refuses the token.
+    No,
+    /// The token server gives none.
+    NoToken,
+}
+
 impl Tokens<'_> {
     /// Whether somebody gets a token that the registry takes.
-    async fn accepts(&self, login: Option<http::HeaderValue>) -> Step<bool> {
+    async fn accepts(&self, login: Option<http::HeaderValue>) -> Step<Answered> {
         let reply = self.ask(login, None).await?;
-        if !is_yes(&reply).ok_or_else(|| unusable(&self.realm.place, &reply))? {
-            return Ok(false);
-        }
-        if answer::token(&reply.body).is_none() {
-            return Ok(false);
+        let given = is_yes(&reply).ok_or_else(|| unusable(&self.realm.place, &reply))?;
+        if !given || answer::token(&reply.body).is_none() {
+            return Ok(Answered::NoToken);
         }
         let reply = self.show(&reply).await?;
-        is_yes(&reply).ok_or_else(|| unusable(self.registry, &reply))
+        let taken = is_yes(&reply).ok_or_else(|| unusable(self.registry, &reply))?;
+        Ok(if taken { Answered::Yes } else { Answered::No })
     }
 
     /// Whether a login gets such a token that no registry knows.
-    async fn accepts_made_up(&self) -> Step<bool> {
-        let attempt = self.tries.begin(&self.realm.place, MADE_UP.0)?;
-        let accepted = self.accepts(made_up()).await?;
-        attempt.refused(!accepted);
-        Ok(accepted)
+    async fn accepts_made_up(&self) -> Step<Answered> {
+        let attempt = self.tries.begin(&self.realm.place, MADE_UP.0).await?;
+        let answered = self.accepts(made_up()).await?;
+        attempt.refused(answered != Answered::Yes);
+        Ok(answered)
     }
 }
 

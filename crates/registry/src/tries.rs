@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::check::Step;
@@ -26,6 +27,8 @@ pub(crate) struct Tries {
     users: Mutex<HashMap<u64, User>>,
     /// With a key of this process, so that nobody finds names that collide.
     hasher: RandomState,
+    /// A login that waited for its answer has it.
+    answered: Notify,
 }
 
 /// What is known of a user at a host.
@@ -45,8 +48,20 @@ pub(crate) struct Try<'a> {
 }
 
 impl Tries {
-    /// A login of this user is about to be shown to a host; the verdict if it must not be.
-    pub(crate) fn begin(&self, at: &Place, username: &[u8]) -> Step<Try<'_>> {
+    /// A login of this user is about to be shown to a host; the verdict if it must not be. Waits for those under way, where these
+    /// are all that stands against it.
+    pub(crate) async fn begin(&self, at: &Place, username: &[u8]) -> Step<Try<'_>> {
+        loop {
+            let answered = self.answered.notified();
+            if let Some(attempt) = self.take(at, username)? {
+                return Ok(attempt);
+            }
+            answered.await;
+        }
+    }
+
+    /// `None` while too many are under way.
+    fn take(&self, at: &Place, username: &[u8]) -> Step<Option<Try<'_>>> {
         let (host, _) = split_port(&at.host);
         let (key, now) = (self.hasher.hash_one((host, username)), Instant::now());
         let mut users = self.users.lock();
@@ -62,12 +77,14 @@ impl Tries {
         }
         let user = users.entry(key).or_default();
         user.refused.retain(|at| now.duration_since(*at) < WINDOW);
+        if let Some(first) = user.refused.first().filter(|_| user.refused.len() >= MOST) {
+            return Err(spared((*first + WINDOW).duration_since(now)));
+        }
         if user.refused.len() + user.open >= MOST {
-            let until = user.refused.first().map_or(now, |at| *at + WINDOW);
-            return Err(spared(until.duration_since(now)));
+            return Ok(None);
         }
         user.open += 1;
-        Ok(Try { tries: self, user: key, refused: false })
+        Ok(Some(Try { tries: self, user: key, refused: false }))
     }
 }
 
@@ -100,6 +117,7 @@ impl Drop for Try<'_> {
         } else if user.open == 0 && user.refused.is_empty() {
             users.remove(&self.user);
         }
+        self.tries.answered.notify_waiters();
     }
 }
 
@@ -122,30 +140,38 @@ mod tests {
         let tries = Tries::default();
         for port in ["", ":8443", ":5000"] {
             let place = at(&format!("auth.example{port}"));
-            assert_eq!(tries.begin(&place, b"bot").unwrap().judged(rejected()), rejected());
+            assert_eq!(tries.begin(&place, b"bot").await.unwrap().judged(rejected()), rejected());
             tokio::time::advance(Duration::from_mins(1)).await;
         }
-        let spared = tries.begin(&at("auth.example"), b"bot").err().unwrap();
+        let spared = tries.begin(&at("auth.example"), b"bot").await.err().unwrap();
         let Verdict::Unknown { why: Unknown::Spared { host }, retry_after } = spared else {
             panic!("{spared:?}")
         };
         assert_eq!((host.as_str(), retry_after), ("auth.example", Duration::from_mins(12)));
-        assert!(tries.begin(&at("auth.example"), b"other").is_ok());
-        assert!(tries.begin(&at("other.example"), b"bot").is_ok());
+        assert!(tries.begin(&at("auth.example"), b"other").await.is_ok());
+        assert!(tries.begin(&at("other.example"), b"bot").await.is_ok());
         tokio::time::advance(Duration::from_mins(12)).await;
-        assert!(tries.begin(&at("auth.example"), b"bot").is_ok());
+        assert!(tries.begin(&at("auth.example"), b"bot").await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn logins_under_way_count_and_good_ones_do_not() {
+    async fn a_login_waits_for_those_under_way_and_good_ones_do_not_count() {
         let tries = Tries::default();
         let place = at("auth.example");
-        let open: Vec<_> = (0..MOST).map(|_| tries.begin(&place, b"bot").unwrap()).collect();
-        assert!(tries.begin(&place, b"bot").is_err());
-        for shown in open {
-            assert_eq!(shown.judged(Ok(())), Ok(()));
+        let mut open = Vec::new();
+        for _ in 0..MOST {
+            open.push(tries.begin(&place, b"bot").await.unwrap());
         }
-        drop(tries.begin(&place, b"bot").unwrap());
+        let waits = tokio::time::timeout(Duration::from_secs(1), tries.begin(&place, b"bot"));
+        assert!(waits.await.is_err());
+        let waiting = tries.begin(&place, b"bot");
+        let end = async {
+            for shown in open {
+                assert_eq!(shown.judged(Ok(())), Ok(()));
+            }
+        };
+        let (shown, ()) = tokio::join!(waiting, end);
+        drop(shown.unwrap());
         assert!(tries.users.lock().is_empty());
     }
 
@@ -153,12 +179,12 @@ mod tests {
     async fn where_too_many_are_remembered_nobody_else_is_tried() {
         let tries = Tries::default();
         for number in 0..MOST_USERS {
-            let shown = tries.begin(&at("auth.example"), number.to_string().as_bytes()).unwrap();
+            let shown = tries.begin(&at("auth.example"), number.to_string().as_bytes()).await.unwrap();
             shown.refused(true);
         }
-        assert!(tries.begin(&at("auth.example"), b"bot").is_err());
-        assert!(tries.begin(&at("auth.example"), b"0").is_ok());
+        assert!(tries.begin(&at("auth.example"), b"bot").await.is_err());
+        assert!(tries.begin(&at("auth.example"), b"0").await.is_ok());
         tokio::time::advance(WINDOW).await;
-        assert!(tries.begin(&at("auth.example"), b"bot").is_ok());
+        assert!(tries.begin(&at("auth.example"), b"bot").await.is_ok());
     }
 }

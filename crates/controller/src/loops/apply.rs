@@ -50,7 +50,7 @@ impl Writer<'_> {
         let result = match step {
             Step::PatchServiceAccount(patch) => self.patch_service_account(patch).await,
             Step::ApplySecret { copy, over } => self.apply_secret(copy, over.as_ref()).await,
-            Step::RotateSecret { copy, over } => self.rotate_secret(copy, over).await.map(drop),
+            Step::RotateSecret { copy, over } => self.rotate_secret(copy, over).await,
             Step::VerifySecret { copy, over } => self.verify_secret(copy, over).await,
             Step::RecreateSecret { copy, over } => match self.delete_secret(&copy.name, over).await {
                 Ok(()) => self.apply_secret(copy, None).await,
@@ -90,16 +90,23 @@ impl Writer<'_> {
         written.map(drop).map_err(StepError::of_copy)
     }
 
-    /// Returns the version of the Secret afterwards. It takes the API server less than an apply: nothing is merged by schema.
-    async fn rotate_secret(&self, copy: &SecretCopy, over: &Precondition) -> Result<String, StepError> {
+    /// It takes the API server less than an apply: nothing is merged by schema.
+    async fn rotate_secret(&self, copy: &SecretCopy, over: &Precondition) -> Result<(), StepError> {
         let _room = self.room(copy).await;
-        let body = Patch::Merge(content(copy, over));
-        self.patch_secret(&copy.name, &as_manager(), body).await.map_err(StepError::of_copy)
+        let mut body = content(copy, over);
+        // Those that the copy has no longer are taken off.
+        for key in names::CONTENT_ANNOTATIONS.iter().filter(|key| !copy.annotations.contains_key(**key)) {
+            body["metadata"]["annotations"][*key] = Value::Null;
+        }
+        let written = self.patch_secret(&copy.name, &as_manager(), Patch::Merge(body)).await;
+        written.map(drop).map_err(StepError::of_copy)
     }
 
-    /// A patch to what is there already makes no new version.
+    /// A patch to what is there already makes no new version. What others put beside it is no business of this.
     async fn verify_secret(&self, copy: &SecretCopy, over: &Precondition) -> Result<(), StepError> {
-        let version = self.rotate_secret(copy, over).await?;
+        let _room = self.room(copy).await;
+        let body = Patch::Merge(content(copy, over));
+        let version = self.patch_secret(&copy.name, &as_manager(), body).await.map_err(StepError::of_copy)?;
         if version == *over.resource_version { Ok(()) } else { Err(StepError::Undone) }
     }
 
@@ -193,14 +200,15 @@ fn manifest(copy: &SecretCopy, over: Option<&Precondition>) -> Value {
     })
 }
 
-/// The data, and the annotations that change with it; those that the copy does not have are taken off.
+/// The data, and the annotations that change with it.
 fn content(copy: &SecretCopy, over: &Precondition) -> Value {
-    let annotations = names::CONTENT_ANNOTATIONS.map(|key| (key, copy.annotations.get(key)));
+    let is_content = |key: &str| names::CONTENT_ANNOTATIONS.contains(&key);
+    let annotations = copy.annotations.iter().filter(|(key, _)| is_content(key));
     json!({
         "metadata": {
             "uid": &*over.uid,
             "resourceVersion": &*over.resource_version,
-            "annotations": BTreeMap::from(annotations),
+            "annotations": annotations.collect::<BTreeMap<_, _>>(),
         },
         "data": {names::SECRET_KEY: STANDARD.encode(copy.payload.content.expose())},
     })

@@ -204,11 +204,11 @@ impl Cluster {
         }
         secret.content = String::from_utf8(copy.payload.content.expose().to_vec()).unwrap();
         let marks = secret.marks.get_or_insert_default();
-        for key in names::CONTENT_ANNOTATIONS {
-            marks.annotations.remove(key);
-            marks
-                .annotations
-                .extend(copy.annotations.get_key_value(key).map(|(key, value)| (key.clone(), value.clone())));
+        let is_content = |key: &str| names::CONTENT_ANNOTATIONS.contains(&key);
+        marks.annotations.retain(|key, _| !is_content(key) || copy.annotations.contains_key(key));
+        // One that is not ours may have the right value already, which a patch leaves as it is.
+        for (key, value) in marks.annotations.iter_mut().filter(|(key, _)| is_content(key)) {
+            value.clone_from(&copy.annotations[key]);
         }
         (secret.version, secret.owns_data, secret.trust) = (version, true, Trust::Confirmed);
         Ok(())
