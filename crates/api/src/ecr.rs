@@ -55,7 +55,7 @@ impl<'a> EcrHost<'a> {
         let ((region, host_domain), dual) = found?;
         let partition =
             PARTITIONS.iter().find(|partition| partition.registries(dual) == Some(host_domain))?;
-        let fits = (is_account || account == "*") && is_region(region) && partition.has(region);
+        let fits = (is_account || account == "*") && partition.has(region);
         fits.then_some(Self::Private { region, domain: partition.domain })
     }
 }
@@ -67,26 +67,32 @@ impl Partition {
 
     fn has(&self, region: &str) -> bool {
         let mut others = PARTITIONS.iter().filter(|partition| !partition.regions.is_empty());
-        region.starts_with(self.regions)
-            && (!self.regions.is_empty() || !others.any(|other| region.starts_with(other.regions)))
+        let is_commercial = self.regions.is_empty();
+        region.strip_prefix(self.regions).is_some_and(|rest| is_numbered(rest, is_commercial))
+            && (!is_commercial || !others.any(|other| region.starts_with(other.regions)))
     }
 }
 
-fn is_region(region: &str) -> bool {
-    let mut parts = region.split('-');
-    let letters = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+/// Whether a region ends as all do, in places and a number: `west-1`, and with its continent `eu-west-1`.
+fn is_numbered(region: &str, with_continent: bool) -> bool {
+    let Some((places, number)) = region.rsplit_once('-') else { return false };
     let fits = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
     };
-    parts.next().is_some_and(letters) && region.contains('-') && parts.all(fits)
+    let letters = |part: &str| part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let continent = places.split_once('-').is_some_and(|(continent, _)| letters(continent));
+    places.split('-').all(fits)
+        && (continent || !with_continent)
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The rule of the CRD for a registry with `source.ecr`, which takes what [`EcrHost::parse`] takes.
 pub(crate) fn rule() -> String {
     let escaped = |text: &str| text.replace('.', "[.]");
     let regions = |partition: &Partition| match partition.regions {
-        "" => "[a-z]+(-[a-z0-9]+)+".to_owned(),
-        begin => format!("{begin}[a-z0-9]+(-[a-z0-9]+)*"),
+        "" => "[a-z]+(-[a-z0-9]+)+-[0-9]+".to_owned(),
+        begin => format!("{begin}[a-z0-9]+(-[a-z0-9]+)*-[0-9]+"),
     };
     let hosts: Vec<_> = [false, true]
         .into_iter()
@@ -150,6 +156,24 @@ mod tests {
             "123456789012.dkr-ecr.us-iso-east-1.c2s.ic.gov",
         ] {
             assert_eq!(EcrHost::parse(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_region_ends_in_a_hyphen_and_a_number() {
+        let parse = |region: &str, domain: &str| {
+            EcrHost::parse(&format!("123456789012.dkr.ecr.{region}.{domain}")).is_some()
+        };
+        for region in
+            ["eu-west1", "eu-west", "eu-west-", "eu-west-1a", "eu-1", "-west-1", "eu--1", "euwest-1"]
+        {
+            assert!(!parse(region, "amazonaws.com"), "{region}");
+        }
+        for region in ["eu-west-1", "ap-southeast-5", "us-gov-west-1", "eu-west-12"] {
+            assert!(parse(region, "amazonaws.com"), "{region}");
+        }
+        for (region, domain) in [("cn-north1", "amazonaws.com.cn"), ("us-iso-1", "c2s.ic.gov")] {
+            assert!(!parse(region, domain), "{region}");
         }
     }
 }

@@ -34,6 +34,9 @@ pub enum Failure {
         "has an address to which regcred sends no credential (loopback, link-local or another of that kind)"
     )]
     Forbidden,
+    /// No address is known of the name.
+    #[error("cannot be found: its name leads to no address")]
+    Unresolved,
     /// Anything else between here and there.
     #[error("cannot be reached")]
     Unreachable,
@@ -53,6 +56,9 @@ impl Failure {
         if caused_by::<ForbiddenAddress>(error) {
             return Self::Forbidden;
         }
+        if caused_by::<NoSuchName>(error) {
+            return Self::Unresolved;
+        }
         Self::Unreachable
     }
 }
@@ -66,6 +72,11 @@ pub(crate) struct UnfitProxy;
 #[derive(Debug, thiserror::Error)]
 #[error("not an address that this request may go to")]
 pub(crate) struct ForbiddenAddress;
+
+/// A name that leads to no address.
+#[derive(Debug, thiserror::Error)]
+#[error("the name has no address")]
+pub(crate) struct NoSuchName;
 
 fn caused_by<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);

@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tower::Service;
 
-use crate::failure::{ForbiddenAddress, UnfitProxy};
+use crate::failure::{ForbiddenAddress, NoSuchName, UnfitProxy};
 use crate::network::{Network, Stream};
 
 /// Whether a request may go to an address.
@@ -79,10 +79,10 @@ impl Dialer {
         let port = uri.port_u16().unwrap_or(if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
         let addresses = match literal(&uri) {
             Some(address) => vec![address],
-            None => self.network.resolve(host).await?,
+            None => self.network.resolve(host).await.map_err(|_| NoSuchName)?,
         };
         if addresses.is_empty() {
-            return Err("the name has no address".into());
+            return Err(NoSuchName.into());
         }
         if !addresses.iter().all(|address| (self.reach)(*address)) {
             return Err(ForbiddenAddress.into());

@@ -249,7 +249,7 @@ async fn no_login_goes_to_an_address_that_is_none() {
         scene.network.name(name, &[addresses]);
         let verdict = scene.check(&scene.settings()).await;
         scene.assert_kept(name);
-        let what = if addresses.is_empty() { Trouble::Failed(Failure::Unreachable) } else { forbidden };
+        let what = if addresses.is_empty() { Trouble::Failed(Failure::Unresolved) } else { forbidden };
         assert_eq!(why(&verdict), &Unknown::Unreachable { host: (*name).to_owned(), what }, "{name}");
     }
 }

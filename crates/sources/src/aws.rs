@@ -21,7 +21,7 @@ use crate::token::{AssumedRole, Identity, MintError, Token};
 /// As AWS documents it for tokens of both kinds.
 const LIFE: SignedDuration = SignedDuration::from_hours(12);
 /// ECR Public has its API nowhere else.
-const PUBLIC: Place<'static> = Place { region: "us-east-1", domain: "amazonaws.com" };
+const PUBLIC: Place<'static> = Place { region: "us-east-1", domain: "amazonaws.com", part: None };
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -42,7 +42,7 @@ pub(crate) async fn private<I: Identities>(
     struct Body {
         authorization_data: Vec<Authorization>,
     }
-    let place = Place { region, domain };
+    let place = Place { region, domain, part: Some("region") };
     let api = Api {
         host: format!("api.ecr.{region}.{domain}"),
         target: "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken",
@@ -91,6 +91,7 @@ async fn authorization<I: Identities>(
 ) -> Result<Answer, MintError> {
     let keys = keys(clouds, identity, place, role).await?;
     let call = Call::new(Method::POST, &api.host, "/")
+        .named_by(place.part)
         .header("x-amz-target", api.target)
         .header("content-type", "application/x-amz-json-1.1")
         .body(b"{}")

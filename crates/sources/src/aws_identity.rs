@@ -30,6 +30,8 @@ const CONTAINER_HOSTS: [&str; 6] =
 pub(crate) struct Place<'a> {
     pub region: &'a str,
     pub domain: &'a str,
+    /// `region`, where the server in the spec names it.
+    pub part: Option<&'static str>,
 }
 
 /// The keys of an identity, or of the role that it assumes.
@@ -98,7 +100,8 @@ async fn operator<I: Identities>(clouds: &Clouds<I>, place: Place<'_>) -> Result
         })?;
         return container(clouds, call).await;
     }
-    node(clouds).await.map_err(|error| elsewhere(error, "AWS"))
+    let ways = "give auth, EKS Pod Identity or IRSA, or set the chart value tokens.metadataServers";
+    node(clouds).await.map_err(|error| elsewhere(error, "AWS", ways))
 }
 
 /// `AssumeRoleWithWebIdentity`, which needs no signature: the token is what proves who asks.
@@ -140,8 +143,10 @@ async fn assume<I: Identities>(
     keys_in_xml(&answer)
 }
 
-fn sts<'a>(Place { region, domain }: Place<'_>) -> Call<'a> {
-    Call::new(Method::POST, &format!("sts.{region}.{domain}"), "/").header("accept", "text/xml")
+fn sts<'a>(Place { region, domain, part }: Place<'_>) -> Call<'a> {
+    Call::new(Method::POST, &format!("sts.{region}.{domain}"), "/")
+        .named_by(part)
+        .header("accept", "text/xml")
 }
 
 /// The answers of STS: flat elements whose texts need no escapes.

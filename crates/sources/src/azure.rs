@@ -89,7 +89,10 @@ pub(crate) async fn token<I: Identities>(
     };
     let access = match &application {
         Some(application) => entra_token(clouds, identity, application).await?,
-        None => node_token(clouds, given.1).await.map_err(|error| elsewhere(error, "Azure"))?,
+        None => {
+            let ways = "give auth or Azure workload identity, or set the chart value tokens.metadataServers";
+            node_token(clouds, given.1).await.map_err(|error| elsewhere(error, "Azure", ways))?
+        }
     };
     let tenant = application.as_ref().map(|application| &*application.tenant).or(given.0);
     exchange(clouds, identity, host, (tenant, &access)).await
@@ -233,7 +236,7 @@ async fn exchange<I: Identities>(
     let mut fields = vec![("grant_type", &b"access_token"[..]), ("service", host.as_bytes())];
     fields.extend(tenant.map(|tenant| ("tenant", tenant.as_bytes())));
     fields.push(("access_token", access.expose()));
-    let call = Call::new(Method::POST, host, "/oauth2/exchange").form(&fields);
+    let call = Call::new(Method::POST, host, "/oauth2/exchange").named_by(Some("registry")).form(&fields);
     let advice =
         "grant it AcrPull on the registry (Container Registry Repository Reader where that uses attributes)";
     let answer = clouds.http.send(call, Asker { identity: &identity.to_string(), advice }).await?;

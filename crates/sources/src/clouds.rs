@@ -122,9 +122,10 @@ pub(crate) fn token_file(path: &str, missing: &'static str) -> Result<SecretByte
     Ok(token.to_vec().into())
 }
 
-/// Says of a metadata server that does not answer that it is the last place where an identity could be.
-pub(crate) fn elsewhere(error: MintError, cloud: &str) -> MintError {
-    adding(error, &format!(", and nothing else gives the operator an identity of {cloud}"))
+/// Says of a metadata server that does not answer that it is the last place where an identity could be, and which others
+/// there are.
+pub(crate) fn elsewhere(error: MintError, cloud: &str, ways: &str) -> MintError {
+    adding(error, &format!(", and nothing else gives the operator an identity of {cloud}: {ways}"))
 }
 
 /// Adds to the error of a server that does not answer what else there is to know.

@@ -99,12 +99,14 @@ impl Registry<'_> {
                 "let the robot's federation name this cluster's issuer and the ServiceAccount as subject",
             ),
             Self::Jfrog { host, provider } => (
-                Call::new(Method::POST, host, "/access/api/v1/oidc/token").json(&JfrogBody {
-                    grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
-                    subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
-                    subject_token: text,
-                    provider_name: provider,
-                }),
+                Call::new(Method::POST, host, "/access/api/v1/oidc/token").named_by(Some("registry")).json(
+                    &JfrogBody {
+                        grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
+                        subject_token_type: "urn:ietf:params:oauth:token-type:id_token",
+                        subject_token: text,
+                        provider_name: provider,
+                    },
+                ),
                 "see the OpenID Connect integration: its issuer, its audience, and an identity mapping for the ServiceAccount",
             ),
             Self::Cloudsmith { organization, service } => (

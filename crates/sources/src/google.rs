@@ -59,7 +59,8 @@ pub(crate) async fn token<I: Identities>(
     let scope = if account.is_some() { EVERYTHING } else { READING };
     let mut access = match identity {
         Identity::Operator => {
-            metadata_token(clouds, scope).await.map_err(|error| elsewhere(error, "Google"))?
+            let ways = "give auth, or set the chart value tokens.metadataServers, on GKE as well";
+            metadata_token(clouds, scope).await.map_err(|error| elsewhere(error, "Google", ways))?
         }
         Identity::Secret { name, .. } => key_file_token(clouds, name, scope).await?,
         Identity::ServiceAccount(name) => {
@@ -156,7 +157,12 @@ async fn name<I: Identities>(
     path: &str,
     identity: &Identity,
 ) -> Result<String, MintError> {
-    let outside = |error| adding(error, "; outside of GKE, give workloadIdentityProvider");
+    let outside = |error| {
+        adding(
+            error,
+            "; on GKE, set the chart value tokens.metadataServers; outside of it, give workloadIdentityProvider",
+        )
+    };
     let answer = metadata(clouds, path, identity).await.map_err(outside)?;
     let text = String::from_utf8_lossy(&answer.body).trim().to_owned();
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);

@@ -42,6 +42,7 @@ pub(crate) struct Call<'a> {
     headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
     signer: Option<(&'a Keys, Scope<'a>)>,
+    part: Option<&'static str>,
 }
 
 impl<'a> Call<'a> {
@@ -54,6 +55,7 @@ impl<'a> Call<'a> {
             headers: HeaderMap::new(),
             body: Zeroizing::default(),
             signer: None,
+            part: None,
         }
     }
 
@@ -99,6 +101,13 @@ impl<'a> Call<'a> {
     /// A body of a type that the caller names in a header.
     pub(crate) fn body(mut self, body: &[u8]) -> Self {
         self.body = Zeroizing::new(body.to_vec());
+        self
+    }
+
+    /// To a host whose name holds this part of the server in the spec, as in `region`: who mistypes it gets a host that does
+    /// not exist.
+    pub(crate) fn named_by(mut self, part: Option<&'static str>) -> Self {
+        self.part = part;
         self
     }
 
@@ -155,9 +164,10 @@ impl Http {
     /// Sends a request. An answer other than success is an error.
     pub(crate) async fn send(&self, call: Call<'_>, asker: Asker<'_>) -> Result<Answer, MintError> {
         let (host, limit) = (call.host.clone(), if call.plain { METADATA_LIMIT } else { ANSWER_LIMIT });
+        let part = call.part;
         let unavailable = |failure: Failure| MintError::Unavailable {
             host: host.clone(),
-            what: failure.to_string(),
+            what: told(failure, part),
             retry_after: Duration::ZERO,
         };
         let request = self.request(call).ok_or_else(|| unavailable(Failure::NoAddress))?;
@@ -187,6 +197,16 @@ impl Http {
     fn uri(&self, call: &Call<'_>) -> Option<Uri> {
         let scheme = if call.plain { Scheme::HTTP } else { Scheme::HTTPS };
         place(&self.endpoints, &scheme, &call.host, &call.path)
+    }
+}
+
+/// What is wrong with a host that gave no answer, and what in the spec may be.
+fn told(failure: Failure, part: Option<&str>) -> String {
+    match part {
+        Some(part) if failure == Failure::Unresolved => {
+            format!("{failure}; does the {part} exist? check the server")
+        }
+        _ => failure.to_string(),
     }
 }
 

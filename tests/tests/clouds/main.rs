@@ -368,7 +368,7 @@ async fn a_cluster_outside_of_google_is_told_what_it_needs() {
     let sky = Sky::new(&[]).await;
     sky.doubles.misbehave(NODE, Some(Misbehaviour::Overloaded(1)));
     let error = sky.mint(gcp(None, None), account("bare")).await.err().expect("an error").to_string();
-    assert!(error.contains("; outside of GKE, give workloadIdentityProvider; it is asked again"), "{error}");
+    assert!(error.contains("; on GKE, set the chart value tokens.metadataServers; outside of it, give workloadIdentityProvider; it is asked again"), "{error}");
 }
 
 #[tokio::test]
@@ -539,9 +539,8 @@ async fn an_answer_is_waited_for_ten_seconds_and_a_metadata_server_for_five() {
     assert!((5..10).contains(&node.1.as_secs()));
     let text = |answer: Result<Token, MintError>| answer.err().expect("an error").to_string();
     assert_eq!(text(quay), "quay.io does not answer in 10 s; it is asked again");
-    let says =
-        "169.254.169.254 does not answer in 5 s, and nothing else gives the operator an identity of AWS; ";
-    assert!(text(node.0).starts_with(says));
+    let says = "169.254.169.254 does not answer in 5 s, and nothing else gives the operator an identity of AWS: give auth, EKS Pod Identity or IRSA, or set the chart value tokens.metadataServers; it is asked again";
+    assert_eq!(text(node.0), says);
 }
 
 #[tokio::test]
@@ -656,6 +655,29 @@ async fn no_secret_is_in_an_error_or_in_the_log() {
     let log = String::from_utf8_lossy(&lines.0.lock().expect("the lines")).into_owned();
     assert!(log.contains("hyper"), "nothing was logged");
     assert_no_canary([("the errors", &*errors), ("the log", &*log)]);
+}
+
+/// A region that is mistyped makes a host that does not exist.
+#[tokio::test]
+async fn a_host_that_does_not_exist_leads_back_to_the_server_in_the_spec() {
+    let mut sky = Sky::new(&[]).await;
+    // A label of 64 letters, which the resolver refuses without asking anybody.
+    let nowhere = format!("http://{}.invalid", "a".repeat(64));
+    for host in [ECR, ECR_PUBLIC, ACR, QUAY] {
+        sky.settings.endpoints.insert(host.to_owned(), nowhere.parse().expect("an address"));
+    }
+    let hints = [
+        (ECR, "; does the region exist? check the server"),
+        (ECR_PUBLIC, ""),
+        (ACR, "; does the registry exist? check the server"),
+        (QUAY, ""),
+    ];
+    for (issuer, identity, host) in one_of_each() {
+        let Some((_, hint)) = hints.iter().find(|(known, _)| *known == host) else { continue };
+        let error = sky.mint(issuer, identity).await.err().expect("an error").to_string();
+        let says = format!("{host} cannot be found: its name leads to no address{hint}; it is asked again");
+        assert_eq!(error, says);
+    }
 }
 
 /// Answers one request for a tunnel with a refusal, and tells what it was.

@@ -232,7 +232,7 @@ fn exchanges() -> Vec<Spelling> {
 }
 
 /// Servers, and whether they are of Amazon ECR.
-const ECR_SERVERS: [(&str, bool); 24] = [
+const ECR_SERVERS: [(&str, bool); 25] = [
     ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", true),
     ("*.dkr.ecr.us-east-1.amazonaws.com/team", true),
     ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", true),
@@ -256,11 +256,12 @@ const ECR_SERVERS: [(&str, bool); 24] = [
     ("123456789012.dkr-ecr.eu-central-1.amazonaws.com", false),
     ("123456789012.dkr-ecr.us-iso-east-1.c2s.ic.gov", false),
     ("123456789012.dkr.ecr.eu.amazonaws.com", false),
+    ("123456789012.dkr.ecr.eu-west1.amazonaws.com", false),
     ("ghcr.io/x.eu-west-1.amazonaws.com", false),
 ];
 
 /// Regions of every partition of AWS, and some that begin almost as those do.
-const REGIONS: [&str; 11] = [
+const REGIONS: [&str; 21] = [
     "eu-west-1",
     "us-gov-east-1",
     "cn-north-1",
@@ -272,6 +273,16 @@ const REGIONS: [&str; 11] = [
     "us-isog-east-1",
     "cnx-north-1",
     "eusc",
+    "eu-west1",
+    "eu-west",
+    "eu-west-",
+    "eu-west-1a",
+    "eu--1",
+    "-west-1",
+    "eu-1",
+    "cn-north1",
+    "cn-1",
+    "us-iso-1",
 ];
 /// Every domain of a partition, and some that no partition has.
 const DOMAINS: [&str; 12] = [
