@@ -152,12 +152,28 @@ fn registry(draw: &mut Draw) -> Value {
     registry
 }
 
+/// Mostly as it means something: with a mode, and an image for `Pull` alone.
 fn verify(draw: &mut Draw) -> Value {
+    let mut verify = any_verify(draw);
+    if draw.odd() {
+        return verify;
+    }
+    verify["mode"] = draw.one(&["None", "Login", "Pull"]);
+    let image = verify.as_object_mut().expect("an object");
+    if image["mode"] == "Login" {
+        image.retain(|name, _| name != "repository" && name != "reference");
+    } else {
+        image.insert("repository".to_owned(), json!("acme/app"));
+    }
+    verify
+}
+
+fn any_verify(draw: &mut Draw) -> Value {
     draw.object(
         &[
             ("mode", |draw| draw.text(&["None", "Login", "Pull"], &["login", "Always", ""])),
             ("repository", |draw| {
-                let good = ["acme/app", "library/alpine", "team/a__b-c.d", "a"];
+                let good = ["acme/app", "library/alpine", "team/a__b-c.d", "a", "ghcr.io/acme/app"];
                 draw.text(&good, &["Acme/app", "acme/app:1", "/app", "a//b", "ghcr.io/a b", ""])
             }),
             ("reference", |draw| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
+use regcred_planner::{Settings, validate};
 use regcred_tests::install::repository;
 use regcred_tests::registry::{HIDDEN, REPOSITORY, Registry};
 use regcred_tests::wait::throughout;
@@ -158,6 +159,67 @@ async fn the_example_of_the_page_is_taken_and_wrong_spellings_are_told_what_to_w
         let refused = scene.try_credential(&scene.name("odd"), spec).await.expect_err("a wrong spelling");
         assert!(refused.to_string().contains(told), "{server}: {refused}");
     }
+    scene.finish().await;
+}
+
+/// `spec.verify` and that of ghcr.io, and what is said where the two can never mean anything.
+fn meanings() -> Vec<(Value, Value, Option<&'static str>)> {
+    let (none, login) = (Value::Null, json!({"mode": "Login"}));
+    let digest = |digits: usize| json!({"mode": "Pull", "repository": "acme/app", "reference": format!("sha256:{}", "a".repeat(digits))});
+    let no_mode = Some("verify has no mode");
+    let no_pull = Some("mode: Login pulls nothing");
+    let no_server = Some("without the server's name");
+    vec![
+        (json!({"onRejected": "Hold"}), none.clone(), no_mode),
+        (json!({"repository": "acme/app"}), none.clone(), no_mode),
+        (json!({}), none.clone(), no_mode),
+        (json!({"onRejected": "Hold"}), json!({"mode": "None"}), no_mode),
+        (json!({"onRejected": "Hold"}), login.clone(), None),
+        (json!({"mode": "None", "onRejected": "Hold"}), none.clone(), None),
+        (none.clone(), json!({"onRejected": "Hold"}), Some("registries[].verify has no mode")),
+        (json!({"interval": "1h"}), json!({"onRejected": "Hold"}), no_mode),
+        (login.clone(), json!({"onRejected": "Hold"}), None),
+        (json!({"mode": "Login", "repository": "acme/app"}), none.clone(), no_pull),
+        (json!({"mode": "Login", "repository": "acme/app"}), json!({"mode": "Pull"}), None),
+        (login.clone(), json!({"repository": "acme/app"}), no_pull),
+        (login.clone(), json!({"mode": "Pull", "repository": "acme/app"}), None),
+        (none.clone(), json!({"mode": "Login", "reference": "v1"}), no_pull),
+        (json!({"mode": "Pull", "repository": "acme/app"}), json!({"reference": "v1"}), None),
+        (json!({"mode": "Pull", "repository": "ghcr.io/acme/app"}), none.clone(), no_server),
+        (none.clone(), json!({"mode": "Pull", "repository": "ghcr.io/acme/app"}), no_server),
+        (json!({"mode": "Pull", "repository": "docker.io/library/alpine"}), none.clone(), None),
+        (digest(64), none.clone(), None),
+        (digest(3), none.clone(), Some("digest in verify.reference in full")),
+        (none, digest(65), Some("digest in verify.reference in full")),
+    ]
+}
+
+#[tokio::test]
+async fn what_can_never_mean_anything_is_refused_by_the_api_server_and_by_the_operator() {
+    let scene = Scene::new().await;
+    let mut wrong = Vec::new();
+    for (general, own, told) in meanings() {
+        let mut spec = spec("ghcr.io", "s", &own, "nowhere");
+        if own.is_null() {
+            spec["registries"][0].as_object_mut().expect("a registry").remove("verify");
+        }
+        if !general.is_null() {
+            spec["verify"] = general.clone();
+        }
+        let operator = serde_json::from_value(spec.clone()).expect("a spec");
+        let taken = validate("pull", &operator, &Settings::default()).is_ok();
+        let said =
+            scene.try_credential(&scene.name("meaning"), spec).await.err().map(|error| error.to_string());
+        let as_wanted = match (&said, told) {
+            (None, None) => true,
+            (Some(said), Some(told)) => said.contains(told),
+            _ => false,
+        };
+        if !as_wanted || taken != told.is_none() {
+            wrong.push(format!("{general} {own}: {said:?}, taken by the operator: {taken}, wanted {told:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     scene.finish().await;
 }
 

@@ -12,6 +12,9 @@ const REPOSITORY: &str =
 const REFERENCE: &str =
     "self.matches('^([a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}|[a-z0-9]+([+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+)$')";
 
+/// A digest is whole. Its algorithms are those that registries know.
+const WHOLE_DIGEST: &str = "(!self.startsWith('sha256:') || self.matches('^sha256:[a-f0-9]{64}$')) && (!self.startsWith('sha512:') || self.matches('^sha512:[a-f0-9]{128}$'))";
+
 /// What `spec.verify` and `registries[].verify` say. A field that a registry leaves out is taken from `spec.verify`. That is
 /// no default of the schema, which would be stored, and win over `spec.verify`.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -32,7 +35,10 @@ pub struct Verify {
     /// For `Pull`: a tag or digest of `repository`. Left out: `latest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new(REFERENCE).message("write verify.reference as a tag or a digest, as in latest or sha256:…"))]
+    #[x_kube(
+        validation = Rule::new(REFERENCE).message("write verify.reference as a tag or a digest, as in latest or sha256:…"),
+        validation = Rule::new(WHOLE_DIGEST).message("write the digest in verify.reference in full: sha256: and 64 digits, or sha512: and 128, of 0-9 and a-f")
+    )]
     pub reference: Option<String>,
 
     /// How long a good answer counts before the registry is asked again. Left out: `12h`. After a rejection it is twice as

@@ -140,6 +140,10 @@ fn a_spec_that_cannot_be_carried_out_is_told_with_its_field() {
         InvalidSpec::DuplicateServer { .. } => InvalidSpec::DuplicateServer { index: 2, server: server.clone() }, "registries[2].server means ghcr.io", Act("leave one");
         InvalidSpec::VerifyInterval { .. } => InvalidSpec::VerifyInterval { field: "registries[2].verify".to_owned() }, "registries[2].verify.interval", Act("must be 15m or more");
         InvalidSpec::NoRepository { .. } => InvalidSpec::NoRepository { field: "verify".to_owned() }, "verify.mode is Pull", Act("give verify.repository");
+        InvalidSpec::NoVerifyMode { .. } => InvalidSpec::NoVerifyMode { field: "registries[2].verify".to_owned() }, "registries[2].verify has no mode", Act("write mode: Login or mode: Pull");
+        InvalidSpec::LoginPullsNothing { .. } => InvalidSpec::LoginPullsNothing { field: "verify".to_owned() }, "verify.mode is Login, which pulls nothing", Act("leave repository and reference out");
+        InvalidSpec::ServerInRepository { .. } => InvalidSpec::ServerInRepository { field: "verify".to_owned() }, "verify.repository begins with the server's name", Act("write it without");
+        InvalidSpec::DigestNotWhole { .. } => InvalidSpec::DigestNotWhole { field: "verify".to_owned() }, "verify.reference is no whole digest", Act("write sha256: and 64 digits");
         InvalidSpec::NoSourceMember { .. } => InvalidSpec::NoSourceMember { index: 2 }, "registries[2].source", Act("name one, or update");
         InvalidSpec::HalfAKeyPair { .. } => InvalidSpec::HalfAKeyPair { index: 2 }, "registries[2].source.secretRef", Act("give usernameKey and passwordKey");
         InvalidSpec::Selector { .. } => InvalidSpec::Selector { field: "namespaces.selector", error: error.clone() }, "namespaces.selector.matchExpressions on team", Act("need values");
@@ -511,7 +515,29 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
 
 /// What `kubectl apply` prints where a rule of the CRD refuses, and which words of it tell what to write. The API server
 /// puts the field before it.
-const RULES: [(&str, &str); 55] = [
+const RULES: [(&str, &str); 62] = [
+    ("verify has no mode, so no registry is asked; write mode: Login or mode: Pull", "write mode: Login"),
+    (
+        "registries[].verify has no mode, there or in spec.verify, so the registry is not asked; write mode: Login or mode: Pull",
+        "write mode: Login",
+    ),
+    (
+        "verify.mode: Login pulls nothing; leave repository and reference out, or write mode: Pull",
+        "leave repository and reference out",
+    ),
+    (
+        "registries[].verify.mode: Login pulls nothing; leave repository and reference out, or write mode: Pull",
+        "leave repository and reference out",
+    ),
+    ("write verify.repository without the server's name, as in acme/app", "without the server's name"),
+    (
+        "write registries[].verify.repository without the server's name, as in acme/app",
+        "without the server's name",
+    ),
+    (
+        "write the digest in verify.reference in full: sha256: and 64 digits, or sha512: and 128, of 0-9 and a-f",
+        "in full",
+    ),
     (
         "verify.mode: Pull needs verify.repository: an image that the credential may pull",
         "needs verify.repository",

@@ -196,6 +196,34 @@ pub enum InvalidSpec {
         /// `verify`, or that of a registry.
         field: String,
     },
+    /// Nothing says what to ask.
+    #[error("{field} has no mode, so no registry is asked; write mode: Login or mode: Pull")]
+    NoVerifyMode {
+        /// `verify`, or that of a registry.
+        field: String,
+    },
+    /// An image that nobody asks for.
+    #[error(
+        "{field}.mode is Login, which pulls nothing; leave repository and reference out, or write mode: Pull"
+    )]
+    LoginPullsNothing {
+        /// `verify`, or that of a registry.
+        field: String,
+    },
+    /// A repository with its server.
+    #[error("{field}.repository begins with the server's name; write it without, as in acme/app")]
+    ServerInRepository {
+        /// `verify`, or that of a registry.
+        field: String,
+    },
+    /// A digest that is cut short.
+    #[error(
+        "{field}.reference is no whole digest; write sha256: and 64 digits, or sha512: and 128, of 0-9 and a-f"
+    )]
+    DigestNotWhole {
+        /// `verify`, or that of a registry.
+        field: String,
+    },
     /// Not a duration.
     #[error("target.renameGracePeriod is not a duration, as in 1h or 30m")]
     RenameGracePeriod,
@@ -285,14 +313,76 @@ fn verifications(
     registries: &[Registry],
 ) -> Result<Verifications, InvalidSpec> {
     let general = spec.verify.clone().unwrap_or_default();
+    check_general(spec)?;
     let mut own = BTreeMap::new();
     for (index, (written, registry)) in spec.registries.iter().zip(registries).enumerate() {
+        let field = format!("registries[{index}].verify");
         let verify = with_defaults(written.verify.clone().unwrap_or_default(), &general);
-        own.insert(registry.server.clone(), verification(verify, &format!("registries[{index}].verify"))?);
+        let is_own = written.verify.as_ref().is_some_and(|own| own.repository.is_some());
+        if let Some(own) = &written.verify {
+            check_own(own, verify.mode, &field)?;
+        }
+        check_repository(&verify, &registry.server, if is_own { &field } else { "verify" })?;
+        own.insert(registry.server.clone(), verification(verify, &field)?);
     }
     let has_others = !spec.docker_config_secret_refs.is_empty();
     let others = if has_others { verification(general, "verify")? } else { None };
     Ok(Verifications::new(own, others))
+}
+
+/// Whether each field of `spec.verify` means something at some server.
+fn check_general(spec: &RegistryCredentialSpec) -> Result<(), InvalidSpec> {
+    let Some(general) = &spec.verify else { return Ok(()) };
+    let own = || spec.registries.iter().filter_map(|registry| registry.verify.as_ref()?.mode);
+    let field = || "verify".to_owned();
+    if general.mode.is_none() && !own().any(|mode| mode != VerifyMode::None) {
+        return Err(InvalidSpec::NoVerifyMode { field: field() });
+    }
+    let is_login = general.mode == Some(VerifyMode::Login);
+    if is_login && names_image(general) && !own().any(|mode| mode == VerifyMode::Pull) {
+        return Err(InvalidSpec::LoginPullsNothing { field: field() });
+    }
+    check_digest(general, "verify")
+}
+
+/// Whether each field of a registry's own `verify` means something under the mode that holds for it.
+fn check_own(own: &Verify, mode: Option<VerifyMode>, field: &str) -> Result<(), InvalidSpec> {
+    match mode {
+        None => Err(InvalidSpec::NoVerifyMode { field: field.to_owned() }),
+        Some(VerifyMode::Login) if names_image(own) => {
+            Err(InvalidSpec::LoginPullsNothing { field: field.to_owned() })
+        }
+        Some(_) => check_digest(own, field),
+    }
+}
+
+fn names_image(verify: &Verify) -> bool {
+    verify.repository.is_some() || verify.reference.is_some()
+}
+
+/// Whether a repository is written without the name of its server. A mirror may have one of another server's name.
+fn check_repository(verify: &Verify, server: &Server, field: &str) -> Result<(), InvalidSpec> {
+    let server = server.to_string();
+    let host = server.split('/').next().and_then(|host| host.split(':').next());
+    let first = verify.repository.as_deref().and_then(|repository| repository.split('/').next());
+    if first.is_some_and(|first| first.contains('.')) && first == host {
+        return Err(InvalidSpec::ServerInRepository { field: field.to_owned() });
+    }
+    Ok(())
+}
+
+/// Whether a digest is whole.
+fn check_digest(verify: &Verify, field: &str) -> Result<(), InvalidSpec> {
+    let is_hex = |digits: &str| digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let whole = |reference: &str, algorithm, length| {
+        let digits = reference.strip_prefix(algorithm);
+        digits.is_none_or(|digits| digits.len() == length && is_hex(digits))
+    };
+    let reference = verify.reference.as_deref();
+    if reference.is_none_or(|text| whole(text, "sha256:", 64) && whole(text, "sha512:", 128)) {
+        return Ok(());
+    }
+    Err(InvalidSpec::DigestNotWhole { field: field.to_owned() })
 }
 
 /// What a registry leaves out is taken from `spec.verify`.
