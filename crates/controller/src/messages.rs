@@ -488,7 +488,7 @@ fn whatever_status_and_events_say_is_told_with_its_place_and_remedy() {
         Expired => State::source(Reason::Expired), "Secret s does not exist", Act("create it");
         Throttled => State::source(Reason::Throttled), "Secret s does not exist", Act("create it");
         TokenRequestFailed => State::source(Reason::TokenRequestFailed), "Secret s does not exist", Act("create it");
-        ExpiringSoon => State::noted(Reason::ExpiringSoon, "ghcr.io expires within 7 days; put a new credential into its source"), "ghcr.io expires within 7 days", Act("put a new credential");
+        ExpiringSoon => State::noted(Reason::ExpiringSoon, "the credential for ghcr.io (Secret s in regcred-system) ends 2026-12-04 00:53 UTC; put a new one into the source"), "for ghcr.io (Secret s in regcred-system) ends 2026-12-04", Act("put a new one into the source");
         LoginVerified => State::asked(Some(verdict(Reason::LoginVerified))), "ghcr.io", Remedy::None;
         PullVerified => State::asked(Some(verdict(Reason::PullVerified))), "ghcr.io", Remedy::None;
         PullDenied => State::asked(Some(verdict(Reason::PullDenied))), "ghcr.io", Act("give the user the right");

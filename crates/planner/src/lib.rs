@@ -65,5 +65,5 @@ pub use step::{Goal, ListPatch, Object, Pair, Plan, Precondition, Removal, Role,
 pub use validate::{InvalidSpec, Registry, Scope, Settings, Validated, validate};
 pub use verified::Verified;
 pub use verify::{Answer, Proof, Verdict, Verification, Verifications, latest_check, next_check};
-pub use words::quoted;
+pub use words::{naming_source, quoted};
 pub use world::{Credential, World};

@@ -17,7 +17,7 @@ use crate::registries::{registries, whole_second};
 use crate::source_state::SourceState;
 use crate::step::Object;
 use crate::verified::{Judgement, Verified, condition};
-use crate::words::{again, because, counted, listed, part_of, stem, told};
+use crate::words::{again, because, counted, listed, naming_source, part_of, stem, told};
 use crate::world::Credential;
 
 /// What a condition begins with whose words are those of an earlier pass.
@@ -242,11 +242,23 @@ fn verified_verdict(old: &RegistryCredentialStatus, observed: &Observed<'_>) -> 
             ""
         });
     };
-    let (last, now) = match condition(verified)? {
+    let verified: Vec<_> = verified.iter().map(|own| with_secret(own, observed)).collect();
+    let (last, now) = match condition(&verified)? {
         Judgement::Known(now) => (None, now),
         Judgement::Pending(now) => (last(""), now),
     };
     Some(last.unwrap_or_else(|| Verdict::new(kind, now.status, now.reason, now.message)))
+}
+
+/// What a registry said, with the name of the Secret that it is about.
+fn with_secret(verified: &Verified, observed: &Observed<'_>) -> Verified {
+    let mut verified = verified.clone();
+    let spec = observed.credential.active_spec();
+    if let (Some(answer), Some(spec)) = (&mut verified.answer, spec) {
+        let secret = spec.secret_of(&verified.server);
+        answer.verdict.message = naming_source(&answer.verdict.message, secret);
+    }
+    verified
 }
 
 fn secrets_verdict(observed: &Observed<'_>) -> Option<Verdict> {

@@ -66,6 +66,16 @@ impl Validated {
         self.source_secrets().any(|name| name == secret)
     }
 
+    /// The Secret that the login of a server stands in, if that is certain: its own, or the only configuration.
+    pub fn secret_of(&self, server: &str) -> Option<&str> {
+        let own = self.registries.iter().find(|registry| registry.server.to_string() == server);
+        match (own.map(|registry| &registry.source), &*self.docker_config_secrets) {
+            (Some(SourceMember::Secret(reference)), _) => Some(&reference.name),
+            (None, [only]) => Some(only),
+            _ => None,
+        }
+    }
+
     /// The Secrets of the source namespace that are its sources.
     pub fn source_secrets(&self) -> impl Iterator<Item = &str> {
         let by_server = self.registries.iter().filter_map(|registry| registry.source.secret());

@@ -36,6 +36,16 @@ pub fn quoted(name: &str, longest: usize) -> Option<String> {
     (!name.is_empty()).then(|| format!("\"{name}\""))
 }
 
+/// What a registry said, with the Secret in the place of "the source". Without one the words stay.
+pub fn naming_source(message: &str, secret: Option<&str>) -> String {
+    match secret {
+        Some(secret) => {
+            message.replace("into the source", &format!("into Secret {secret} of the source namespace"))
+        }
+        None => message.to_owned(),
+    }
+}
+
 /// As in `1 namespace` and `2 namespaces`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {}", plural(count, noun))

@@ -506,6 +506,17 @@ fn a_credential_that_its_registry_rejects_is_not_ready_and_told_once() {
 }
 
 #[test]
+fn a_rejection_names_the_secret_that_is_to_be_mended() {
+    let mut rejected = verified("ghcr.io", ConditionStatus::False, Reason::Rejected);
+    let words = "ghcr.io rejects the user and password (HTTP 401); put good ones into the source";
+    rejected.answer.as_mut().unwrap().verdict.message = words.to_owned();
+    let (status, _) = asked(None, Some(&[rejected]));
+    let told = "ghcr.io rejects the user and password (HTTP 401); put good ones into Secret s of the source namespace";
+    assert_eq!(message(&status, ConditionType::CredentialsVerified), told);
+    assert_eq!(message(&status, ConditionType::Ready), told);
+}
+
+#[test]
 fn an_answer_about_a_credential_that_no_copy_has_is_kept_in_status_too() {
     let rejected = [verified("ghcr.io", ConditionStatus::False, Reason::Rejected)];
     let (credential, tally) = (credential(&json!({})), tally(2, 0, &[]));

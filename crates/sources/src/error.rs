@@ -148,7 +148,7 @@ impl fmt::Display for Held {
         f.write_str(match self {
             Self::Good => "; copies keep the last token until it expires",
             Self::Expired => "; the last token has expired, and copies have no entry for this server until there is a new one",
-            Self::Unknown => "; copies stay as they are",
+            Self::Unknown => "; copies, where there are any, stay as they are",
         })
     }
 }

@@ -96,6 +96,8 @@ pub struct Opened {
     pub expires_at: Option<Timestamp>,
     /// When a token is to be replaced; `None` for what somebody wrote, which is replaced by them.
     pub renew_at: Option<Timestamp>,
+    /// The Secret that it stands in, if it does and that is known.
+    pub secret: Option<String>,
 }
 
 impl Resolved {
@@ -211,7 +213,11 @@ impl Gathered {
         if let Some((login, expires_at)) = answer.login {
             self.configs.push((DockerConfig::single(server.clone(), login), name_of(source)));
             let renew_at = answer.next.filter(|_| needs_network(source));
-            self.opened.push(Opened { server: server.clone(), expires_at, renew_at });
+            let secret = match source {
+                SourceMember::Secret(reference) => Some(reference.name.clone()),
+                _ => None,
+            };
+            self.opened.push(Opened { server: server.clone(), expires_at, renew_at, secret });
         } else if answer.gone {
             self.gone.insert(server.clone());
         } else {
@@ -229,6 +235,7 @@ impl Gathered {
             server: server.clone(),
             expires_at: secret.end(login),
             renew_at: None,
+            secret: Some(name.to_owned()),
         }));
         self.odd_ends.extend(secret.has_odd_end().then(|| name.to_owned()));
         let left_out = whole.left_out.into_iter();
@@ -275,7 +282,7 @@ impl Gathered {
 impl Opened {
     /// A server whose credential has no end that is known.
     fn lasting(server: Server) -> Self {
-        Self { server, expires_at: None, renew_at: None }
+        Self { server, expires_at: None, renew_at: None, secret: None }
     }
 }
 
@@ -574,6 +581,6 @@ mod tests {
         }
         let unknown =
             at(1_000_000, Some(("Secret", 100)), &[]).await.expect_err("nothing is known of the copies");
-        assert!(unknown.ends_with("copies stay as they are"), "{unknown}");
+        assert!(unknown.ends_with("; copies, where there are any, stay as they are"), "{unknown}");
     }
 }

@@ -285,6 +285,20 @@ impl MintError {
         }
     }
 
+    /// Whether it names a Secret or a ServiceAccount, which are of the source namespace.
+    pub fn names_object(&self) -> bool {
+        match self {
+            Self::TokenRequest { .. } | Self::NoIdentity { .. } => true,
+            Self::AccessDenied { identity, .. } | Self::Incomplete { identity, .. } => {
+                identity.starts_with("ServiceAccount ") || identity.contains("Secret ")
+            }
+            Self::Throttled { .. }
+            | Self::Unavailable { .. }
+            | Self::Unreadable { .. }
+            | Self::WrongHost { .. } => false,
+        }
+    }
+
     /// Whether the issuer may only be out of order for a moment.
     pub(crate) const fn is_passing(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::Unavailable { .. } | Self::Unreadable { .. })

@@ -102,8 +102,12 @@ mod tests {
     fn resolved(entries: &[(&str, &str)]) -> Resolved {
         let configs =
             entries.iter().map(|(name, password)| DockerConfig::single(server(name), login(password)));
-        let opened =
-            |(name, _): &(&str, &str)| Opened { server: server(name), expires_at: None, renew_at: None };
+        let opened = |(name, _): &(&str, &str)| Opened {
+            server: server(name),
+            expires_at: None,
+            renew_at: None,
+            secret: None,
+        };
         Resolved {
             config: merge(configs).config,
             opened: entries.iter().map(opened).collect(),

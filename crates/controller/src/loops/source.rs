@@ -12,7 +12,8 @@ use regcred_api::{Class, Reason, names};
 use regcred_dockerconfig::{DockerConfig, SecretBytes, Server, WrittenConfig};
 use regcred_index::{CredentialEntry, SourceLook};
 use regcred_planner::{
-    Look, Payload, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, Verdict, next_look,
+    Look, Payload, ResolvedRegistry, SourceNote, SourceState, Uid, Validated, Verdict, naming_source,
+    next_look,
 };
 use regcred_registry::asked_host;
 use regcred_sources::{
@@ -235,6 +236,7 @@ fn withhold(
         probes::Standing::Accepted => Standing::Free,
         probes::Standing::Awaited => Standing::Awaited,
         probes::Standing::Rejected { verdict: Verdict { reason, message, .. }, accepted } => {
+            let message = naming_source(&message, opened.secret.as_deref());
             Standing::Rejected { reason, message, instead: instead(opened, accepted) }
         }
     })
@@ -285,7 +287,10 @@ fn failed_state(context: &Context, name: &Arc<str>, spec: &Validated, failed: &F
     let (reason, message) = (error.reason(), of_several(server.as_ref(), others, located(context, error)));
     if let Some(unsaid) = context.troubles.sources.note(name.clone(), (reason, message.clone())) {
         let cause = &message;
-        tracing::warn!(credential = %name, %reason, cause, unsaid, "a source gives no credential; copies stay as they are");
+        tracing::warn!(
+            credential = %name, %reason, cause, unsaid,
+            "a source gives no credential; copies, where there are any, stay as they are"
+        );
     }
     SourceState::Failed { reason, message, registries: None }
 }
@@ -322,6 +327,9 @@ fn located(context: &Context, error: &SourceError) -> String {
         SourceError::NotLabelled { secret } => {
             format!("{error}: kubectl label secret -n {namespace} {secret} {}=true", names::SOURCE_LABEL)
         }
+        SourceError::Token { error: token, .. } if token.names_object() => {
+            format!("{error} (source namespace: {namespace})")
+        }
         SourceError::Unavailable { .. }
         | SourceError::TooLarge
         | SourceError::Token { .. }
@@ -357,7 +365,8 @@ fn state_of(
         if context.troubles.sources.over(name) {
             tracing::info!(credential = %name, "the sources give their credentials again");
         }
-        return SourceState::Resolved { registries, note: note(resolved, context.now()) };
+        let namespace = &context.options.source_namespace;
+        return SourceState::Resolved { registries, note: note(resolved, namespace, context.now()) };
     };
     let mut reasons = resolved.failed.iter().map(|failed| failed.error.reason());
     let reason = reasons.find(|reason| *reason == Reason::Expired).unwrap_or(first.error.reason());
@@ -395,22 +404,42 @@ fn registries(
 
 /// What somebody has to know of sources that gave everything, the worst first: what is over, which of two credentials
 /// counts, what is over soon, what was left out.
-fn note(resolved: &Resolved, now: Timestamp) -> Option<SourceNote> {
+fn note(resolved: &Resolved, namespace: &str, now: Timestamp) -> Option<SourceNote> {
     let note = |reason, message: String| (!message.is_empty()).then_some(SourceNote { reason, message });
-    let written = || resolved.opened.iter().filter(|opened| opened.renew_at.is_none());
-    let ending = |by: Timestamp| written().filter(move |opened| opened.expires_at.is_some_and(|at| at <= by));
-    let expired = told(ending(now), "has expired; put a new credential into its source");
-    let soon = told(ending(now + SOON), "expires within 7 days; put a new credential into its source");
-    note(Reason::Expired, expired)
-        .or_else(|| note(Reason::SourceConflict, listed(&resolved.overridden, "; ")))
-        .or_else(|| note(Reason::ExpiringSoon, soon))
-        .or_else(|| note(Reason::Resolved, remarks(resolved)))
+    let over = ends(resolved, namespace, "ended", |at| at <= now);
+    let soon = ends(resolved, namespace, "ends", |at| at > now && at <= now + SOON);
+    note(
+        Reason::Expired,
+        replace(&over, "; copies keep it, as only its registry knows whether it still works"),
+    )
+    .or_else(|| note(Reason::SourceConflict, listed(&resolved.overridden, "; ")))
+    .or_else(|| note(Reason::ExpiringSoon, replace(&soon, "")))
+    .or_else(|| note(Reason::Resolved, remarks(resolved)))
 }
 
-/// Servers and what is the matter with them, as in `ghcr.io expires within 7 days`; empty without a server.
-fn told<'a>(opened: impl Iterator<Item = &'a Opened>, what: &str) -> String {
-    let servers: Vec<_> = opened.map(|opened| &opened.server).collect();
-    if servers.is_empty() { String::new() } else { format!("{} {what}", listed(&servers, ", ")) }
+/// What somebody wrote that ends at such a time: for which server, where it stands and when.
+fn ends(
+    resolved: &Resolved,
+    namespace: &str,
+    verb: &str,
+    is_told: impl Fn(Timestamp) -> bool,
+) -> Vec<String> {
+    let told = |opened: &Opened| {
+        let at = opened.expires_at.filter(|at| opened.renew_at.is_none() && is_told(*at))?;
+        let place = opened.secret.as_ref().map(|secret| format!(" (Secret {secret} in {namespace})"));
+        let place = place.unwrap_or_default();
+        let at = at.strftime("%Y-%m-%d %H:%M UTC");
+        Some(format!("the credential for {}{place} {verb} {at}", opened.server))
+    };
+    resolved.opened.iter().filter_map(told).collect()
+}
+
+/// Asks for others in their place; empty where there are none.
+fn replace(ends: &[String], meanwhile: &str) -> String {
+    if ends.is_empty() {
+        return String::new();
+    }
+    format!("{}; put a new one into the source{meanwhile}", listed(ends, "; "))
 }
 
 fn remarks(resolved: &Resolved) -> String {
@@ -419,7 +448,7 @@ fn remarks(resolved: &Resolved) -> String {
         about(listed(&resolved.left_out, ", "), "left out, as they lack a user, a password or both");
     let odd = about(
         listed(&resolved.odd_ends, ", "),
-        "the annotation regcred.dev/expires-at is no time, as in 2027-02-01T12:00:00Z, on Secret",
+        "the annotation regcred.dev/expires-at holds no time (write one as 2027-02-01T12:00:00Z) on Secret",
     );
     left_out.into_iter().chain(odd).collect::<Vec<_>>().join("; ")
 }
@@ -461,22 +490,51 @@ mod tests {
         assert_eq!(told(None, 2), three);
     }
 
+    fn opened(server: Server, end: Option<(Timestamp, Option<&str>)>) -> Opened {
+        let secret = end.and_then(|(_, secret)| secret).map(str::to_owned);
+        Opened { server, expires_at: end.map(|(at, _)| at), renew_at: None, secret }
+    }
+
+    fn resolved(opened: Vec<Opened>) -> Resolved {
+        Resolved {
+            config: DockerConfig::default(),
+            opened,
+            failed: Vec::new(),
+            overridden: Vec::new(),
+            left_out: Vec::new(),
+            odd_ends: Vec::new(),
+            next: None,
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_with_its_secret_and_its_time() {
+        let server = |name| Server::parse(name).expect("a server");
+        let now: Timestamp = "2026-12-01T00:00:00Z".parse().expect("a time");
+        let day = |day: i64| now + SignedDuration::from_hours(24 * day);
+        let told =
+            |opened| note(&resolved(opened), "regcred-system", now).map(|note| (note.reason, note.message));
+        let soon = "the credential for ghcr.io (Secret jwt-bot in regcred-system) ends 2026-12-04 00:00 UTC; put a \
+                    new one into the source";
+        let ghcr = |at| opened(server("ghcr.io"), Some((at, Some("jwt-bot"))));
+        assert_eq!(told(vec![ghcr(day(3))]), Some((Reason::ExpiringSoon, soon.to_owned())));
+        assert_eq!(told(vec![ghcr(day(30))]), None);
+        let over = "the credential for ghcr.io (Secret jwt-bot in regcred-system) ended 2026-11-30 00:00 UTC; the \
+                    credential for quay.io ended 2026-11-29 00:00 UTC; put a new one into the source; copies keep it, as \
+                    only its registry knows whether it still works";
+        let quay = opened(server("quay.io"), Some((day(-2), None)));
+        assert_eq!(told(vec![ghcr(day(-1)), quay]), Some((Reason::Expired, over.to_owned())));
+    }
+
     #[test]
     fn status_has_each_server_once_as_it_is_a_map_of_them() {
         let auths =
             r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"docker.io":{"auth":"dTpw"}}}"#;
         let whole = WrittenConfig::parse_dockerconfigjson(auths.as_bytes()).and_then(WrittenConfig::whole);
         let config = whole.expect("a configuration").config;
-        let opened = |(server, _)| Opened { server: Server::clone(server), expires_at: None, renew_at: None };
-        let resolved = Resolved {
-            opened: config.entries().map(opened).collect(),
-            config,
-            failed: Vec::new(),
-            overridden: Vec::new(),
-            left_out: Vec::new(),
-            odd_ends: Vec::new(),
-            next: None,
-        };
+        let opened = |(server, _)| opened(Server::clone(server), None);
+        let opened = config.entries().map(opened).collect();
+        let resolved = Resolved { config, ..resolved(opened) };
         let spec = json!({"dockerConfigSecretRefs": [{"name": "all"}], "namespaces": {"from": "All"}});
         let spec = serde_json::from_value(spec).expect("a spec");
         let spec = regcred_planner::validate("pull", &spec, &Settings::default()).expect("a valid one");
