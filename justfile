@@ -40,7 +40,7 @@ matrix VERSION *ARGS="--test main_job --test contract --test security --test sou
 bench *ARGS:
     cargo bench-regcred {{ARGS}}
 
-# Measure memory and processor time beside a hostile tenant, and write docs/hostile-memory.md: twenty minutes; --objects N for fewer
+# Measure memory and processor time beside a hostile tenant, and write docs/hostile-memory.md: twenty minutes; with fewer (--objects N) target/hostile-memory.md
 hostile-memory *ARGS:
     cargo run --quiet --package regcred-bench --bin hostile-memory -- {{ARGS}}
 

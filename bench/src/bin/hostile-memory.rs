@@ -1,4 +1,5 @@
-//! `just hostile-memory`: measures the operator beside a hostile tenant, and writes `docs/hostile-memory.md`.
+//! `just hostile-memory`: measures the operator beside a hostile tenant, and writes `docs/hostile-memory.md`; with fewer objects
+//! `target/hostile-memory.md`, as the committed page is about the whole size.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
 
@@ -8,11 +9,15 @@ use clap::Parser;
 use regcred_bench::{Result, error::InFile as _, hostile_memory};
 use regcred_tests::install::repository;
 
-/// Measures the operator beside a hostile tenant, and writes docs/hostile-memory.md.
+/// As many objects as the committed page is about.
+const WHOLE: u16 = 500;
+
+/// Measures the operator beside a hostile tenant, and writes docs/hostile-memory.md; with fewer objects
+/// target/hostile-memory.md.
 #[derive(Parser)]
 struct Arguments {
     /// Objects of the largest size; the API server needs a second or more for each
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(10..))]
+    #[arg(long, default_value_t = WHOLE, value_parser = clap::value_parser!(u16).range(10..))]
     objects: u16,
 }
 
@@ -29,6 +34,24 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let page = hostile_memory::measure(arguments.objects.into(), &|line: &str| println!("{line}")).await?;
-    let path = repository().join("docs/hostile-memory.md");
-    std::fs::write(&path, page).in_file(&path)
+    let path = repository().join(page_of(arguments.objects));
+    std::fs::write(&path, page).in_file(&path)?;
+    println!("the page is {}", path.display());
+    Ok(())
+}
+
+/// Where the page of a run goes: a smaller one must not take the place of the committed one.
+const fn page_of(objects: u16) -> &'static str {
+    if objects < WHOLE { "target/hostile-memory.md" } else { "docs/hostile-memory.md" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_run_leaves_the_committed_page_alone() {
+        assert_eq!(page_of(50), "target/hostile-memory.md");
+        assert_eq!(page_of(WHOLE), "docs/hostile-memory.md");
+    }
 }

@@ -72,6 +72,11 @@ impl Cluster {
         &self.kubeconfig
     }
 
+    /// The kubectl that the story uses, which need not be on `PATH`.
+    pub(crate) fn kubectl_program(&self) -> &Path {
+        &self.kubectl
+    }
+
     /// What kubectl prints for these arguments, run in the repository.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.kubectl_with(arguments, "").await

@@ -144,6 +144,9 @@ impl Stage {
         let kubeconfig = self.cluster.kubeconfig().display().to_string();
         let operator = operator.ok_or_else(|| Error::Unexpected("no operator was started".to_owned()))?;
         println!("\nexport KUBECONFIG={kubeconfig}");
+        if self.cluster.is_embedded() {
+            println!("alias kubectl={}", self.cluster.kubectl_program().display());
+        }
         match self.cluster.keep(operator)? {
             Some(keeper) => println!("# stop the cluster and the operator: kill {keeper}"),
             None => println!("# the operator has ended with the story; your cluster keeps what it made"),
