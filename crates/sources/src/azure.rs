@@ -19,6 +19,8 @@ const RESOURCE: &str = "https://containerregistry.azure.net";
 /// What refresh tokens of ACR live where they do not say it.
 const LIFE: SignedDuration = SignedDuration::from_hours(3);
 const IMDS: &str = "169.254.169.254";
+/// What gives the operator an identity, where no metadata server answers.
+const WAYS: &str = "give auth or Azure workload identity, or set the chart value tokens.metadataServers";
 const TENANT_ANNOTATION: &str = "azure.workload.identity/tenant-id";
 const CLIENT_ANNOTATION: &str = "azure.workload.identity/client-id";
 
@@ -89,10 +91,7 @@ pub(crate) async fn token<I: Identities>(
     };
     let access = match &application {
         Some(application) => entra_token(clouds, identity, application).await?,
-        None => {
-            let ways = "give auth or Azure workload identity, or set the chart value tokens.metadataServers";
-            node_token(clouds, given.1).await.map_err(|error| elsewhere(error, "Azure", ways))?
-        }
+        None => node_token(clouds, given.1).await.map_err(|error| elsewhere(error, "Azure", WAYS))?,
     };
     let tenant = application.as_ref().map(|application| &*application.tenant).or(given.0);
     exchange(clouds, identity, host, (tenant, &access)).await
