@@ -39,7 +39,7 @@ fn targets(text: &str) -> Vec<&str> {
 /// The name by which a heading is linked: lower case, spaces as hyphens, no other signs.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings =
-        prose(text).filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#').trim()));
+        prose(text).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let kept = |sign: char| sign.is_alphanumeric() || "-_ ".contains(sign);
     headings
         .map(|heading| {
