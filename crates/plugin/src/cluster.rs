@@ -82,17 +82,31 @@ impl Cluster {
 
     /// Reads all namespaces; where that is refused, the one that the verb is about.
     pub(crate) async fn namespaces(&mut self, scene: &mut Scene) -> Result<(), Error> {
-        let api = self.all::<NamespaceBody>();
-        let read = self.each(&api, "Namespaces", |received| scene.add_namespace(received)).await;
-        if !is_forbidden(&read) {
-            return read;
+        if self.all_namespaces(scene).await? {
+            return Ok(());
         }
         scene.unread.note("Namespaces", None);
         self.own_namespace(scene).await
     }
 
+    /// The same for a verb that is about one namespace: the others are only counted, so nobody misses what is refused of them.
+    pub(crate) async fn namespace_among_all(&mut self, scene: &mut Scene) -> Result<(), Error> {
+        if self.all_namespaces(scene).await? { Ok(()) } else { self.own_namespace(scene).await }
+    }
+
+    /// Reads all namespaces; returns whether that was allowed.
+    async fn all_namespaces(&mut self, scene: &mut Scene) -> Result<bool, Error> {
+        let api = self.all::<NamespaceBody>();
+        let read = self.each(&api, "Namespaces", |received| scene.add_namespace(received)).await;
+        if is_forbidden(&read) {
+            return Ok(false);
+        }
+        scene.has_all_namespaces = read.is_ok();
+        read.map(|()| true)
+    }
+
     /// Reads the namespace that the verb is about.
-    pub(crate) async fn own_namespace(&mut self, scene: &mut Scene) -> Result<(), Error> {
+    async fn own_namespace(&mut self, scene: &mut Scene) -> Result<(), Error> {
         let (api, name) = (self.all::<NamespaceBody>(), self.namespace.clone());
         let read = self.progress.during("reading the Namespace", api.get_opt(&name)).await;
         self.progress.end();

@@ -1,12 +1,13 @@
 //! Why an image finds, or does not find, an entry of a RegistryCredential: one of ten reasons, each with one command that
 //! mends it.
 
-use regcred_api::{ConditionType, Reason as Told};
+use regcred_api::{ConditionType, Reason as Verdict};
 use regcred_dockerconfig::WrittenConfig;
 use regcred_index::CredentialEntry;
 use regcred_planner::{Goal, Pair};
 use serde::Serialize;
 
+use crate::copies::{self, Held, Spread, Told};
 use crate::mend;
 use crate::pod::{Complaint, Workload};
 use crate::scene::{CREDENTIALS, Image, Look, Place, Scene, failures, registry_of};
@@ -87,6 +88,8 @@ pub(crate) struct Diagnosis {
     pub(crate) reason: Option<Reason>,
     /// A RegistryCredential whose entry is in place, if that is so.
     pub(crate) opened_by: Option<String>,
+    /// The list has the name of a RegistryCredential, and it is not known whether the entry is in place.
+    pub(crate) unsure: bool,
     /// The RegistryCredential that the reason speaks of.
     pub(crate) credential: Option<String>,
     /// In one line of a table.
@@ -126,6 +129,70 @@ pub(crate) fn is_own_list(place: Option<&Place>, account: &str, list: &[String])
     list.iter().any(|name| !lists(name))
 }
 
+/// Whether the entry that the list names is there.
+enum Presence {
+    There,
+    Absent(Obstacle),
+    /// It is not known, for this reason.
+    Unsure(String),
+}
+
+/// Why something is not there.
+struct Obstacle {
+    /// All that is known of it.
+    words: String,
+    /// What of it the operator says.
+    told: Option<Told>,
+    /// The spec says that nothing is to be written.
+    suspended: bool,
+}
+
+impl Obstacle {
+    /// Why a Secret or an entry is not there yet.
+    fn waiting(entry: &CredentialEntry) -> Self {
+        if is_suspended(entry) {
+            let words = "Suspended: spec.suspend is set, and nothing is written".to_owned();
+            return Self { words, told: None, suspended: true };
+        }
+        match copies::told(entry) {
+            Some(told) => Self::told(told),
+            None if entry.object.status.is_none() => Self::silent("the operator has not looked at it yet"),
+            None => Self::silent("the operator says nothing against it"),
+        }
+    }
+
+    fn told(told: Told) -> Self {
+        Self { words: told.text.clone(), told: Some(told), suspended: false }
+    }
+
+    fn silent(words: &str) -> Self {
+        Self { words: words.to_owned(), told: None, suspended: false }
+    }
+
+    /// What is to be done before the command, or where it is said what the operator waits for.
+    fn note(&self, credential: &str) -> Option<String> {
+        match &self.told {
+            _ if self.suspended => None,
+            Some(told) if told.asks => Some(format!("first mend what the operator says: {}", told.text)),
+            _ => Some(format!(
+                "the operator names nothing to mend; kubectl regcred status {} says how far it is, and kubectl regcred check \
+                 whether it runs",
+                word(credential)
+            )),
+        }
+    }
+}
+
+fn is_suspended(entry: &CredentialEntry) -> bool {
+    entry.planned.spec.as_ref().is_ok_and(|spec| spec.suspend)
+}
+
+/// It is seen that something is missing, and the operator says why, or nothing.
+fn absent(entry: &CredentialEntry, seen: &str) -> Presence {
+    let Obstacle { told, suspended, words } = Obstacle::waiting(entry);
+    Presence::Absent(Obstacle { words: format!("{seen}; {words}"), told, suspended })
+}
+
 struct Case<'a> {
     scene: &'a Scene,
     place: &'a Place,
@@ -149,31 +216,26 @@ impl Case<'_> {
 
     /// The list has the name: is the Secret in place, and good?
     fn standing(&self, name: &str, entry: &CredentialEntry) -> Diagnosis {
-        let target = &entry.planned.scope.target_name;
-        if let Some(words) = self.not_in_place(entry, "Secret", target) {
-            return self.refused(name, &words);
+        match self.presence(entry) {
+            Presence::Absent(obstacle) => self.refused(name, obstacle),
+            Presence::Unsure(words) => self.unsure(name, entry, &words),
+            Presence::There => self.expired(entry).map_or_else(
+                || self.opened(name, entry),
+                |words| Diagnosis {
+                    reason: Some(Reason::Expired),
+                    short: format!("{name}: {words}"),
+                    why: vec![format!(
+                        "{name} is in place, and its credential for {} {words}",
+                        self.subject.image.host
+                    )],
+                    fix: Some(mend::renew(self.scene, name, entry, self.subject.image)),
+                    ..Diagnosis::default()
+                },
+            ),
         }
-        if matches!(self.scene.look(self.subject.namespace, target), Some(Look::Missing)) {
-            return self.refused(
-                name,
-                &format!("Secret {target} is not there, and the operator says nothing of it"),
-            );
-        }
-        if let Some(words) = self.expired(entry) {
-            return Diagnosis {
-                reason: Some(Reason::Expired),
-                short: format!("{name}: {words}"),
-                why: vec![format!(
-                    "{name} is in place, and its credential for {} {words}",
-                    self.subject.image.host
-                )],
-                fix: Some(mend::renew(self.scene, name, entry, self.subject.image)),
-                ..Diagnosis::default()
-            };
-        }
-        let verdict =
-            registry_of(entry, self.subject.image).and_then(|registry| registry.verification.as_ref());
-        let doubt = verdict.filter(|verdict| matches!(verdict.reason.as_str(), "Rejected" | "PullDenied"));
+    }
+
+    fn opened(&self, name: &str, entry: &CredentialEntry) -> Diagnosis {
         Diagnosis {
             opened_by: Some(name.to_owned()),
             short: format!("{name} is in place"),
@@ -181,8 +243,81 @@ impl Case<'_> {
                 "{name} opens {} and is on the list; its Secret is in place",
                 self.subject.image.host
             )],
-            notes: doubt.map(|verdict| sentence(&verdict.message)).into_iter().collect(),
+            notes: self.rejection(entry).into_iter().collect(),
             ..Diagnosis::default()
+        }
+    }
+
+    /// What the registry said against the credential, and whether it is that in copies.
+    fn rejection(&self, entry: &CredentialEntry) -> Option<String> {
+        let registry = registry_of(entry, self.subject.image)?;
+        match copies::held(entry, registry) {
+            Some((held @ Held::Kept(_), verdict)) => {
+                let meanwhile = copies::meanwhile(held, verdict, &registry.server);
+                Some(format!("{meanwhile}. Of the new one: {}", sentence(&verdict.message)))
+            }
+            _ => copies::rejection(registry).map(|verdict| sentence(&verdict.message)),
+        }
+    }
+
+    /// It is not known whether the entry is in place: what status says, and how to look.
+    fn unsure(&self, name: &str, entry: &CredentialEntry, words: &str) -> Diagnosis {
+        let Subject { namespace, image, .. } = self.subject;
+        let target = word(&entry.planned.scope.target_name);
+        Diagnosis {
+            unsure: true,
+            short: format!("{name} opens it; {words}"),
+            why: std::iter::once(format!("{name} opens {} and is on the list; {words}", image.host))
+                .chain(copies::told(entry).map(|told| format!("  {}", told.text)))
+                .collect(),
+            notes: vec![format!("--deep looks at Secret {target} in {}", word(namespace))],
+            ..Diagnosis::default()
+        }
+    }
+
+    /// Whether the Secret is there with an entry for the image: by what was read of it, and by what status says.
+    fn presence(&self, entry: &CredentialEntry) -> Presence {
+        let target = &entry.planned.scope.target_name;
+        if let Some(told) = self.refusal(entry, "Secret", target) {
+            return Presence::Absent(Obstacle::told(told));
+        }
+        match self.scene.look(self.subject.namespace, target) {
+            Some(Look::Missing) => return absent(entry, &format!("Secret {target} is not there")),
+            Some(Look::Config(config)) if self.subject.image.finds(config) == Some(true) => {
+                return Presence::There;
+            }
+            Some(Look::Config(_)) => {
+                let words = format!("Secret {target} has no entry for {}", self.subject.image.host);
+                return absent(entry, &words);
+            }
+            Some(Look::Refused | Look::OtherType) | None => {}
+        }
+        let selected = self.scene.selected(entry);
+        let is_missed = self.subject.complaint == Some(Complaint::Missing);
+        match copies::spread(entry, selected) {
+            Spread::All => self.entry_presence(entry),
+            Spread::None => Presence::Absent(Obstacle::waiting(entry)),
+            Spread::Unknown if is_missed && *self.subject.list == [target.to_string()] => {
+                absent(entry, &format!("the kubelet says that Secret {target} does not exist"))
+            }
+            Spread::Unknown => Presence::Unsure(copies::doubt(entry, selected)),
+        }
+    }
+
+    /// The Secret is there: has it an entry for the image, as far as status says?
+    fn entry_presence(&self, entry: &CredentialEntry) -> Presence {
+        let Some(registry) = registry_of(entry, self.subject.image) else {
+            let told = copies::told_of_source(entry).map(Obstacle::told);
+            return told.map_or(Presence::There, Presence::Absent);
+        };
+        match copies::held(entry, registry) {
+            Some((Held::Lacking, verdict)) => {
+                Presence::Absent(Obstacle::told(Told::new(&verdict.reason, &verdict.message)))
+            }
+            Some((held @ Held::Unknown, verdict)) => {
+                Presence::Unsure(copies::meanwhile(held, verdict, &registry.server))
+            }
+            Some((Held::Kept(_), _)) | None => Presence::There,
         }
     }
 
@@ -199,15 +334,23 @@ impl Case<'_> {
         match goal.map(|(_, goal)| goal) {
             None => self.account_not_selected(name, entry),
             Some(Goal::InPlace) => self.stale(name),
-            Some(_) => {
-                let words =
-                    self.not_in_place(entry, "ServiceAccount", subject.account).unwrap_or_else(|| {
-                        format!(
-                            "the operator has not put the entry on ServiceAccount {} yet",
-                            subject.account
-                        )
-                    });
-                self.refused(name, &words)
+            Some(_) => self.refused(name, self.unattached(entry)),
+        }
+    }
+
+    /// Why the ServiceAccount is selected and has no entry. Where the Secret cannot be made, the operator says it of that alone.
+    fn unattached(&self, entry: &CredentialEntry) -> Obstacle {
+        let account = self.subject.account;
+        let told = self
+            .refusal(entry, "ServiceAccount", account)
+            .or_else(|| self.refusal(entry, "Secret", &entry.planned.scope.target_name));
+        let has_none = || copies::spread(entry, self.scene.selected(entry)) == Spread::None;
+        match told {
+            Some(told) => Obstacle::told(told),
+            None if is_suspended(entry) || has_none() => Obstacle::waiting(entry),
+            None => {
+                let words = format!("the operator has not put the entry on ServiceAccount {account} yet");
+                Obstacle::silent(&words)
             }
         }
     }
@@ -341,10 +484,17 @@ impl Case<'_> {
 
     fn invalid(&self, name: &str, entry: &CredentialEntry) -> Diagnosis {
         let words = entry.planned.spec.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        Diagnosis { fix: Some(mend::edit(name)), ..self.refused(name, &words) }
+        let obstacle = Obstacle::silent(&words);
+        Diagnosis { fix: Some(mend::edit(name)), notes: Vec::new(), ..self.refused(name, obstacle) }
     }
 
-    fn refused(&self, name: &str, words: &str) -> Diagnosis {
+    fn refused(&self, name: &str, obstacle: Obstacle) -> Diagnosis {
+        let fix = if obstacle.suspended {
+            mend::resume(name)
+        } else {
+            format!("kubectl regcred refresh {} --wait", word(name))
+        };
+        let (notes, words) = (obstacle.note(name).into_iter().collect(), obstacle.words);
         Diagnosis {
             reason: Some(Reason::NotInPlace),
             short: format!("{name}: {words}"),
@@ -355,43 +505,37 @@ impl Case<'_> {
                 ),
                 format!("  {words}"),
             ],
-            fix: Some(format!("kubectl regcred refresh {} --wait", word(name))),
-            notes: vec!["mend what the operator says first; the command has it try again now".to_owned()],
+            fix: Some(fix),
+            notes,
             ..Diagnosis::default()
         }
     }
 
     /// What the operator, or the planner, says against an object.
-    fn not_in_place(&self, entry: &CredentialEntry, kind: &str, object: &str) -> Option<String> {
-        if let Some(failure) =
-            failures(entry, self.subject.namespace, kind).find(|failure| failure.name == object)
-        {
-            return Some(sentence(&format!("{}: {}", failure.reason, failure.message)));
+    fn refusal(&self, entry: &CredentialEntry, kind: &str, object: &str) -> Option<Told> {
+        let mut failures = failures(entry, self.subject.namespace, kind);
+        if let Some(failure) = failures.find(|failure| failure.name == object) {
+            return Some(Told::new(&failure.reason, &failure.message));
         }
-        if entry.planned.spec.as_ref().is_ok_and(|spec| spec.suspend) {
-            return Some("Suspended: spec.suspend is set, and nothing is written".to_owned());
-        }
-        if let Some(Goal::Refused { reason, message, .. }) = self.place.pair(entry).map(|pair| &pair.secret) {
-            return Some(format!("{}: {message}", reason.as_str()));
-        }
-        let missing = registry_of(entry, self.subject.image).is_none();
-        let condition =
-            entry.object.status.as_ref().and_then(|status| status.condition(ConditionType::SourceReady));
-        match condition.filter(|condition| missing && condition.status != "True") {
-            Some(condition) => Some(sentence(&format!("{}: {}", condition.reason, condition.message))),
-            None if entry.object.status.is_none() => Some("the operator has not looked at it yet".to_owned()),
-            None => None,
+        match self.place.pair(entry).map(|pair| &pair.secret) {
+            Some(Goal::Refused { reason, message, .. }) => Some(Told::new(reason.as_str(), message)),
+            _ => None,
         }
     }
 
     fn expired(&self, entry: &CredentialEntry) -> Option<String> {
-        let end = registry_of(entry, self.subject.image).and_then(|registry| registry.expires_at.as_ref());
+        let registry = registry_of(entry, self.subject.image);
+        let end = registry.and_then(|registry| registry.expires_at.as_ref());
         if let Some(end) = end.map(|end| end.0).filter(|end| *end <= self.scene.now) {
             return Some(format!("expired at {}", end.strftime("%Y-%m-%d %H:%M UTC")));
         }
+        // What has expired may be the new credential, which is held back.
+        if registry.and_then(|registry| copies::held(entry, registry)).is_some() {
+            return None;
+        }
         let condition = entry.object.status.as_ref()?.condition(ConditionType::SourceReady)?;
         let is_said =
-            end.is_none() && condition.status != "True" && condition.reason == Told::Expired.as_str();
+            end.is_none() && condition.status != "True" && condition.reason == Verdict::Expired.as_str();
         is_said.then(|| format!("has expired: {}", sentence(&condition.message)))
     }
 

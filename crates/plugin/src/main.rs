@@ -12,6 +12,7 @@
 //! | `file` | RegistryCredentials of a file, as they would be once applied |
 //! | `run` | from the command line to a report |
 //! | `scene` | a cluster as it was read: one plain value |
+//! | `copies` | what status says of copies, and no more |
 //! | `mend` | the command that mends a cause |
 //! | `diagnose` | why an image finds no entry: ten reasons |
 //! | `text` | text of others, as it may be shown |
@@ -25,6 +26,7 @@
 mod args;
 mod cluster;
 mod complete;
+mod copies;
 mod diagnose;
 mod file;
 mod install;

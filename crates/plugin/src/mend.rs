@@ -203,6 +203,15 @@ pub(crate) fn edit(credential: &str) -> String {
     format!("kubectl edit regcred {}", word(credential))
 }
 
+/// Has the operator write again.
+pub(crate) fn resume(credential: &str) -> String {
+    format!(
+        "kubectl patch regcred {} --type merge -p '{}'",
+        word(credential),
+        json!({"spec": {"suspend": false}})
+    )
+}
+
 /// Takes the annotation off by which a ServiceAccount opts out.
 pub(crate) fn include_account(namespace: &str, account: &str) -> String {
     format!("kubectl -n {} annotate serviceaccount {} regcred.dev/exclude-", word(namespace), word(account))

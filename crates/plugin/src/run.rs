@@ -101,7 +101,7 @@ async fn explain(asked: &Explain, global: &Global, cluster: &mut Cluster) -> Res
     let subject = subject(&asked.subject)?;
     let (mut scene, namespace) = (scene(global), cluster.namespace.clone());
     cluster.credentials(&mut scene).await?;
-    cluster.own_namespace(&mut scene).await?;
+    cluster.namespace_among_all(&mut scene).await?;
     cluster.accounts(&mut scene, Some(&namespace)).await?;
     let list = match subject {
         Subject::Image(_) => scene.list_of(&namespace, &asked.serviceaccount),

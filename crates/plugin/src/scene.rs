@@ -1,6 +1,7 @@
 //! A cluster as it was read: one plain value, from which every report is made. It is the operator's own index and planner
 //! that say what is selected, claimed and attached; what could not be read is known, too.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ pub(crate) struct Scene {
     /// Namespace of the operator.
     pub(crate) home: String,
     opened: BTreeMap<Arc<str>, Vec<Server>>,
+    /// Every namespace was read, and not only that which a verb is about.
+    pub(crate) has_all_namespaces: bool,
+    /// How many namespaces each RegistryCredential selects, by its UID: counted once, after all was read.
+    selected: OnceCell<BTreeMap<Arc<str>, usize>>,
     /// The same cluster with other RegistryCredentials, which is told of everything that is added here.
     pub(crate) twin: Option<Box<Scene>>,
 }
@@ -141,6 +146,8 @@ impl Scene {
             now,
             home: home.to_owned(),
             opened: BTreeMap::new(),
+            has_all_namespaces: false,
+            selected: OnceCell::new(),
             twin: None,
         }
     }
@@ -198,6 +205,23 @@ impl Scene {
     pub(crate) fn places(&self) -> BTreeMap<String, Place> {
         let names = self.namespaces().into_iter();
         names.filter_map(|name| Some((name.to_string(), self.place(&name)?))).collect()
+    }
+
+    /// How many namespaces a RegistryCredential selects; `None` where not all were read.
+    pub(crate) fn selected(&self, entry: &CredentialEntry) -> Option<usize> {
+        self.has_all_namespaces.then_some(())?;
+        let counts = self.selected.get_or_init(|| self.count_selected());
+        Some(counts.get(&entry.planned.uid).copied().unwrap_or_default())
+    }
+
+    fn count_selected(&self) -> BTreeMap<Arc<str>, usize> {
+        let mut counts = BTreeMap::new();
+        for place in self.places().into_values() {
+            for pair in place.plan.pairs.iter().filter(|pair| pair.role == Role::Wanted) {
+                *counts.entry(pair.credential.clone()).or_default() += 1;
+            }
+        }
+        counts
     }
 
     /// What a Pod of this ServiceAccount gets as its list.
@@ -283,7 +307,9 @@ pub(crate) mod fixtures {
 
     impl Stage {
         pub(crate) fn new() -> Self {
-            Self(Scene::new("regcred-system", NOW.parse().expect("a time")))
+            let mut scene = Scene::new("regcred-system", NOW.parse().expect("a time"));
+            scene.has_all_namespaces = true;
+            Self(scene)
         }
 
         /// A RegistryCredential for one server that is in place everywhere; `more` is merged into it.
@@ -344,6 +370,8 @@ pub(crate) mod fixtures {
                                 "lastTransitionTime": "2026-01-01T00:00:00Z"}],
                 "registries": [{"server": server, "source": "Secret", "fingerprint": "605bf0f6",
                                 "refreshedAt": "2026-11-25T11:52:00Z"}],
+                "namespaces": {"matched": 9, "synced": 9},
+                "fingerprint": "sha256:1",
             },
         });
         merge(&mut object, more);

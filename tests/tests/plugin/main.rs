@@ -376,13 +376,18 @@ async fn names_are_completed(broken: &Broken, admin: &Identity) {
     assert_eq!(completed.stdout, "unselected\n:4\n");
 }
 
-/// The operator is stopped first: it would put its own status back.
+/// The operator is stopped first: it would put its own status back. Before that it has to count the namespace that a fix selected.
 async fn an_expired_credential_is_told_of(
     scene: &Scene,
     broken: &Broken,
     admin: &Identity,
     operator: regcred_tests::Operator,
 ) {
+    eventually("a status of three namespaces", SOON, async || {
+        let counts = scene.status(&broken.expired).await["namespaces"].clone();
+        (counts["synced"] == 3).then_some(()).ok_or_else(|| counts.to_string())
+    })
+    .await;
     drop(operator);
     let mut status = scene.status(&broken.expired).await;
     status["registries"][0]["expiresAt"] = json!("2020-01-01T00:00:00Z");

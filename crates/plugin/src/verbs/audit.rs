@@ -50,6 +50,8 @@ struct Summary {
     would_not_pull_again: usize,
     by_registry_credential: usize,
     without_entry: usize,
+    /// Their list has an entry of which status does not say that it is in place.
+    unknown: usize,
     secrets_read: usize,
 }
 
@@ -61,6 +63,7 @@ type Key = (Level, String, String, String, Option<Reason>, String);
 struct Tally {
     worst: Option<Level>,
     opened: bool,
+    unsure: bool,
     bare: bool,
 }
 
@@ -121,6 +124,7 @@ impl Judge<'_> {
             let (level, told) = self.judge(&image, &container.pull);
             let is_ours = told.opened_by.is_some() && told.credential.is_some();
             tally.opened |= is_ours;
+            tally.unsure |= told.unsure;
             tally.bare |= container.pull == Pull::Done && !is_ours;
             tally.worst = [tally.worst, level].into_iter().flatten().min();
             found.extend(level.map(|level| (image, level, told)));
@@ -189,6 +193,7 @@ impl Summary {
         match tally.worst {
             Some(Level::Fail) => self.cannot_pull += 1,
             Some(Level::Risk) => self.would_not_pull_again += 1,
+            None if tally.unsure => self.unknown += 1,
             None if tally.opened => self.by_registry_credential += 1,
             None if tally.bare => self.without_entry += 1,
             None => {}
@@ -202,9 +207,13 @@ impl Summary {
         };
         let Self { pods, cannot_pull, would_not_pull_again, by_registry_credential, without_entry, .. } =
             self;
+        let unknown = match self.unknown {
+            0 => String::new(),
+            unknown => format!(", {unknown} with one that may not be in place"),
+        };
         format!(
             "{cannot_pull} cannot pull, {would_not_pull_again} would not pull again; {}: {by_registry_credential} by \
-             RegistryCredential, {without_entry} pulled without an entry of ours. {read}",
+             RegistryCredential, {without_entry} pulled without an entry of ours{unknown}. {read}",
             counted(*pods, "Pod")
         )
     }
@@ -378,6 +387,29 @@ FAIL   team-b     pod/other        ghcr.io/acme/app:1  NamespaceNotSelected  pla
         let stage = cluster().pod("shop/p", &["platform-pull"], IMAGE, "ErrImagePull");
         assert_eq!(levels(&stage), [(Level::Fail, None)]);
         assert!(text(&stage).contains("platform-pull is in place; the kubelet"), "{}", text(&stage));
+    }
+
+    #[test]
+    fn a_pod_is_not_counted_by_a_secret_of_which_status_does_not_say_that_it_is_there() {
+        let line = |matched: usize, synced: usize| {
+            let more = json!({"status": {"namespaces": {"matched": matched, "synced": synced}}});
+            let stage = Stage::new().credential("platform-pull", "ghcr.io", &more);
+            let stage = stage.namespace("shop", &json!({"pull": "private"}));
+            let stage = stage.namespace("new", &json!({"pull": "private"}));
+            let stage = stage.account("shop", "default", &["platform-pull"]);
+            let text = text(&stage.pod("shop/p", &["platform-pull"], IMAGE, ""));
+            text.lines().last().unwrap().to_owned()
+        };
+        let counted = "0 cannot pull, 0 would not pull again; 1 Pod:";
+        let (by_us, read) =
+            ("1 by RegistryCredential, 0 pulled without an entry of ours", "No Secret was read.");
+        assert_eq!(line(2, 2), format!("{counted} {by_us}. {read}"));
+        let unsure =
+            "0 by RegistryCredential, 0 pulled without an entry of ours, 1 with one that may not be in place";
+        assert_eq!(line(2, 1), format!("{counted} {unsure}. {read}"));
+        // A namespace is newer than the status.
+        assert_eq!(line(1, 1), format!("{counted} {unsure}. {read}"));
+        assert!(line(2, 0).starts_with("0 cannot pull, 1 would not pull again"));
     }
 
     #[test]

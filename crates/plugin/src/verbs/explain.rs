@@ -361,6 +361,202 @@ note     platform-pull does not select ServiceAccount builder either: also add s
         assert_eq!(report.images[0].why[1], "  Forbidden: refused by ValidatingAdmissionPolicy team-policy");
     }
 
+    /// A credential that its registry rejects and the spec holds back; `more` is merged into its status.
+    fn held(kept: &str, mut more: Value) -> Value {
+        let said = "ghcr.io rejects the user and password (HTTP 401); put good ones into the source";
+        let source = json!({"type": "SourceReady", "status": "False", "reason": "Rejected", "message": said,
+                            "lastTransitionTime": "2026-11-25T11:00:00Z"});
+        more["conditions"] = json!([source]);
+        more["registries"] = json!([{"server": "ghcr.io", "source": "Secret", "fingerprint": kept,
+            "refreshedAt": "2026-11-25T11:00:00Z",
+            "verification": {"reason": "Rejected", "message": said, "fingerprint": "713687de",
+                             "checkedAt": "2026-11-25T11:00:00Z", "nextCheckAt": "2026-11-25T23:00:00Z"}}]);
+        json!({"spec": {"verify": {"mode": "Login", "onRejected": "Hold"}}, "status": more})
+    }
+
+    fn of_shop(more: &Value, list: &[&str], state: &str) -> ExplainReport {
+        first(&shop(more).pod("shop/p", list, IMAGE, state))
+    }
+
+    #[test]
+    fn a_secret_that_no_namespace_has_is_not_said_to_be_in_place() {
+        let more = held("713687de", json!({"namespaces": {"matched": 1, "synced": 0}, "fingerprint": null}));
+        let report = of_shop(&more, &["hub", "platform-pull"], "ErrImagePull");
+        let image = &report.images[0];
+        assert_eq!((image.reason, image.opened_by.as_deref()), (Some(Reason::NotInPlace), None));
+        assert_eq!(
+            image.why[1],
+            "  Rejected: ghcr.io rejects the user and password (HTTP 401); put good ones into the source"
+        );
+        assert!(report.has_finding());
+    }
+
+    #[test]
+    fn a_copy_without_an_entry_for_the_server_is_told_of() {
+        // The Secret is there for other servers.
+        let more =
+            held("713687de", json!({"namespaces": {"matched": 1, "synced": 1}, "fingerprint": "sha256:1"}));
+        let report = of_shop(&more, &["platform-pull"], "ErrImagePull");
+        assert_eq!(report.images[0].reason, Some(Reason::NotInPlace), "{:?}", report.images[0].why);
+    }
+
+    #[test]
+    fn where_status_does_not_say_which_namespaces_wait_nothing_is_claimed_of_one() {
+        let some = json!({"namespaces": {"matched": 4, "synced": 3}, "fingerprint": "sha256:1"});
+        let more = held("9051365c", some);
+        let told = |state: &str, list: &[&str]| {
+            let Explained { reason, opened_by, why, notes, .. } =
+                of_shop(&more, list, state).images.remove(0);
+            (reason, opened_by, why, notes)
+        };
+        let (reason, opened_by, why, notes) = told("ErrImagePull", &["platform-pull"]);
+        assert_eq!((reason, opened_by), (None, None));
+        assert_eq!(
+            why,
+            [
+                "platform-pull opens ghcr.io and is on the list; 3 of 4 namespaces have its Secret, and status does not say which",
+                "  Rejected: ghcr.io rejects the user and password (HTTP 401); put good ones into the source",
+            ]
+        );
+        assert!(notes.iter().any(|note| note.contains("--deep looks")), "{notes:?}");
+        // The kubelet says which, where the list has no other name.
+        assert_eq!(told("FailedToRetrieveImagePullSecret", &["platform-pull"]).0, Some(Reason::NotInPlace));
+        assert_eq!(told("FailedToRetrieveImagePullSecret", &["hub", "platform-pull"]).0, None);
+    }
+
+    #[test]
+    fn a_status_of_another_spec_says_nothing_of_a_namespace() {
+        let report = of_shop(&json!({"metadata": {"generation": 2}}), &["platform-pull"], "ErrImagePull");
+        assert!(report.images[0].opened_by.is_none(), "{:?}", report.images[0].why);
+        assert!(report.images[0].why[0].ends_with("the operator has not seen its generation 2 yet"));
+    }
+
+    #[test]
+    fn a_secret_that_was_read_says_more_than_status() {
+        let with = |counts: Value, look: Look| {
+            let stage = shop(&held("9051365c", json!({"namespaces": counts, "fingerprint": "sha256:1"})));
+            let stage = stage.secret("shop/platform-pull", look);
+            first(&stage.pod("shop/p", &["platform-pull"], IMAGE, "ErrImagePull"))
+        };
+        let (some, all) = (json!({"matched": 4, "synced": 3}), json!({"matched": 4, "synced": 4}));
+        let good = with(some.clone(), config(r#"{"auths":{"ghcr.io":{"auth":"dTpw"}}}"#));
+        assert_eq!(good.images[0].opened_by.as_deref(), Some("platform-pull"));
+        for report in [
+            with(some.clone(), Look::Missing),
+            with(all.clone(), Look::Missing),
+            with(all, config(r#"{"auths":{"quay.io":{"auth":"dTpw"}}}"#)),
+        ] {
+            assert_eq!(report.images[0].reason, Some(Reason::NotInPlace));
+            assert!(
+                report.images[0].why[1].contains("Rejected: ghcr.io rejects"),
+                "{:?}",
+                report.images[0].why
+            );
+        }
+    }
+
+    #[test]
+    fn a_suspended_credential_that_is_in_place_opens_all_the_same() {
+        let suspended = |synced: usize| json!({"spec": {"suspend": true}, "status": {"namespaces": {"matched": 1, "synced": synced}}});
+        let report = of_shop(&suspended(1), &["platform-pull"], "ErrImagePull");
+        assert_eq!(report.images[0].opened_by.as_deref(), Some("platform-pull"));
+        let report = of_shop(&suspended(0), &["platform-pull"], "ErrImagePull");
+        assert!(report.images[0].why[1].starts_with("  Suspended"), "{:?}", report.images[0].why);
+        assert_eq!(
+            report.images[0].fix.as_deref(),
+            Some(r#"kubectl patch regcred platform-pull --type merge -p '{"spec":{"suspend":false}}'"#)
+        );
+    }
+
+    #[test]
+    fn a_good_password_that_copies_keep_is_told_apart_from_the_rejected_one() {
+        let all = json!({"namespaces": {"matched": 1, "synced": 1}, "fingerprint": "sha256:1"});
+        let report = of_shop(&held("9051365c", all), &["platform-pull"], "");
+        let image = &report.images[0];
+        assert_eq!((image.reason, image.opened_by.as_deref()), (None, Some("platform-pull")));
+        assert_eq!(
+            image.notes,
+            [
+                "new credential 713687de is rejected; copies keep 9051365c. Of the new one: ghcr.io rejects the user and \
+              password (HTTP 401); put good ones into the source"
+            ]
+        );
+    }
+
+    #[test]
+    fn nobody_is_sent_to_mend_what_the_operator_does_not_name() {
+        let notes = |more: &Value, list: &[&str]| {
+            let stage = shop(more).account("shop", "late", &[]);
+            first(&stage.pod_of("shop/p", "late", list, IMAGE, "ErrImagePull")).images.remove(0).notes
+        };
+        let silent = json!({"spec": {"serviceAccounts": {"matchNames": ["late"]}}});
+        let read_here = "the operator names nothing to mend; kubectl regcred status platform-pull says how far it is, and \
+                         kubectl regcred check whether it runs";
+        assert_eq!(notes(&silent, &[]), [read_here]);
+        let more = json!({"status": {"failures": [{"namespace": "shop", "kind": "Secret", "name": "platform-pull",
+            "reason": "Forbidden", "message": "refused by team-policy", "since": "2026-11-25T03:29:00Z"}]}});
+        assert_eq!(
+            notes(&more, &["platform-pull"]),
+            ["first mend what the operator says: Forbidden: refused by team-policy"]
+        );
+    }
+
+    #[test]
+    fn nobody_is_sent_to_mend_another_namespace() {
+        let ready = |reason: &str, omitted: usize| {
+            let ready = json!({"type": "Ready", "status": "False", "reason": reason, "message": "0 of 2; away: Forbidden",
+                               "lastTransitionTime": "2026-11-25T11:00:00Z"});
+            let counts = json!({"matched": 2, "synced": 0, "failed": 1});
+            let more =
+                json!({"status": {"conditions": [ready], "namespaces": counts, "failuresOmitted": omitted}});
+            of_shop(&more, &["platform-pull"], "ErrImagePull").images.remove(0)
+        };
+        let silent = "the operator names nothing to mend";
+        let of_others = ready("PartiallySynced", 0);
+        assert_eq!(of_others.why[1], "  the operator says nothing against it");
+        assert!(of_others.notes[0].starts_with(silent), "{:?}", of_others.notes);
+        let working = ready("Progressing", 0);
+        assert_eq!(working.why[1], "  Progressing: 0 of 2; away: Forbidden");
+        assert!(working.notes[0].starts_with(silent), "{:?}", working.notes);
+        // Its own failure may be one of those that are not listed.
+        assert!(ready("PartiallySynced", 3).notes[0].contains("PartiallySynced: 0 of 2"));
+    }
+
+    #[test]
+    fn where_the_secret_is_refused_the_entry_is_not_awaited() {
+        let more = json!({"status": {"failures": [{"namespace": "shop", "kind": "Secret", "name": "platform-pull",
+            "reason": "NameConflict", "message": "Secret exists", "since": "2026-11-25T03:29:00Z"}]}});
+        let stage = Stage::new().credential("platform-pull", "ghcr.io", &more);
+        let stage = stage.namespace("shop", &json!({"pull": "private"})).account("shop", "default", &[]);
+        let report = first(&stage.pod("shop/p", &[], IMAGE, "ErrImagePull"));
+        assert_eq!(report.images[0].why[1], "  NameConflict: Secret exists");
+    }
+
+    #[test]
+    fn a_held_credential_that_has_expired_is_not_that_in_copies() {
+        let all = json!({"namespaces": {"matched": 1, "synced": 1}, "fingerprint": "sha256:1"});
+        let mut more = held("9051365c", all);
+        more["status"]["conditions"][0]["reason"] = json!("Expired");
+        more["status"]["registries"][0]["verification"]["reason"] = json!("Expired");
+        let report = of_shop(&more, &["platform-pull"], "");
+        assert_eq!(
+            report.images[0].opened_by.as_deref(),
+            Some("platform-pull"),
+            "{:?}",
+            report.images[0].why
+        );
+    }
+
+    #[test]
+    fn where_status_does_not_say_whether_copies_have_the_entry_neither_is_claimed() {
+        let mut more =
+            held("713687de", json!({"namespaces": {"matched": 1, "synced": 1}, "fingerprint": "sha256:1"}));
+        more["status"]["registries"][0]["refreshedAt"] = json!("2026-11-20T11:00:00Z");
+        let image = of_shop(&more, &["platform-pull"], "ErrImagePull").images.remove(0);
+        assert_eq!((image.reason, image.opened_by), (None, None));
+        assert!(image.why[0].contains("status does not say whether copies have it"), "{:?}", image.why);
+    }
+
     #[test]
     fn an_expired_credential_is_renewed_where_it_comes_from() {
         let more = json!({"status": {"registries": [{"server": "ghcr.io", "source": "Secret", "fingerprint": "f",
