@@ -9,6 +9,7 @@ use regcred_index::CredentialEntry;
 use regcred_planner::World;
 use serde::Serialize;
 
+use crate::copies::{self, Spread};
 use crate::print::{Colour, Report, Style, Table};
 use crate::scene::{Place, Scene};
 use crate::text::{sentence, some, span};
@@ -54,15 +55,22 @@ struct Registry {
     expires: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<String>,
+    /// What copies hold, where the credential is rejected and held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copies: Option<String>,
 }
 
 /// What is in place of what is wanted.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Sum {
     done: usize,
     wanted: usize,
     in_place: Vec<String>,
+    /// Nothing is in place there, and nothing failed.
+    waiting: Vec<String>,
+    /// Some of them may wait, and it is not known which.
+    unknown: Vec<String>,
     failing: Vec<Failing>,
 }
 
@@ -95,24 +103,29 @@ fn one(scene: &Scene, places: &[Place], name: &str, entry: &CredentialEntry) -> 
         secret: entry.planned.scope.target_name.to_string(),
         generation: entry.object.generation,
         seen: status.observed_generation == entry.object.generation,
-        registries: status.registries.iter().map(|registry| self::registry(registry, scene.now)).collect(),
-        namespaces: namespaces(places, entry, status),
+        registries: status
+            .registries
+            .iter()
+            .map(|registry| self::registry(entry, registry, scene.now))
+            .collect(),
+        namespaces: namespaces(scene, places, entry, status),
         service_accounts: Sum {
             done: status.service_accounts.attached,
             wanted: status.service_accounts.matched,
-            in_place: Vec::new(),
             failing: failing(status, "ServiceAccount"),
+            ..Sum::default()
         },
         failures_omitted: status.failures_omitted,
     }
 }
 
-fn registry(registry: &RegistryStatus, now: Timestamp) -> Registry {
+fn registry(entry: &CredentialEntry, registry: &RegistryStatus, now: Timestamp) -> Registry {
     let expires = |end: Timestamp| {
         let day = end.strftime("%Y-%m-%d");
         if end <= now { format!("expired {day}") } else { format!("expires {day} ({})", span(now, end)) }
     };
     let end = registry.expires_at.as_ref().map(|end| expires(end.0));
+    let held = copies::held(entry, registry);
     Registry {
         server: registry.server.clone(),
         source: registry.source.clone(),
@@ -120,17 +133,28 @@ fn registry(registry: &RegistryStatus, now: Timestamp) -> Registry {
         changed: format!("changed {} ago", span(registry.refreshed_at.0, now)),
         expires: end.unwrap_or_else(|| "expiry unknown".to_owned()),
         verdict: registry.verification.as_ref().map(|verdict| verdict.reason.clone()),
+        copies: held.map(|(held, verdict)| copies::meanwhile(held, verdict, &registry.server)),
     }
 }
 
-/// Which namespaces are selected is the planner's answer; which of them fail is the operator's.
-fn namespaces(places: &[Place], entry: &CredentialEntry, status: &RegistryCredentialStatus) -> Sum {
+/// Which namespaces are selected is the planner's answer; which of them fail is the operator's, and so is whether the others have a copy.
+fn namespaces(
+    scene: &Scene,
+    places: &[Place],
+    entry: &CredentialEntry,
+    status: &RegistryCredentialStatus,
+) -> Sum {
     let failing = failing(status, "Secret");
     let bad: BTreeSet<&str> = failing.iter().map(|failing| failing.place.as_str()).collect();
     let selected = places.iter().filter(|place| place.pair(entry).is_some());
     let names = selected.map(|Place { world: World { namespace, .. }, .. }| namespace.name.to_string());
-    let in_place = names.filter(|name| !bad.contains(name.as_str())).collect();
-    Sum { done: status.namespaces.synced, wanted: status.namespaces.matched, in_place, failing }
+    let others = names.filter(|name| !bad.contains(name.as_str())).collect();
+    let sum = Sum { done: status.namespaces.synced, wanted: status.namespaces.matched, ..Sum::default() };
+    match copies::spread(entry, scene.selected(entry)) {
+        Spread::All => Sum { in_place: others, failing, ..sum },
+        Spread::None => Sum { waiting: others, failing, ..sum },
+        Spread::Unknown => Sum { unknown: others, failing, ..sum },
+    }
 }
 
 fn failing(status: &RegistryCredentialStatus, kind: &str) -> Vec<Failing> {
@@ -187,21 +211,24 @@ impl One {
         let mut table = Table::new(&columns).indented(BRANCH);
         for registry in &self.registries {
             let verdict = registry.verdict.as_deref().unwrap_or_default();
+            let verdict = if registry.copies.is_some() { "" } else { verdict };
             let Registry { server, source, fingerprint, changed, expires, .. } = registry;
             table.row([server, source, fingerprint, changed, expires, verdict]);
         }
         let lines = table.text(Style { headers: false, ..style }, |_| None);
         let count = self.registries.len();
-        let branch = |(at, line): (usize, &str)| {
-            let arm = if at + 1 == count { "└─" } else { "├─" };
-            format!("│  {arm} {line}\n")
+        let branch = |(at, (line, registry)): (usize, (&str, &Registry))| {
+            let (arm, stem) = if at + 1 == count { ("└─", "  ") } else { ("├─", "│ ") };
+            let copies = registry.copies.iter().map(|copies| format!("│  {stem} └─ {copies}\n"));
+            format!("│  {arm} {line}\n") + &copies.collect::<String>()
         };
-        "├─ registries\n".to_owned() + &lines.lines().enumerate().map(branch).collect::<String>()
+        let branches = lines.lines().zip(&self.registries).enumerate().map(branch);
+        "├─ registries\n".to_owned() + &branches.collect::<String>()
     }
 
     fn sum(&self, arm: &str, stem: &str, what: &str, sum: &Sum, style: Style) -> String {
         let shown = if style.wide { usize::MAX } else { NAMED };
-        let names = some(&sum.in_place, shown, " ");
+        let names = sum.names(shown);
         let head = format!("{arm} {what} {}/{}    {names}", sum.done, sum.wanted);
         let more = match self.failures_omitted {
             0 => String::new(),
@@ -217,9 +244,22 @@ impl One {
     }
 }
 
+impl Sum {
+    /// The places that do not fail, as far as it is known how they are.
+    fn names(&self, shown: usize) -> String {
+        let named = [
+            ("", &self.in_place),
+            ("waiting: ", &self.waiting),
+            ("some may wait, status does not say which: ", &self.unknown),
+        ];
+        let text = |(said, names): (&str, &Vec<String>)| format!("{said}{}", some(names, shown, " "));
+        named.into_iter().filter(|(_, names)| !names.is_empty()).map(text).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::scene::fixtures::Stage;
@@ -229,6 +269,7 @@ mod tests {
     #[test]
     fn a_status_names_registries_namespaces_and_each_failure() {
         let more = json!({"metadata": {"generation": 3}, "status": {
+            "observedGeneration": 3,
             "conditions": [{"type": "Ready", "status": "False", "reason": "PartiallySynced", "message": "2 of 3 namespaces",
                             "lastTransitionTime": "2026-11-25T03:29:00Z"}],
             "registries": [
@@ -251,7 +292,7 @@ mod tests {
             stage.namespace("legacy", &private).namespace("shop", &private).namespace("team-a", &private);
         let text = report(&stage.namespace("other", &json!({})).0, None).text(PLAIN);
         let wanted = "\
-pull   Ready=False PartiallySynced   Secret pull   generation 3, not seen by the operator yet
+pull   Ready=False PartiallySynced   Secret pull   generation 3, seen
 │  2 of 3 namespaces
 ├─ registries
 │  ├─ ghcr.io    Secret  605bf0f6  changed 8 min ago  expires 2027-02-01 (68 d)
@@ -262,6 +303,70 @@ pull   Ready=False PartiallySynced   Secret pull   generation 3, not seen by the
    └─ shop/default   Contested since 2026-11-25 03:29 UTC   kustomize-controller takes the entry off
 ";
         assert_eq!(text, wanted, "{text}");
+    }
+
+    /// The line of namespaces, of which two are selected.
+    fn namespaces(more: &Value) -> String {
+        let (stage, private) = (Stage::new().credential("pull", "ghcr.io", more), json!({"pull": "private"}));
+        let text = report(&stage.namespace("n1", &private).namespace("n2", &private).0, None).text(PLAIN);
+        text.lines().find(|line| line.starts_with("├─ namespaces")).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_namespace_that_waits_is_not_listed_as_served() {
+        let of = |matched: usize, synced: usize| {
+            namespaces(&json!({"status": {"namespaces": {"matched": matched, "synced": synced}}}))
+        };
+        assert_eq!(of(2, 2), "├─ namespaces 2/2    n1 n2");
+        assert_eq!(of(2, 0), "├─ namespaces 0/2    waiting: n1 n2");
+        assert_eq!(of(2, 1), "├─ namespaces 1/2    some may wait, status does not say which: n1 n2");
+        assert_eq!(
+            of(1, 1),
+            "├─ namespaces 1/1    some may wait, status does not say which: n1 n2",
+            "one is newer"
+        );
+        let unseen =
+            json!({"metadata": {"generation": 2}, "status": {"namespaces": {"matched": 2, "synced": 2}}});
+        assert_eq!(
+            namespaces(&unseen),
+            "├─ namespaces 2/2    some may wait, status does not say which: n1 n2"
+        );
+        assert_eq!(namespaces(&json!({"status": null})), "├─ namespaces 0/0    waiting: n1 n2");
+    }
+
+    #[test]
+    fn a_password_that_is_held_back_is_told_apart_from_the_one_in_copies() {
+        let text_of = |whole: Value, fingerprint: &str, hold: &str| {
+            let more = json!({"spec": {"verify": {"mode": "Login", "onRejected": hold}}, "status": {
+                "fingerprint": whole,
+                "conditions": [{"type": "SourceReady", "status": if hold == "Hold" { "False" } else { "True" },
+                                "reason": "Rejected", "message": "put good ones into the source",
+                                "lastTransitionTime": "2026-11-25T11:52:00Z"}],
+                "registries": [
+                    {"server": "docker.io", "source": "Secret", "fingerprint": "1", "refreshedAt": "2026-11-25T11:52:00Z"},
+                    {"server": "ghcr.io", "source": "Secret", "fingerprint": fingerprint, "refreshedAt": "2026-11-25T11:52:00Z",
+                     "verification": {"reason": "Rejected", "message": "no", "fingerprint": "713687de",
+                                      "checkedAt": "2026-11-25T11:52:00Z", "nextCheckAt": "2026-11-25T12:52:00Z"}},
+                ],
+            }});
+            report(&Stage::new().credential("pull", "ghcr.io", &more).0, None).text(PLAIN)
+        };
+        let text = |fingerprint: &str, hold: &str| text_of(json!("sha256:1"), fingerprint, hold);
+        let kept = text("9051365c", "Hold");
+        assert!(
+            kept.contains("│     └─ new credential 713687de is rejected; copies keep 9051365c\n"),
+            "{kept}"
+        );
+        assert!(!kept.contains("expiry unknown  Rejected"), "{kept}");
+        let none = text("713687de", "Hold");
+        assert!(none.contains("│     └─ 713687de is rejected; copies have no entry for ghcr.io\n"), "{none}");
+        let never = text_of(Value::Null, "9051365c", "Hold");
+        assert!(never.contains("713687de is rejected; copies have no entry for ghcr.io"), "{never}");
+        let reported = text("713687de", "Report");
+        assert!(
+            reported.contains("expiry unknown  Rejected\n") && !reported.contains("copies"),
+            "{reported}"
+        );
     }
 
     #[test]
