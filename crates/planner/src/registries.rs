@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use regcred_api::{RegistryCredentialStatus, RegistryStatus, VerificationStatus};
+use regcred_api::{ConditionStatus, RegistryCredentialStatus, RegistryStatus, VerificationStatus};
 
 use crate::source_state::{ResolvedRegistry, SourceState};
 use crate::verified::Verified;
+use crate::verify::Verdict;
 
 /// A failed source keeps the last entries, because the copies still have that content.
 pub(crate) fn registries(
@@ -19,7 +20,7 @@ pub(crate) fn registries(
             SourceState::Resolved { registries, .. }
             | SourceState::Failed { registries: Some(registries), .. },
         ) => registries.iter().map(|resolved| registry(old, resolved, now)).collect(),
-        _ => old.registries.clone(),
+        _ => old.registries.iter().map(|before| remembered(before, verified)).collect(),
     };
     let Some(verified) = verified else { return registries };
     for registry in &mut registries {
@@ -30,6 +31,27 @@ pub(crate) fn registries(
     let without_entry: Vec<_> = verified.iter().filter(is_missing).filter_map(without_entry).collect();
     registries.extend(without_entry);
     registries
+}
+
+/// What is known of a server from before. Where copies had no entry for it, the last credential that was rejected is the one to be
+/// told of: beside another it would read as the one that copies keep.
+fn remembered(before: &RegistryStatus, verified: Option<&[Verified]>) -> RegistryStatus {
+    let own = verified.into_iter().flatten().find(|own| own.server == before.server && own.hold);
+    let anew = own.filter(|_| had_no_entry(before)).and_then(without_entry);
+    anew.unwrap_or_else(|| before.clone())
+}
+
+/// Whether this is what [`without_entry`] made of a rejection: of such a server no other time is known than that of the question.
+fn had_no_entry(before: &RegistryStatus) -> bool {
+    let is_rejection = |reason: &str| {
+        let verdict = reason.parse().ok().and_then(|reason| Verdict::of(reason, String::new()));
+        verdict.is_some_and(|verdict| verdict.status == ConditionStatus::False)
+    };
+    before.verification.as_ref().is_some_and(|verification| {
+        is_rejection(&verification.reason)
+            && verification.fingerprint == before.fingerprint
+            && verification.checked_at == before.refreshed_at
+    })
 }
 
 /// A server of which copies have no entry, as its credential, or that of another server, is rejected. What its registry said

@@ -531,6 +531,53 @@ fn an_answer_about_a_credential_that_no_copy_has_is_kept_in_status_too() {
 }
 
 #[test]
+fn a_second_password_that_no_copy_gets_is_not_told_of_beside_the_first() {
+    let held = |fingerprint: &str, seconds: i64| {
+        let mut own = Verified {
+            hold: true,
+            fingerprint: fingerprint.to_owned(),
+            ..verified("ghcr.io", ConditionStatus::False, Reason::Rejected)
+        };
+        own.answer.as_mut().unwrap().checked_at = at(seconds);
+        own
+    };
+    let (credential, tally) = (credential(&json!({})), tally(2, 0, &[]));
+    let message = "ghcr.io says Rejected".to_owned();
+    let source = SourceState::Failed { reason: Reason::Rejected, message, registries: None };
+    let told = |old: Option<&RegistryCredentialStatus>, own: Verified, seconds: i64| {
+        let own = [own];
+        let observed = Observed { verified: Some(&own), ..observed(&credential, Some(&source), &tally) };
+        report(old, &observed, at(seconds)).0
+    };
+    let first = told(None, held("first", 5), 10);
+    let waiting = told(Some(&first), Verified { answer: None, ..held("second", 0) }, 20);
+    assert_eq!(waiting.registries, first.registries, "until there is an answer");
+    let second = told(Some(&waiting), held("second", 25), 30);
+    let (registry, before) = (&second.registries[0], &first.registries[0]);
+    assert_eq!((&*before.fingerprint, &*registry.fingerprint), ("first", "second"));
+    let asked = registry.verification.as_ref().unwrap();
+    assert_eq!((&registry.refreshed_at, &*asked.fingerprint), (&asked.checked_at, "second"));
+}
+
+#[test]
+fn what_copies_keep_stays_beside_what_was_rejected_when_nothing_more_is_known() {
+    // Its status is written in the second of the answer.
+    let mut good = [verified("ghcr.io", ConditionStatus::True, Reason::LoginVerified)];
+    good[0].answer.as_mut().unwrap().checked_at = at(10);
+    let (before, _) = asked(None, Some(&good));
+    let rejected = verified("ghcr.io", ConditionStatus::False, Reason::Rejected);
+    let rejected = [Verified { hold: true, fingerprint: "new".to_owned(), ..rejected }];
+    let (credential, tally) = (credential(&json!({})), tally(2, 2, &[]));
+    let message = "ghcr.io says Rejected".to_owned();
+    let source = SourceState::Failed { reason: Reason::Rejected, message, registries: None };
+    let observed = Observed { verified: Some(&rejected), ..observed(&credential, Some(&source), &tally) };
+    let (status, _) = report(Some(&before), &observed, at(20));
+    let (again, _) = report(Some(&status), &observed, at(30));
+    assert_eq!(again.registries[0].fingerprint, before.registries[0].fingerprint);
+    assert_eq!(again.registries[0].verification.as_ref().unwrap().fingerprint, "new");
+}
+
+#[test]
 fn a_registry_that_does_not_answer_makes_nothing_unready() {
     let silent = [verified("ghcr.io", ConditionStatus::Unknown, Reason::Unreachable)];
     let (status, events) = asked(None, Some(&silent));
