@@ -44,14 +44,14 @@ pub enum ChangeKind {
     Detached,
 }
 
-/// What a step of the plan for this world changed. `had_copy`: the RegistryCredential had its copy in this namespace when
-/// it was last looked at.
+/// What a step of the plan for this world changed. `had_copy(uid, target)`: the RegistryCredential had its copy under this
+/// name when the namespace was last looked at.
 pub fn changes(
     world: &World,
     plan: &Plan,
     step: &Step,
     result: Result<(), StepError>,
-    had_copy: impl Fn(&str) -> bool,
+    had_copy: impl Fn(&str, &str) -> bool,
 ) -> Vec<Change> {
     let of_copy = |copy: &SecretCopy, kind| vec![Change::of(&copy.credential_name, step, kind)];
     match (step, result) {
@@ -62,7 +62,7 @@ pub fn changes(
             | Step::RotateSecret { copy, .. }
             | Step::RecreateSecret { copy, .. },
             Ok(()),
-        ) => of_copy(copy, kind_of_write(world, copy, had_copy(&copy.credential_uid))),
+        ) => of_copy(copy, kind_of_write(world, copy, had_copy(&copy.credential_uid, &copy.name))),
         (Step::DeleteSecret(removal), Ok(())) => {
             vec![Change::of(&removal.credential_name, step, ChangeKind::Deleted)]
         }

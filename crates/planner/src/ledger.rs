@@ -76,10 +76,12 @@ impl Ledger {
         self.tallies.get(credential).cloned().unwrap_or_default()
     }
 
-    /// Whether a credential had its copy in a namespace, as the last report says.
-    pub fn had_copy(&self, namespace: &str, credential: &str) -> bool {
+    /// Whether a credential had its copy under this target name in a namespace, as the last report says.
+    pub fn had_copy(&self, namespace: &str, credential: &str, target: &str) -> bool {
         let reports = self.by_namespace.get(namespace).into_iter().flatten();
-        let own = |report: &&PairReport| &*report.credential == credential && report.role == Role::Wanted;
+        let own = |report: &&PairReport| {
+            &*report.credential == credential && &*report.target == target && report.role == Role::Wanted
+        };
         reports.filter(own).any(|report| report.secret == State::Synced)
     }
 
@@ -143,8 +145,8 @@ impl Tally {
         for (object, fault) in &report.failures {
             self.failures.insert((namespace.clone(), object.clone()), fault.clone());
         }
-        if let Some(name) = &report.kept {
-            *self.kept.entry(name.clone()).or_default() += 1;
+        if report.kept {
+            *self.kept.entry(report.target.clone()).or_default() += 1;
         }
     }
 
@@ -167,8 +169,8 @@ impl Tally {
         for (object, _) in &report.failures {
             self.failures.remove(&(namespace.clone(), object.clone()));
         }
-        if let Some(name) = &report.kept
-            && let Some(count) = self.kept.get_mut(name)
+        if report.kept
+            && let Some(count) = self.kept.get_mut(&report.target)
         {
             *count -= 1;
             self.kept.retain(|_, count| *count > 0);

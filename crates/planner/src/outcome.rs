@@ -18,12 +18,14 @@ pub struct PairReport {
     pub credential: Uid,
     /// What the credential has to do with the namespace.
     pub role: Role,
+    /// Name of the Secret.
+    pub target: Arc<str>,
     /// State of the Secret.
     pub secret: State,
     /// Selected ServiceAccounts, counted by state.
     pub accounts: AccountCounts,
-    /// The credential keeps its copy under this former target name here.
-    pub kept: Option<Arc<str>>,
+    /// The target name is a former one, under which the credential keeps its copy here for now.
+    pub kept: bool,
     /// What is not in place, and why.
     pub failures: Vec<(Object, Fault)>,
 }
@@ -104,9 +106,10 @@ impl Judge<'_> {
         Some(PairReport {
             credential: pair.credential.clone(),
             role: pair.role,
+            target: pair.target.clone(),
             secret,
             accounts,
-            kept: (pair.secret == Goal::Kept).then(|| pair.target.clone()),
+            kept: pair.secret == Goal::Kept,
             failures,
         })
     }

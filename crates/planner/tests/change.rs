@@ -55,7 +55,7 @@ fn attached() -> ServiceAccount {
 /// What all steps of the plan change, where each succeeds.
 fn changed(world: &World, had_copy: bool) -> Vec<ChangeKind> {
     let plan = plan(world, at(0));
-    let changes = plan.steps.iter().flat_map(|step| changes(world, &plan, step, Ok(()), |_| had_copy));
+    let changes = plan.steps.iter().flat_map(|step| changes(world, &plan, step, Ok(()), |_, _| had_copy));
     let kind = |change: Change| {
         assert_eq!(&*change.credential, "pull");
         change.kind
@@ -128,7 +128,7 @@ fn a_look_that_finds_other_data_mends_it_and_one_that_finds_none_changes_nothing
     let world = world(pull("1"), Some(doubtful), attached());
     let plan = plan(&world, at(0));
     let [step @ Step::VerifySecret { .. }] = &plan.steps[..] else { panic!("{plan:?}") };
-    let of = |result| changes(&world, &plan, step, result, |_| true);
+    let of = |result| changes(&world, &plan, step, result, |_, _| true);
     assert_eq!(of(Ok(())), []);
     assert_eq!(of(Err(StepError::NoAnswer)), []);
     assert_eq!(of(Err(StepError::Undone))[0].kind, mended("somebody"));

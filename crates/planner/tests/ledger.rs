@@ -30,9 +30,10 @@ fn conflict(credential: &str, target: &str, since: i64) -> PairReport {
     PairReport {
         credential: Arc::from(credential),
         role: Role::Wanted,
+        target: Arc::from(target),
         secret: State::Failed,
         accounts: AccountCounts::default(),
-        kept: None,
+        kept: false,
         failures: vec![(Object::Secret(Arc::from(target)), fault(Reason::NameConflict, since))],
     }
 }
@@ -48,9 +49,10 @@ fn report() -> impl Strategy<Value = PairReport> {
             PairReport {
                 credential: Arc::from(credential),
                 role: if departing { Role::Departing } else { Role::Wanted },
+                target: Arc::from("pull"),
                 secret,
                 accounts: AccountCounts { matched: attached + failed, attached, failed, contested: failed },
-                kept: None,
+                kept: false,
                 failures: failures.collect(),
             }
         },
@@ -129,4 +131,14 @@ fn a_forgotten_credential_has_no_sums() {
     ledger.forget("uid-a");
     assert_eq!(ledger.tally("uid-a"), regcred_planner::Tally::default());
     assert_eq!(ledger.replace(&namespace, Vec::new()), [Arc::from("uid-b")], "nothing is subtracted twice");
+}
+
+#[test]
+fn a_copy_under_another_name_is_not_the_copy_that_was_there() {
+    let mut ledger = Ledger::default();
+    let report = PairReport { secret: State::Synced, failures: Vec::new(), ..conflict("uid-a", "former", 0) };
+    ledger.replace(&Arc::from("n1"), vec![report]);
+    assert!(ledger.had_copy("n1", "uid-a", "former"));
+    assert!(!ledger.had_copy("n1", "uid-a", "new"), "after its RegistryCredential was renamed there");
+    assert!(!ledger.had_copy("n1", "uid-b", "former") && !ledger.had_copy("n2", "uid-a", "former"));
 }

@@ -92,7 +92,7 @@ fn next_plan(context: &Context, name: &Arc<str>, now: Timestamp) -> Option<(Worl
 fn note_changes(context: &Context, world: &World, plan: &Plan, results: &[Result<(), StepError>]) {
     let mut changed = Vec::new();
     for (step, result) in plan.steps.iter().zip(results) {
-        let had_copy = |credential: &str| context.ledger().had_copy(&plan.namespace, credential);
+        let had_copy = |uid: &str, target: &str| context.ledger().had_copy(&plan.namespace, uid, target);
         changed.extend(changes(world, plan, step, *result, had_copy));
     }
     for change in changed {
