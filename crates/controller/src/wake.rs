@@ -76,10 +76,13 @@ impl Queues {
         self.status(name.clone());
     }
 
-    /// A RegistryCredential does not exist any more. Nobody waits for what it leaves to be cleaned up.
+    /// A RegistryCredential does not exist any more. Nobody waits for what it leaves to be cleaned up. The loops of statuses
+    /// and finalizers forget what was told of it: numbers, changes and troubles.
     pub(crate) fn deleted_credential(&self, name: &Arc<str>, concerned: Vec<Arc<str>>) {
         self.progress.lock().remove(name);
         self.probes.push(name.clone(), Lane::Bulk);
+        self.credentials.push(name.clone(), Lane::Bulk);
+        self.status(name.clone());
         for namespace in concerned {
             self.namespaces.push(namespace, Lane::Bulk);
         }
@@ -219,7 +222,17 @@ mod tests {
         queues.namespace(Arc::from("new"));
         assert_eq!(&*handed_out(&queues.namespaces).await.0, "new");
         assert_eq!(&*handed_out(&queues.namespaces).await.0, "left");
-        assert!(queues.statuses.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_of_a_deleted_credential_is_forgotten_soon() {
+        let queues = Queues::default();
+        queues.deleted_credential(&name(), Vec::new());
+        let soon = Duration::from_secs(1);
+        let told = tokio::time::timeout(soon, handed_out(&queues.statuses)).await;
+        assert_eq!(told, Ok((name(), STATUS_DEBOUNCE)), "numbers and log");
+        let troubles = tokio::time::timeout(soon, handed_out(&queues.credentials)).await;
+        assert_eq!(troubles, Ok((name(), Duration::ZERO)), "troubles");
     }
 
     #[tokio::test(start_paused = true)]
