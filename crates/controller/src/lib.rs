@@ -134,16 +134,18 @@ async fn work_while_leading(context: &Arc<Context>, key: &Arc<FingerprintKey>) {
         }
     }
     workers.shutdown().await;
+    context.journal.tell_rest();
     context.metrics.leader.set(0);
     context.metrics.told.forget_all();
 }
 
-/// What this replica knew when it last worked may be outdated: it must not bring back a credential that another
+/// What this replica knew, and told of troubles, when it last worked may be outdated: it must not bring back a credential that another
 /// replica has replaced since. No status is final before the namespaces that are queued by now had their passes: lists
 /// come in any order, so a RegistryCredential may have been observed before the namespaces that it selects.
 fn start_over(context: &Context) {
     context.tokens.forget();
     context.probes.forget_all();
+    context.troubles.start_over();
     let mut index = context.index();
     for (name, _) in index.credentials().iter() {
         context.queues.await_passes(name);

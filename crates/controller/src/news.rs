@@ -1,5 +1,6 @@
 //! Which troubles are news: each cause is logged when it first shows, and while it lasts at most every five minutes.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -22,16 +23,40 @@ pub(crate) struct Troubles {
     /// Sources, by RegistryCredential.
     pub(crate) sources: News<Arc<str>, (Reason, String)>,
     /// What is not in place, by RegistryCredential.
-    pub(crate) faults: News<Arc<str>, (Reason, Arc<str>)>,
+    pub(crate) faults: News<Arc<str>, Reason>,
     /// Watches, by the kind of object where that matters, and HTTP status.
     pub(crate) watches: News<Option<&'static str>, u16>,
     /// Events that could not be written, by HTTP status.
     pub(crate) events: News<(), u16>,
 }
 
-/// What was logged of each thing that may be in trouble.
+impl Troubles {
+    /// This replica works again: another one may have told the end of what it told. Watches go on meanwhile.
+    pub(crate) fn start_over(&self) {
+        self.sources.clear();
+        self.faults.clear();
+        self.events.clear();
+    }
+
+    /// A RegistryCredential does not exist any more.
+    pub(crate) fn forget(&self, credential: &str) {
+        self.sources.forget(credential);
+        self.faults.forget(credential);
+    }
+}
+
+/// What was logged of each thing that may be in trouble. A trouble that is over is remembered until it is no news any more
+/// if it comes again, so that one which comes and goes does not fill the log.
 #[derive(Debug)]
-pub(crate) struct News<K, C>(Mutex<HashMap<K, Vec<Said<C>>>>);
+pub(crate) struct News<K, C>(Mutex<HashMap<K, Told<C>>>);
+
+/// What was logged of one thing.
+#[derive(Debug)]
+struct Told<C> {
+    causes: Vec<Said<C>>,
+    /// Whether a trouble was logged and its end not.
+    is_open: bool,
+}
 
 /// A cause that was logged.
 #[derive(Debug)]
@@ -40,6 +65,12 @@ struct Said<C> {
     at: Instant,
     /// How often it came since.
     unsaid: u64,
+}
+
+impl<C> Default for Told<C> {
+    fn default() -> Self {
+        Self { causes: Vec::new(), is_open: false }
+    }
 }
 
 impl<K, C> Default for News<K, C> {
@@ -52,20 +83,56 @@ impl<K: Eq + Hash, C: PartialEq> News<K, C> {
     /// A trouble came, for this cause. If it is to be logged, how often it came before without being logged.
     pub(crate) fn note(&self, key: K, cause: C) -> Option<u64> {
         let now = Instant::now();
-        let mut said = self.0.lock();
-        if said.len() >= MAX_KEPT && !said.contains_key(&key) {
-            said.retain(|_, causes| causes.iter().any(|said| now - said.at < AGAIN));
+        let mut told = self.0.lock();
+        if told.len() >= MAX_KEPT && !told.contains_key(&key) {
+            told.retain(|_, told| told.causes.iter().any(|said| now - said.at < AGAIN));
         }
-        if said.len() >= MAX_KEPT && !said.contains_key(&key) {
+        if told.len() >= MAX_KEPT && !told.contains_key(&key) {
             return None;
         }
-        let causes = said.entry(key).or_default();
-        let Some(known) = causes.iter_mut().find(|said| said.cause == cause) else {
-            causes.retain(|said| now - said.at < AGAIN);
-            if causes.len() >= MAX_CAUSES {
+        let told = told.entry(key).or_default();
+        let unsaid = told.note(cause, now);
+        told.is_open |= unsaid.is_some();
+        unsaid
+    }
+
+    /// There is no trouble any more. Returns whether that is to be logged: a trouble was, and its end not yet.
+    pub(crate) fn over<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        let now = Instant::now();
+        let mut all = self.0.lock();
+        let Some(told) = all.get_mut(key) else { return false };
+        let was_open = std::mem::take(&mut told.is_open);
+        told.causes.retain(|said| now - said.at < AGAIN);
+        if told.causes.is_empty() {
+            all.remove(key);
+        }
+        was_open
+    }
+
+    /// There is no such thing any more.
+    pub(crate) fn forget<Q: Eq + Hash + ?Sized>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        self.0.lock().remove(key);
+    }
+
+    fn clear(&self) {
+        self.0.lock().clear();
+    }
+}
+
+impl<C: PartialEq> Told<C> {
+    fn note(&mut self, cause: C, now: Instant) -> Option<u64> {
+        let Some(known) = self.causes.iter_mut().find(|said| said.cause == cause) else {
+            self.causes.retain(|said| now - said.at < AGAIN);
+            if self.causes.len() >= MAX_CAUSES {
                 return None;
             }
-            causes.push(Said { cause, at: now, unsaid: 0 });
+            self.causes.push(Said { cause, at: now, unsaid: 0 });
             return Some(0);
         };
         if now - known.at < AGAIN {
@@ -74,14 +141,6 @@ impl<K: Eq + Hash, C: PartialEq> News<K, C> {
         }
         known.at = now;
         Some(std::mem::take(&mut known.unsaid))
-    }
-
-    /// There is no trouble any more. Returns whether one was logged.
-    pub(crate) fn over<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> bool
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        self.0.lock().remove(key).is_some()
     }
 }
 
@@ -108,7 +167,25 @@ mod tests {
         ];
         assert_eq!(said, expected);
         assert!(news.over("pull") && !news.over("pull"));
+        news.forget("pull");
         assert_eq!(news.note("pull", "even"), Some(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trouble_that_comes_and_goes_is_told_no_more_often_than_one_that_lasts() {
+        let news = News::default();
+        let mut said = Vec::new();
+        for second in 0..620 {
+            said.extend(news.note("pull", "cause").map(|before| (second, Some(before))));
+            said.extend(news.over("pull").then_some((second, None)));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let expected =
+            [(0, Some(0)), (0, None), (300, Some(299)), (300, None), (600, Some(299)), (600, None)];
+        assert_eq!(said, expected);
+        tokio::time::sleep(AGAIN).await;
+        assert!(!news.over("pull"));
+        assert!(news.0.lock().is_empty(), "what is no news any more is not kept");
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,9 +34,7 @@ async fn visit(context: &Context, name: &Arc<str>, failures: &Failures) {
     let Some((object, planned)) =
         context.index().credential(name).map(|entry| (entry.object.clone(), entry.planned.clone()))
     else {
-        context.metrics.told.forget(name);
-        context.journal.tell(name);
-        let _told = (context.troubles.faults.over(name), context.troubles.sources.over(name));
+        context.troubles.forget(name);
         return failures.forget(name);
     };
     if let Some(at) = failures.wait_until(name) {

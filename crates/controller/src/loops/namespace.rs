@@ -69,7 +69,7 @@ async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
             return report(context, name, Vec::new());
         };
         if plan.steps.is_empty() {
-            return conclude(context, &plan, now);
+            return conclude(context, &world, &plan, now);
         }
         let results = apply::apply(context, &plan).await;
         context.index().record(&plan, &results, context.now());
@@ -78,7 +78,7 @@ async fn pass(context: &Context, name: &Arc<str>) -> Vec<Arc<str>> {
     // Something new each time: others are served before this goes on.
     context.queues.namespaces.push(name.clone(), Lane::Bulk);
     let now = context.now();
-    next_plan(context, name, now).map_or_else(Vec::new, |(_, plan)| conclude(context, &plan, now))
+    next_plan(context, name, now).map_or_else(Vec::new, |(world, plan)| conclude(context, &world, &plan, now))
 }
 
 /// `None` if the namespace does not exist.
@@ -96,14 +96,16 @@ fn note_changes(context: &Context, world: &World, plan: &Plan, results: &[Result
         changed.extend(changes(world, plan, step, *result, had_copy));
     }
     for change in changed {
-        context.queues.status(change.credential.clone());
+        let credential = change.credential.clone();
         context.journal.note(&plan.namespace, change);
+        // Only now: a status that is looked at between the two would not find it.
+        context.queues.status(credential);
     }
 }
 
 /// Remembers and reports what a plan found, none of whose steps were executed. Comes back when something that was
 /// in back-off at the time of the plan may be tried.
-fn conclude(context: &Context, plan: &Plan, now: Timestamp) -> Vec<Arc<str>> {
+fn conclude(context: &Context, world: &World, plan: &Plan, now: Timestamp) -> Vec<Arc<str>> {
     let name = &plan.namespace;
     let concluded = {
         let mut index = context.index();
@@ -111,20 +113,22 @@ fn conclude(context: &Context, plan: &Plan, now: Timestamp) -> Vec<Arc<str>> {
         memory.map(|memory| (outcomes(plan, &[], memory, now), memory.wake_at(now)))
     };
     let (reports, wake_at) = concluded.unwrap_or_default();
-    log_faults(context, name, &reports);
+    log_faults(context, world, name, &reports);
     if let Some(at) = wake_at.into_iter().chain(plan.wake_at).min() {
         context.queues.namespaces.push_at(name.clone(), Instant::now() + until(at, context.now()));
     }
     report(context, name, reports)
 }
 
-/// Logs what is not in place. The same cause in other namespaces is told by status.
-fn log_faults(context: &Context, namespace: &Arc<str>, reports: &[PairReport]) {
-    for report in reports.iter().filter(|report| !report.failures.is_empty()) {
-        let Some(credential) = name_of(context, &report.credential) else { continue };
+/// Logs what is not in place. The same reason in other namespaces, and in other words, is told by status: messages hold
+/// what tenants write, such as names of field managers, so each could make as many as it likes.
+fn log_faults(context: &Context, world: &World, namespace: &Arc<str>, reports: &[PairReport]) {
+    for report in reports {
+        let Some(credential) = world.credential(&report.credential).map(|found| &found.name) else {
+            continue;
+        };
         for (object, fault) in &report.failures {
-            let cause = (fault.reason, fault.message.clone());
-            if let Some(unsaid) = context.troubles.faults.note(credential.clone(), cause) {
+            if let Some(unsaid) = context.troubles.faults.note(credential.clone(), fault.reason) {
                 let (object, reason, cause) = (Named(object), fault.reason, &fault.message);
                 tracing::warn!(
                     %credential, %namespace, %object, %reason, %cause, unsaid, "something is not in place"
@@ -132,12 +136,6 @@ fn log_faults(context: &Context, namespace: &Arc<str>, reports: &[PairReport]) {
             }
         }
     }
-}
-
-fn name_of(context: &Context, uid: &str) -> Option<Arc<str>> {
-    let index = context.index();
-    let found = index.credentials().iter().find(|(_, entry)| *entry.planned.uid == *uid);
-    found.map(|(name, _)| name.clone())
 }
 
 /// Takes the reports into the ledger. Returns the RegistryCredentials being deleted whose numbers changed.
@@ -300,6 +298,47 @@ mod tests {
         context.queues.namespace(shop());
         work_for(&context, Duration::from_secs(1)).await;
         assert_eq!(writes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_hides_a_fault_by_causing_many_of_another_kind() {
+        let context = fake::context("a", |_, _, _| (500, json!({})));
+        observe_inputs(&context);
+        let world = context.index().observe(&shop()).expect("an observed namespace");
+        let fault = |reason, message: String| {
+            let object = regcred_planner::Object::Secret(name());
+            let since = context.now();
+            let fault = regcred_planner::Fault {
+                reason,
+                message: message.into(),
+                since,
+                retrying: true,
+                retry_at: None,
+            };
+            (object, fault)
+        };
+        let contested =
+            (0..100).map(|number| fault(Reason::Contested, format!("undone by the field manager m{number}")));
+        let report = PairReport {
+            credential: Arc::from("c1"),
+            role: regcred_planner::Role::Wanted,
+            target: name(),
+            secret: regcred_planner::State::Failed,
+            accounts: regcred_planner::AccountCounts::default(),
+            kept: false,
+            failures: contested.chain([fault(Reason::Forbidden, "not allowed".to_owned())]).collect(),
+        };
+        let told = fake::logged(|| log_faults(&context, &world, &shop(), &[report]));
+        assert_eq!(told.lines().count(), 2, "{told}");
+        assert!(told.contains("reason=Contested") && told.contains("reason=Forbidden"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_works_again_tells_no_end_of_the_last_times_troubles() {
+        let context = fake::context("a", |_, _, _| (500, json!({})));
+        let _first = context.troubles.sources.note(name(), (Reason::SourceNotFound, String::new()));
+        crate::start_over(&context);
+        assert!(!context.troubles.sources.over(&name()), "another replica may have told the end of it");
     }
 
     #[tokio::test(start_paused = true)]

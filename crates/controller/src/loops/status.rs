@@ -57,8 +57,8 @@ async fn visit(context: &Context, name: &Arc<str>, paces: &Paces, failures: &Fai
     let Some(draft) = draft(context, name) else {
         paces.lock().remove(name);
         context.metrics.told.forget(name);
-        context.journal.tell(name);
         failures.forget(name);
+        tell_changes(context, name);
         return;
     };
     context.metrics.told.tell(name, &draft.status);
@@ -76,10 +76,20 @@ async fn visit(context: &Context, name: &Arc<str>, paces: &Paces, failures: &Fai
 
 /// Logs what was done for a RegistryCredential whose passes are done, and that nothing is wrong any more.
 fn tell(context: &Context, name: &Arc<str>, status: &RegistryCredentialStatus) {
-    context.journal.tell(name);
-    if status.failures.is_empty() && context.troubles.faults.over(name) {
+    let told_all = tell_changes(context, name);
+    if told_all && status.failures.is_empty() && context.troubles.faults.over(name) {
         tracing::info!(credential = %name, "everything is in place again");
     }
+}
+
+/// Logs what was done for a RegistryCredential, or comes back where its last lines are too recent. Returns whether all
+/// is told.
+fn tell_changes(context: &Context, name: &Arc<str>) -> bool {
+    let later = context.journal.tell(name);
+    if let Some(at) = later {
+        context.queues.statuses.push_at(name.clone(), at);
+    }
+    later.is_none()
 }
 
 /// When to look again; `None` for a status that is written now, if it differs. While namespaces are queued, a
