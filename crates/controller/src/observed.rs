@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use kube::client::AuthError;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
 
@@ -26,6 +28,7 @@ pub(crate) enum Trouble {
     Name,
     Certificate,
     Tls,
+    Login,
     Broken,
 }
 
@@ -44,6 +47,9 @@ impl Trouble {
             Self::Tls => {
                 "TLS: the two sides do not agree; see which versions and certificates the API server takes"
             }
+            Self::Login => {
+                "login: no token was to be had for the request, which was not sent; see the token that is mounted into this Pod, or what the kubeconfig names"
+            }
             Self::Broken => "the connection broke; see what stands between here and the API server",
         }
     }
@@ -61,6 +67,9 @@ impl Trouble {
     }
 
     fn of_one(error: &(dyn StdError + 'static)) -> Option<Self> {
+        if error.is::<AuthError>() {
+            return Some(Self::Login);
+        }
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             let certificate = matches!(tls, rustls::Error::InvalidCertificate(_));
             return Some(if certificate { Self::Certificate } else { Self::Tls });
@@ -85,6 +94,8 @@ pub(crate) struct Observe {
     server: Arc<str>,
     requests: Requests,
     news: Arc<News<(), Trouble>>,
+    /// When any request of any client was last answered.
+    answered_at: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A client whose requests are observed.
@@ -98,16 +109,22 @@ impl Observe {
     pub(crate) fn new(cluster: &http::Uri, requests: Requests) -> Self {
         let host = cluster.host().unwrap_or_default();
         let server = cluster.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        Self { server: server.into(), requests, news: Arc::default() }
+        Self { server: server.into(), requests, news: Arc::default(), answered_at: Arc::default() }
     }
 
     fn answered(&self) {
+        *self.answered_at.lock() = Some(Instant::now());
         if self.news.over(&()) {
             tracing::info!(server = &*self.server, "the API server answers again");
         }
     }
 
-    fn unanswered(&self, trouble: Trouble) {
+    /// A request that began then has no answer. Where another was answered meanwhile the API server can be reached, and
+    /// only that request is slow, for instance on somebody's webhook: whoever made it tells so.
+    fn unanswered(&self, begun: Instant, trouble: Trouble) {
+        if self.answered_at.lock().is_some_and(|at| at > begun) {
+            return;
+        }
         if self.news.note((), trouble).is_some() {
             tracing::warn!(
                 server = &*self.server,
@@ -165,7 +182,7 @@ impl Open {
             }
             Err(error) => {
                 self.observe.requests.ended(self.asked, None);
-                self.observe.unanswered(Trouble::of(&**error));
+                self.observe.unanswered(self.begun, Trouble::of(&**error));
             }
         }
         answer
@@ -176,7 +193,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         if !self.ended && self.begun.elapsed() >= PATIENCE {
             self.observe.requests.ended(self.asked, None);
-            self.observe.unanswered(Trouble::Timeout);
+            self.observe.unanswered(self.begun, Trouble::Timeout);
         }
     }
 }
@@ -212,6 +229,62 @@ mod tests {
             let error = client.get(uri.parse().unwrap()).await.unwrap_err();
             assert_eq!(Trouble::of(&error), trouble, "{error:?}");
         }
+    }
+
+    /// What is logged of these requests, each `(seconds until it ends, whether it is answered)`, begun a second apart.
+    fn logged_of(requests: &'static [(u64, bool)]) -> Vec<String> {
+        let rounds = async {
+            let service = tower::service_fn(|request: Request<(u64, bool)>| async move {
+                let (seconds, is_answered) = *request.body();
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                let broken = || BoxError::from(io::Error::from(io::ErrorKind::TimedOut));
+                if is_answered { Ok(Response::new(())) } else { Err(broken()) }
+            });
+            let uri = "https://10.0.0.1/".parse().unwrap();
+            let mut observed = Observe::new(&uri, Requests::default()).layer(service);
+            let mut open = Vec::new();
+            for request in requests {
+                open.push(tokio::spawn(observed.call(Request::new(*request))));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            for request in open {
+                let _answer = request.await.unwrap();
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let told = crate::fake::logged(|| runtime.unwrap().block_on(rounds));
+        told.lines().map(|line| line.split(" server=").next().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_slow_request_beside_others_that_are_answered_is_no_lost_connection() {
+        let slow = &[(30, false), (1, true), (30, false), (1, true), (1, true)];
+        assert_eq!(logged_of(slow), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_connection_that_comes_and_goes_is_told_once_in_a_while() {
+        const LOST: &str = "WARN the API server cannot be reached";
+        const BACK: &str = "INFO the API server answers again";
+        const FLAPPING: [(u64, bool); 600] = {
+            let mut requests = [(0, false); 600];
+            let mut number = 1;
+            while number < requests.len() {
+                requests[number] = (0, true);
+                number += 2;
+            }
+            requests
+        };
+        assert_eq!(logged_of(&FLAPPING), [LOST, BACK, LOST, BACK]);
+    }
+
+    #[test]
+    fn a_login_that_cannot_be_had_is_not_told_as_a_broken_connection() {
+        let error = kube::client::AuthError::ReadTokenFile(
+            io::Error::from(io::ErrorKind::NotFound),
+            "/var/run/secrets/token".into(),
+        );
+        assert_ne!(Trouble::of(&Outer(io::Error::other(error))), Trouble::Broken);
     }
 
     #[test]
