@@ -206,10 +206,14 @@ fn what_a_registry_says_is_told_with_its_host_and_remedy() {
     grade(&verdicts().into_iter().map(|(row, _)| row).collect::<Vec<_>>());
 }
 
+/// Every verdict that the operator takes from what a registry says.
+pub(crate) fn judged() -> impl Iterator<Item = Verdict> {
+    verdicts().into_iter().map(|(_, said)| crate::verifier::judged(&said))
+}
+
 /// A verdict with this reason.
 fn verdict(reason: Reason) -> Verdict {
-    let mut verdicts = verdicts().into_iter().map(|(_, said)| crate::verifier::judged(&said));
-    verdicts.find(|verdict| verdict.reason == reason).unwrap()
+    judged().find(|verdict| verdict.reason == reason).unwrap()
 }
 
 fn ecr() -> TokenRequest {

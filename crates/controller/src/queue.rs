@@ -327,6 +327,7 @@ impl<K: Clone + Eq + Hash> Drop for Work<'_, K> {
         } else {
             state.abandon(&self.key);
         }
+        self.queue.waits.waiting(state.pending.len());
         drop(state);
         self.queue.changed.notify_one();
     }
@@ -365,6 +366,9 @@ mod tests {
         told("regcred_queue_wait_seconds_count{queue=\"namespaces\"} 3\n");
         told("regcred_queue_wait_seconds_sum{queue=\"namespaces\"} 6.0\n");
         told("regcred_queue_depth{queue=\"namespaces\"} 0\n");
+        queue.push("d", Lane::Bulk);
+        drop(queue.next().await);
+        told("regcred_queue_depth{queue=\"namespaces\"} 1\n");
     }
 
     #[tokio::test(start_paused = true)]

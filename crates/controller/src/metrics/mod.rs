@@ -56,7 +56,7 @@ const VERDICTS: [Reason; 8] = [
     Reason::PullVerified,
     Reason::PullDenied,
     Reason::Rejected,
-    Reason::NotChecked,
+    Reason::Expired,
     Reason::Unreachable,
     Reason::RateLimited,
     Reason::Unverifiable,
@@ -363,8 +363,8 @@ mod tests {
             metrics.watch_restarted(kind);
             metrics.object_unreadable(kind);
         }
-        for verdict in VERDICTS {
-            metrics.registry_asked(verdict);
+        for verdict in crate::messages::judged() {
+            metrics.registry_asked(verdict.reason);
         }
         metrics.credential_write_failed("status");
         metrics.credential_write_failed("finalizer");
@@ -372,6 +372,8 @@ mod tests {
         metrics.token_requested("ECR", Some(Reason::Throttled));
         metrics.contested(Contested { secrets: 1, service_accounts: 2 });
         assert_eq!(served(&metrics), before);
+        let judged: BTreeSet<_> = crate::messages::judged().map(|verdict| verdict.reason.as_str()).collect();
+        assert_eq!(BTreeSet::from(VERDICTS.map(Reason::as_str)), judged, "and nothing that never comes");
         for one in [
             "regcred_steps_total{step=\"DeleteSecret\",result=\"WriteFailed\"}",
             "regcred_write_duration_seconds_bucket{le=\"+Inf\",step=\"ApplySecret\"}",

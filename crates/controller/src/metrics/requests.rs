@@ -1,5 +1,5 @@
 //! Requests to the API server, by what they ask for and how they end. Every label is of a closed set, so a path that is
-//! not known here is counted as `other`.
+//! not known here is counted as `other`, and so is what is done there, unless it is a read.
 
 use http::Method;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 /// What the operator asks for: in the metric from the start, each with every code.
-const ASKED: [(&str, &str); 20] = [
+const ASKED: [(&str, &str); 21] = [
     ("create", "events"),
     ("create", "serviceaccounts/token"),
     ("delete", "secrets"),
@@ -19,6 +19,7 @@ const ASKED: [(&str, &str); 20] = [
     ("list", "registrycredentials"),
     ("list", "secrets"),
     ("list", "serviceaccounts"),
+    ("other", "other"),
     ("patch", "events"),
     ("patch", "registrycredentials"),
     ("patch", "registrycredentials/status"),
@@ -67,6 +68,9 @@ impl Requests {
 }
 
 impl Asked {
+    /// What the operator is not known to do.
+    const OTHER: Self = Self { verb: "other", resource: "other" };
+
     /// What a request with this method and address asks for.
     pub(crate) fn of(method: &Method, uri: &http::Uri) -> Self {
         let (resource, is_named) = resource(uri.path());
@@ -79,10 +83,14 @@ impl Asked {
             Method::PUT => "update",
             Method::PATCH => "patch",
             Method::DELETE => "delete",
-            _ => return Self { verb: "get", resource: "other" },
+            _ => return Self::OTHER,
         };
         let is_asked = ASKED.contains(&(verb, resource)) || (verb, resource) == WATCH_ACCOUNTS;
-        if is_asked { Self { verb, resource } } else { Self { verb: "get", resource: "other" } }
+        match *method {
+            _ if is_asked => Self { verb, resource },
+            Method::GET => Self { verb: "get", resource: "other" },
+            _ => Self::OTHER,
+        }
     }
 }
 
@@ -158,8 +166,11 @@ mod tests {
             ),
             (Method::POST, "/apis/events.k8s.io/v1/namespaces/default/events", "create", "events"),
             (Method::GET, "/version", "get", "other"),
-            (Method::POST, "/api", "get", "other"),
-            (Method::DELETE, "/api/v1/pods", "get", "other"),
+            (Method::GET, "/api/v1/pods?watch=true", "get", "other"),
+            (Method::POST, "/api", "other", "other"),
+            (Method::DELETE, "/api/v1/pods", "other", "other"),
+            (Method::DELETE, "/api/v1/namespaces/shop/serviceaccounts/default", "other", "other"),
+            (Method::OPTIONS, "/api/v1/secrets", "other", "other"),
         ] {
             let asked = Asked::of(&method, &uri.parse().unwrap());
             assert_eq!(asked, Asked { verb, resource }, "{method} {uri}");

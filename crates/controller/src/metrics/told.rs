@@ -88,8 +88,12 @@ impl Told {
         let rotation = status.registries.iter().map(|registry| registry.refreshed_at.0.as_second()).max();
         let labels = NameLabels { name: name.to_string() };
         match rotation {
-            Some(at) => drop(self.rotations.get_or_create(&labels).set(at)),
-            None => drop(self.rotations.remove(&labels)),
+            Some(at) => {
+                self.rotations.get_or_create(&labels).set(at);
+            }
+            None => {
+                self.rotations.remove(&labels);
+            }
         }
         servers.insert(name.clone(), self.tell_ends(name, &before, &status.registries));
     }
