@@ -1,5 +1,6 @@
-//! Kubeconfigs as kubectl takes them, and in sentences what is wrong with one. What an exec plugin printed and what a kubeconfig
-//! holds may be a credential, so that no sentence has any of it.
+//! Kubeconfigs as kubectl takes them, and in sentences what is wrong with one. What an exec plugin printed on standard output and
+//! what a kubeconfig holds may be a credential, so that no sentence has any of it. Standard error is meant for whoever runs the
+//! plugin, and is told where the plugin gave no login.
 
 use std::process::Output;
 
