@@ -51,7 +51,7 @@ const STEP_RESULTS: [&str; 8] = [
     Reason::WriteFailed.as_str(),
 ];
 /// What registries may say of a credential.
-const VERDICTS: [Reason; 8] = [
+const VERDICTS: [Reason; 9] = [
     Reason::LoginVerified,
     Reason::PullVerified,
     Reason::PullDenied,
@@ -59,6 +59,7 @@ const VERDICTS: [Reason; 8] = [
     Reason::Expired,
     Reason::Unreachable,
     Reason::RateLimited,
+    Reason::TooManyRejections,
     Reason::Unverifiable,
 ];
 /// How asking for a token may end.
