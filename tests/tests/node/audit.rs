@@ -59,7 +59,7 @@ fn cases() -> Vec<Case> {
         case(("outside", "wrong-key"), "default", &["wrong-key"], "WrongKey", unselected),
         case(("outside", "wrong-type"), "default", &["wrong-type"], "WrongType", unselected),
         case(("outside", "undecodable"), "default", &["undecodable"], "Undecodable", "Undecodable"),
-        case(("refused", "conflict"), "default", &["judged"], "NotInPlace", "NotInPlace"),
+        case(("taken", "conflict"), "default", &["judged"], "NotInPlace", "NotInPlace"),
         case(("lapsed", "expired"), "default", &[], "Expired", "Expired"),
     ]
 }
@@ -74,11 +74,11 @@ const STALE: Case = Case {
     unread: Some("StalePod"),
 };
 
-const NAMESPACES: [&str; 4] = ["judged", "outside", "refused", "lapsed"];
+const NAMESPACES: [&str; 4] = ["judged", "outside", "taken", "lapsed"];
 
 pub(crate) async fn the_audit_says_of_each_pod_what_the_kubelet_did(stage: &Stage) {
     for (name, label) in
-        [("judged", "judged"), ("outside", "nobody"), ("refused", "judged"), ("lapsed", "lapsed")]
+        [("judged", "judged"), ("outside", "nobody"), ("taken", "judged"), ("lapsed", "lapsed")]
     {
         stage.namespace(name, label).await;
     }
@@ -131,7 +131,7 @@ async fn prepare(stage: &Stage) {
             config("outside", "wrong-key", &format!("{HOST}/elsewhere"), &login),
             config("outside", "undecodable", HOST, "!"),
             secret("outside", "wrong-type", "Opaque", SECRET_KEY, "{}"),
-            config("refused", "judged", "other.test:5000", &login),
+            config("taken", "judged", "other.test:5000", &login),
             lapsed,
             credential("lapsed", HOST),
             source("judged", &puller()),
