@@ -56,7 +56,18 @@ pub enum Part {
 const PARTS: [(Part, &[&str]); 9] = [
     (Part::Policies, &["/admission/plugin/policy/", "/google/cel-go/", "apiserver/pkg/cel"]),
     (Part::Apply, &["structured-merge-diff", "/managedfields"]),
-    (Part::Watches, &["/storage/cacher", "handlers.(*WatchServer)", "handlers.(*watchEncoder)"]),
+    // Writes go through the cache, too, so only what delivers events is named.
+    (
+        Part::Watches,
+        &[
+            "cacher.(*cacheWatcher)",
+            "cacher.(*Cacher).dispatch",
+            "cacher.(*watchCache)",
+            "client-go/tools/cache.(*Reflector)",
+            "handlers.(*WatchServer)",
+            "handlers.(*watchEncoder)",
+        ],
+    ),
     (
         Part::Access,
         &[

@@ -407,6 +407,17 @@ mod tests {
     }
 
     #[test]
+    fn every_file_beside_the_subjects_is_one() {
+        let files = std::fs::read_dir(repository().join("bench/subjects")).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        let subjects: Vec<_> = files
+            .filter(|file| file.extension().is_some_and(|end| end == "yaml"))
+            .map(|file| Subject::read(&file).unwrap_or_else(|error| panic!("{error}")))
+            .collect();
+        assert!(subjects.len() > 3, "{}", subjects.len());
+    }
+
+    #[test]
     fn mistakes_in_a_file_are_named_before_anything_starts() {
         let good = std::fs::read_to_string(repository().join("bench/subjects/regcred.yaml")).unwrap();
         assert_eq!(read(&good).unwrap()[0].name, crate::record::SUBJECT);
