@@ -26,6 +26,18 @@ pub const OPERATOR: Program = Program { package: "regcred", binary: "regcred" };
 /// The kubectl plugin.
 pub const PLUGIN: Program = Program { package: "regcred-plugin", binary: "kubectl-regcred" };
 
+/// Builds a program for each of these architectures.
+pub fn binaries(
+    repository: &Path,
+    program: Program,
+    architectures: &[Architecture],
+) -> Result<Vec<(Architecture, PathBuf)>, Error> {
+    architectures
+        .iter()
+        .map(|architecture| Ok((*architecture, binary(repository, program, *architecture)?)))
+        .collect()
+}
+
 /// Builds a program of the repository in this folder; returns the path of the binary. Takes some minutes the
 /// first time, and fetches the target's standard library (by rustup) and cargo-auditable where they are missing.
 pub fn binary(repository: &Path, program: Program, architecture: Architecture) -> Result<PathBuf, Error> {

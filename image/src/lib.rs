@@ -5,6 +5,7 @@
 pub mod build;
 pub mod oci;
 pub mod plugin;
+pub mod program;
 pub mod release;
 
 use std::{

@@ -1,14 +1,13 @@
 //! Builds the operator and writes its image: see `just image`.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
-
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use regcred_image::{Architecture, Error, build, write};
+use regcred_image::{
+    Architecture, Error, build,
+    program::{ended, repository},
+    write,
+};
 
 /// Builds regcred for Linux and writes its container image as an OCI layout.
 #[derive(Parser)]
@@ -26,25 +25,11 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match make(&arguments) {
-        Ok(digest) => {
-            println!("{} {digest}", arguments.output.display());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("regcred-image: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended("regcred-image", &arguments.output, make(&arguments))
 }
 
 /// Returns the digest to pin.
 fn make(arguments: &Arguments) -> Result<String, Error> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let repository = repository.canonicalize().map_err(|source| Error::File { path: repository, source })?;
-    let binary = |architecture: &Architecture| {
-        Ok((*architecture, build::binary(&repository, build::OPERATOR, *architecture)?))
-    };
-    let binaries = arguments.architecture.iter().map(binary).collect::<Result<Vec<_>, _>>()?;
+    let binaries = build::binaries(&repository()?, build::OPERATOR, &arguments.architecture)?;
     write(&arguments.output, &arguments.tag, &binaries)
 }

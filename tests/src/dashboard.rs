@@ -28,50 +28,49 @@ pub struct Panel {
     pub queries: &'static [(&'static str, &'static str)],
 }
 
-const fn number(
-    shape: Shape,
-    title: &'static str,
-    description: &'static str,
-    unit: &'static str,
-    queries: &'static [(&'static str, &'static str)],
-) -> Panel {
-    Panel { title, description, shape, unit, width: 4, queries }
-}
+/// Widths, of 24 columns.
+const NARROW: u32 = 4;
+const HALF: u32 = 12;
 
-const fn half(
+const fn panel(
+    width: u32,
     shape: Shape,
     title: &'static str,
     description: &'static str,
     unit: &'static str,
     queries: &'static [(&'static str, &'static str)],
 ) -> Panel {
-    Panel { title, description, shape, unit, width: 12, queries }
+    Panel { title, description, shape, unit, width, queries }
 }
 
 /// Every panel, from left to right and from top to bottom.
 pub const PANELS: [Panel; 20] = [
-    number(
+    panel(
+        NARROW,
         Shape::Good,
         "Replicas",
         "How many replicas are scraped; one of them works.",
         "short",
         &[("count(regcred_caged)", "")],
     ),
-    number(
+    panel(
+        NARROW,
         Shape::Good,
         "Leader",
         "1 while one of the replicas works.",
         "short",
         &[("sum(regcred_leader)", "")],
     ),
-    number(
+    panel(
+        NARROW,
         Shape::Good,
         "Caged",
         "1 where admission policies limit what the token of every replica can write.",
         "short",
         &[("min(regcred_caged)", "")],
     ),
-    number(
+    panel(
+        NARROW,
         Shape::Bad,
         "Not ready",
         "RegistryCredentials that are not in place everywhere.",
@@ -81,56 +80,64 @@ pub const PANELS: [Panel; 20] = [
             "",
         )],
     ),
-    number(
+    panel(
+        NARROW,
         Shape::Bad,
         "Contested objects",
         "Secrets and ServiceAccounts that somebody keeps changing back.",
         "short",
         &[("sum(regcred_contested_objects)", "")],
     ),
-    number(
+    panel(
+        NARROW,
         Shape::Plain,
         "First credential to end",
         "Until then it has to be renewed.",
         "s",
         &[("min(regcred_credential_expiration_timestamp_seconds) - time()", "")],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Table,
         "RegistryCredentials",
         "1 for those that are Ready.",
         "short",
         &[("max by (name) (regcred_credential_condition{type=\"Ready\",status=\"True\"})", "")],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Table,
         "Credentials by their end",
         "Seconds until a credential ends, where that is known.",
         "s",
         &[("sort(min by (name, server) (regcred_credential_expiration_timestamp_seconds) - time())", "")],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "Namespaces",
         "Those that are selected, in sync, and failed.",
         "short",
         &[("sum by (state) (max by (name, state) (regcred_credential_namespaces))", "{{state}}")],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "ServiceAccounts",
         "Those that are selected, attached, failed, and contested.",
         "short",
         &[("sum by (state) (max by (name, state) (regcred_credential_serviceaccounts))", "{{state}}")],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Table,
         "Last rotation",
         "Seconds since a source last gave another credential.",
         "s",
         &[("time() - max by (name) (regcred_credential_last_rotation_timestamp_seconds)", "")],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "Looks at sources, and tokens",
         "Looks by how they ended, and tokens that clouds and registries were asked for.",
@@ -140,7 +147,8 @@ pub const PANELS: [Panel; 20] = [
             ("sum by (issuer, result) (rate(regcred_token_requests_total[5m]))", "{{issuer}} {{result}}"),
         ],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "Writes",
         "",
@@ -150,7 +158,8 @@ pub const PANELS: [Panel; 20] = [
             ("sum(rate(regcred_status_writes_total[5m]))", "status"),
         ],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "Writes that failed",
         "A conflict is somebody else's change, and is planned again.",
@@ -163,7 +172,8 @@ pub const PANELS: [Panel; 20] = [
             ("sum by (write) (rate(regcred_credential_write_failures_total[5m]))", "{{write}}"),
         ],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "How long writes take",
         "99 of 100 take no longer.",
@@ -173,7 +183,8 @@ pub const PANELS: [Panel; 20] = [
             "{{step}}",
         )],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "Requests to the API server",
         "",
@@ -186,14 +197,16 @@ pub const PANELS: [Panel; 20] = [
             ("sum by (code) (rate(regcred_api_requests_total{code!=\"2xx\"}[5m]))", "{{code}}"),
         ],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "Queues",
         "Keys that wait for a pass.",
         "short",
         &[("sum by (queue) (regcred_queue_depth)", "{{queue}}")],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "How long keys wait",
         "99 of 100 wait no longer.",
@@ -203,7 +216,8 @@ pub const PANELS: [Panel; 20] = [
             "{{queue}}",
         )],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "Interruptions",
         "Watches that were begun again, looks at the lease that failed, and objects that cannot be read.",
@@ -214,7 +228,8 @@ pub const PANELS: [Panel; 20] = [
             ("sum by (kind) (rate(regcred_unreadable_objects_total[5m]))", "unreadable {{kind}}"),
         ],
     ),
-    half(
+    panel(
+        HALF,
         Shape::Lines,
         "Memory of each replica",
         "",

@@ -316,7 +316,7 @@ pub struct LabelSelector {
     pub match_expressions: Vec<LabelSelectorRequirement>,
 }
 
-/// One requirement of a [`LabelSelector`].
+/// One requirement of a label selector.
 #[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[x_kube(
     crates(kube_core = "::kube_core"),

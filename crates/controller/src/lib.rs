@@ -8,7 +8,7 @@
 //! | `context` | what the loops share, and what the operator was started with |
 //! | `watch` | the watches, and how an object that they deliver becomes state |
 //! | `wake` | what is requeued after a change |
-//! | `loops` | the four reconcile loops: finalizer, source, namespace, status |
+//! | `loops` | the reconcile loops: finalizer, source, probe, namespace, status |
 //! | `calls`, `refusal` | requests; what the API server means where it refuses one |
 //! | `queue`, `pause` | keys that wait for a pass; pauses that double |
 //! | `cage` | whether the policies that limit the operator's token are in force |

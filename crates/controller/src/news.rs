@@ -21,7 +21,7 @@ const MAX_CAUSES: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
     /// Sources, by RegistryCredential.
-    pub(crate) sources: News<Arc<str>, (Reason, String)>,
+    pub(crate) sources: News<Arc<str>, Reason>,
     /// What is not in place, by RegistryCredential.
     pub(crate) faults: News<Arc<str>, Reason>,
     /// Watches, by the kind of object where that matters, and HTTP status.

@@ -609,6 +609,20 @@ mod tests {
     }
 
     #[test]
+    fn copies_wait_an_hour_for_a_registry_that_is_spared() {
+        let probes = Probes::default();
+        probes.want(&name("a"), vec![probe("q", true)], &[]);
+        let standing = |now| probes.standing(&name("a"), &probe("q", true).server, at(now));
+        assert!(matches!(standing(0), Standing::Awaited));
+        ask(&probes, "a", Reason::TooManyRejections, 0).expect("it is due");
+        assert!(matches!(standing(600), Standing::Awaited));
+        assert!(matches!(standing(3599), Standing::Awaited));
+        assert!(matches!(standing(3600), Standing::Accepted));
+        ask(&probes, "a", Reason::Rejected, 3600).expect("it is due");
+        assert!(matches!(standing(3600), Standing::Rejected { .. }));
+    }
+
+    #[test]
     fn a_login_is_shown_once_at_a_time_and_first_where_copies_wait() {
         let probes = Probes::default();
         let account: Account = Arc::from("shared");

@@ -1,16 +1,12 @@
 //! Makes the files of a release: see `just release`.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
-
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use regcred_image::{
     Architecture, Error, build,
     plugin::{ELSEWHERE, Platform},
+    program::{ended, repository},
     release::Release,
 };
 
@@ -52,16 +48,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match make(&arguments) {
-        Ok(digest) => {
-            println!("{} {digest}", arguments.output.display());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("regcred-release: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended("regcred-release", &arguments.output, make(&arguments))
 }
 
 /// Returns the digest of the image.
@@ -72,14 +59,8 @@ fn make(arguments: &Arguments) -> Result<String, Error> {
             "the tag is {tag:?}, but this is version {VERSION}: tag it {wanted}"
         )));
     }
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let repository = repository.canonicalize().map_err(|source| Error::File { path: repository, source })?;
-    let build = |program| {
-        let binary = |architecture: &Architecture| {
-            Ok((*architecture, build::binary(&repository, program, *architecture)?))
-        };
-        arguments.architecture.iter().map(binary).collect::<Result<Vec<_>, Error>>()
-    };
+    let repository = repository()?;
+    let build = |program| build::binaries(&repository, program, &arguments.architecture);
     let binaries = build(build::OPERATOR)?;
     let own = build(build::PLUGIN)?.into_iter();
     let mut plugins: Vec<_> = own.map(|(architecture, path)| (Platform::linux(architecture), path)).collect();

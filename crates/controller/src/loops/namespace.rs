@@ -336,7 +336,7 @@ mod tests {
     #[tokio::test]
     async fn a_replica_that_works_again_tells_no_end_of_the_last_times_troubles() {
         let context = fake::context("a", |_, _, _| (500, json!({})));
-        let _first = context.troubles.sources.note(name(), (Reason::SourceNotFound, String::new()));
+        let _first = context.troubles.sources.note(name(), Reason::SourceNotFound);
         crate::start_over(&context);
         assert!(!context.troubles.sources.over(&name()), "another replica may have told the end of it");
     }

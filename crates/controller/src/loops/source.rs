@@ -270,6 +270,8 @@ fn take(context: &Context, name: &Arc<str>, look: SourceLook) {
         let concerned = index.forgive(name);
         context.queues.refresh(name, concerned);
     }
+    // Whoever reads the log may be slow.
+    drop(index);
     if is_new {
         let what = if had_copy { "a credential was refreshed" } else { "the sources give a credential" };
         tracing::info!(credential = %name, namespaces = concerned.len(), "{what}");
@@ -285,7 +287,7 @@ fn failed_state(context: &Context, name: &Arc<str>, spec: &Validated, failed: &F
     let others = (spec.registries.len() + spec.docker_config_secrets.len()).saturating_sub(1);
     let Failed { server, error } = failed;
     let (reason, message) = (error.reason(), of_several(server.as_ref(), others, located(context, error)));
-    if let Some(unsaid) = context.troubles.sources.note(name.clone(), (reason, message.clone())) {
+    if let Some(unsaid) = context.troubles.sources.note(name.clone(), reason) {
         let cause = &message;
         tracing::warn!(
             credential = %name, %reason, cause, unsaid,
@@ -372,7 +374,7 @@ fn state_of(
     let reason = reasons.find(|reason| *reason == Reason::Expired).unwrap_or(first.error.reason());
     let told: Vec<_> = resolved.failed.iter().map(|failed| partly(context, failed)).collect();
     let message = listed(&told, "; ");
-    if let Some(unsaid) = context.troubles.sources.note(name.clone(), (reason, message.clone())) {
+    if let Some(unsaid) = context.troubles.sources.note(name.clone(), reason) {
         let cause = &message;
         tracing::warn!(credential = %name, %reason, cause, unsaid, "a source gives nothing new; copies keep what it gave last");
     }
